@@ -1,0 +1,1 @@
+"""From image files to batches: manifest, store, protocols, augmentation, data module."""

@@ -1,0 +1,1 @@
+"""From finished runs to figures that can be believed."""

@@ -1,0 +1,1 @@
+"""What turns a cell image into a feature vector."""

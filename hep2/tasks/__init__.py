@@ -1,0 +1,1 @@
+"""The LightningModules: reconstruction and classification."""
