@@ -1,0 +1,183 @@
+"""The run directory: where a run lives, whether it is finished, and what may be written into it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from hep2.errors import HEp2Error
+
+# Settings that change where or how fast a run is computed, not what it computes. A run may be
+# resumed, or its encoder used, with others than it was started with.
+INCIDENTAL = (
+    "overwrite",
+    "runs_dir",
+    "cache_dir",
+    "logger",
+    "data.root",
+    "data.source.root",
+    "data.workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that it is there whole or not at all, whenever the process dies.
+
+    Raises:
+        HEp2Error: the folder cannot be written or the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise HEp2Error(
+            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def method_of(cfg: DictConfig) -> str:
+    """The part of a run's name that tells methods apart: "dcae" in stage 1, "dcae-mlp" in stage 2."""
+    if cfg.stage.task == "head":
+        return f"{cfg.model.name}-{cfg.head.name}"
+    return str(cfg.model.name)
+
+
+def run_path(cfg: DictConfig) -> Path:
+    """`<runs_dir>/<name>/<data>-<protocol>/<stage>-<method>/fold<k>/seed<s>`, no time stamp."""
+    return (
+        Path(cfg.runs_dir)
+        / str(cfg.name)
+        / f"{cfg.data.name}-{cfg.protocol.name}"
+        / f"{cfg.stage.name}-{method_of(cfg)}"
+        / f"fold{cfg.fold}"
+        / f"seed{cfg.seed}"
+    )
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One run's directory and the files in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last whole epoch, from which a run resumes."""
+        return self.path / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch with the lowest validation loss."""
+        return self.path / "best.ckpt"
+
+    @property
+    def predictions(self) -> Path:
+        """One row a test cell."""
+        return self.path / "predictions.csv"
+
+    @property
+    def result(self) -> Path:
+        """The figures of the run; written last, so its presence means that the run is finished."""
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended well."""
+        return self.result.is_file()
+
+    def claim(self, cfg: DictConfig) -> None:
+        """Store the configuration here, or make sure that the one stored here asks for the same.
+
+        Raises:
+            HEp2Error: the directory holds a run of another configuration; the message lists what
+                differs. Nothing is changed.
+        """
+        asked = OmegaConf.to_container(cfg, resolve=True)
+        if cfg.overwrite:
+            self._clear()
+        elif self.config.is_file():
+            differences = _differences(self._stored(), asked)
+            if differences:
+                raise HEp2Error(
+                    f"{self.path} holds a run of another configuration "
+                    f"({'; '.join(differences)}): choose another name=..., or overwrite=true"
+                )
+            return
+        write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
+
+    def _stored(self) -> Any:
+        try:
+            return OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+            raise HEp2Error(
+                f"{self.config} cannot be read ({type(error).__name__}): delete {self.path}, "
+                "or run again with overwrite=true"
+            ) from error
+
+    def _clear(self) -> None:
+        # The result goes first: a run that is being made anew must not look finished.
+        for file in (self.result, self.predictions, self.last, self.best, self.config):
+            file.unlink(missing_ok=True)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, and with it declare the run finished."""
+        write_atomic(self.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def _differences(stored: Any, asked: Any) -> list[str]:
+    """What differs between two configurations, as `key: stored is not asked`, INCIDENTAL aside."""
+    old, new = _flat(stored), _flat(asked)
+    missing = "absent"
+    return [
+        f"{key}: {old.get(key, missing)} there, {new.get(key, missing)} asked"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing) and not _incidental(key)
+    ]
+
+
+def _incidental(key: str) -> bool:
+    return any(key == known or key.startswith(known + ".") for known in INCIDENTAL)
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
