@@ -65,7 +65,7 @@ def _umask() -> int:
 
 
 def method_of(cfg: DictConfig) -> str:
-    """The part of a run's name that tells methods apart: "dcae" in stage 1, "dcae-mlp" in stage 2."""
+    """What tells methods apart in a run's name: "dcae" in stage 1, "dcae-mlp" in stage 2."""
     if cfg.stage.task == "head":
         return f"{cfg.model.name}-{cfg.head.name}"
     return str(cfg.model.name)

@@ -22,7 +22,7 @@ class Cells:
         synthetic: whether the cells were simulated; every table and picture must then say so.
     """
 
-    images: NDArray[np.generic]
+    images: NDArray[np.uint8] | NDArray[np.uint16]
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     specimens: NDArray[np.str_]

@@ -1,12 +1,12 @@
 """Protocols: which cells train, which validate, which test. Pure functions of arrays and a seed.
 
-| protocol     | the test cells of a fold                            | guarantee                        |
-|--------------|-----------------------------------------------------|----------------------------------|
-| published    | a random half of the test pool's cells              | pools share no specimen          |
-| specimen     | whole specimens, every pattern spread over the folds | no specimen on both sides        |
-| loso         | one whole specimen                                  | no specimen on both sides        |
-| random       | a random part of all cells                          | none: `leaky`                    |
-| public_split | the cells of the pool "test"                        | none: `leaky`                    |
+| protocol     | the test cells of a fold                    | guarantee                   |
+|--------------|---------------------------------------------|-----------------------------|
+| published    | a random half of the test pool's cells      | pools share no specimen     |
+| specimen     | whole specimens, patterns spread over folds | no specimen on both sides   |
+| loso         | one whole specimen                          | no specimen on both sides   |
+| random       | a random part of all cells                  | none: `leaky`               |
+| public_split | the cells of the pool "test"                | none: `leaky`               |
 
 What no protocol guarantees: that two specimens come from two patients, slides or laboratories.
 """
@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.data.validation import Grouping, Indices, choose_validation, pattern_of_specimens
 from hep2.errors import HEp2Error
-
-Indices = NDArray[np.int64]
 
 LEAKY = frozenset({"random", "public_split"})
 
@@ -46,21 +45,6 @@ class Split:
         """16 hex digits that change when any cell changes sides."""
         parts = ("\n".join(ids[part]) for part in (self.train, self.val, self.test))
         return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """What a protocol may look at: one entry a cell, never a pixel.
-
-    Attributes:
-        labels: indices of patterns, shape (N,).
-        specimens: names of specimens, shape (N,); all empty where they are unknown.
-        pools: "train", "val", "test" or "", shape (N,).
-    """
-
-    labels: NDArray[np.int64]
-    specimens: NDArray[np.str_]
-    pools: NDArray[np.str_]
 
 
 def fold_count(protocol: str, folds: int, cells: Grouping) -> int:
@@ -104,7 +88,11 @@ def make_split(
         raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
     # A generator of its own: building a network or adding a fold must not move the split.
     learning, test = makers[protocol](cells, fold, folds, np.random.default_rng(seed))
-    val, note = _validation(cells, protocol, learning, validation, [seed, fold])
+    if protocol == "public_split" and np.any(cells.pools == "val"):
+        val, note = np.flatnonzero(cells.pools == "val"), ""
+    else:
+        leaky = protocol in LEAKY
+        val, note = choose_validation(cells, learning, validation, leaky, [seed, fold, 1])
     train = np.setdiff1d(learning, val)
     for name, part in (("training", train), ("test", test)):
         if not len(part):
@@ -152,7 +140,7 @@ def _specimen(cells: Grouping, fold: int, folds: int, rng: np.random.Generator) 
             f"protocol=specimen with {folds} folds needs as many specimens, but there are "
             f"{len(names)}: lower protocol.folds"
         )
-    pattern = _pattern_of_specimens(cells.labels, owner, len(names))
+    pattern = pattern_of_specimens(cells.labels, owner, len(names))
     home = np.empty(len(names), dtype=np.int64)
     load = np.zeros(folds)
     for label in np.unique(pattern):
@@ -185,45 +173,6 @@ def _public_split(cells: Grouping, fold: int, folds: int, rng: np.random.Generat
     """The fixed split that a data set is published with: leaky, for it was drawn over cells."""
     pools = _checked_pools(cells, "public_split")
     return np.flatnonzero(pools != "test"), np.flatnonzero(pools == "test")
-
-
-def _validation(
-    cells: Grouping, protocol: str, learning: Indices, share: float, entropy: list[int]
-) -> tuple[Indices, str]:
-    """Validation cells out of the learning cells, and why they must not choose epochs, if so."""
-    none = np.empty(0, dtype=np.int64)
-    if protocol == "public_split" and np.any(cells.pools == "val"):
-        return learning[cells.pools[learning] == "val"], ""
-    if share == 0:
-        return none, "protocol.validation=0: no validation cells, a fixed number of epochs"
-    rng = np.random.default_rng([*entropy, 1])
-    if protocol in LEAKY:
-        return np.sort(rng.permutation(learning)[: round(share * len(learning))]), ""
-    names, owner = np.unique(cells.specimens[learning], return_inverse=True)
-    pattern = _pattern_of_specimens(cells.labels[learning], owner, len(names))
-    chosen: list[int] = []
-    short: list[int] = []
-    for label in np.unique(pattern):
-        members = rng.permutation(np.flatnonzero(pattern == label))
-        # Two specimens must be left to learn from: one alone teaches its staining, not a pattern.
-        if len(members) < 3:
-            short.append(int(label))
-            continue
-        chosen.extend(members[: max(1, min(round(share * len(members)), len(members) - 2))])
-    note = (
-        f"{len(short)} pattern(s) with fewer than three training specimens have no validation "
-        "cell: a fixed number of epochs"
-        if short
-        else ""
-    )
-    return learning[np.isin(owner, chosen)], note
-
-
-def _pattern_of_specimens(labels: NDArray[np.int64], owner: Indices, count: int) -> Indices:
-    """The commonest pattern of each specimen (some specimens are mixed); ties: the first."""
-    table = np.zeros((count, int(labels.max()) + 1), dtype=np.int64)
-    np.add.at(table, (owner, labels), 1)
-    return table.argmax(axis=1)
 
 
 def _known_specimens(cells: Grouping, protocol: str) -> NDArray[np.str_]:
