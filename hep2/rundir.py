@@ -73,11 +73,53 @@ def method_of(cfg: DictConfig) -> str:
 
 def run_path(cfg: DictConfig) -> Path:
     """`<runs_dir>/<name>/<data>-<protocol>/<stage>-<method>/fold<k>/seed<s>`, no time stamp."""
+    return _path(cfg, f"{cfg.stage.name}-{method_of(cfg)}")
+
+
+def encoder_path(cfg: DictConfig, selected: bool) -> Path:
+    """The checkpoint of the encoder whose latents a head reads.
+
+    Args:
+        cfg: of a run of stage 2.
+        selected: whether validation chose among the epochs, or the last one counts.
+
+    Raises:
+        HEp2Error: the encoder's own run is not finished.
+    """
+    if cfg.encoder is not None:
+        return Path(cfg.encoder)
+    run = RunDir(_path(cfg, f"{cfg.features.stage}-{cfg.model.name}"))
+    if not run.finished:
+        state = "is not finished" if run.config.is_file() else "does not exist"
+        raise HEp2Error(
+            f"stage={cfg.stage.name} needs the encoder of fold {cfg.fold}, but {run.path} {state}; "
+            f"train it first: {train_command(cfg, cfg.features.stage)}"
+        )
+    return run.best if selected else run.last
+
+
+def train_command(cfg: DictConfig, stage: str) -> str:
+    """The command that runs another stage of the same experiment."""
+    words = {
+        "stage": stage,
+        "model": cfg.model.name,
+        "data": cfg.data.name,
+        "data.root": cfg.data.get("root"),
+        "protocol": cfg.protocol.name,
+        "fold": cfg.fold,
+        "seed": cfg.seed,
+        "name": cfg.name,
+    }
+    given = [f"{key}={value}" for key, value in words.items() if value is not None]
+    return " ".join(["python train.py", *given])
+
+
+def _path(cfg: DictConfig, leaf: str) -> Path:
     return (
         Path(cfg.runs_dir)
         / str(cfg.name)
         / f"{cfg.data.name}-{cfg.protocol.name}"
-        / f"{cfg.stage.name}-{method_of(cfg)}"
+        / leaf
         / f"fold{cfg.fold}"
         / f"seed{cfg.seed}"
     )

@@ -1,0 +1,106 @@
+"""What happens beside a training: seeds of its epochs, checkpoints, pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hep2.tasks.reconstruction import Reconstruction
+from hep2.tracking import log_images
+
+
+class EpochSeed(Callback):
+    """Makes the random numbers of an epoch a function of (seed, epoch, device).
+
+    Checkpoints fall on the ends of epochs; with this, a run that resumes from one draws the same
+    dropout as an undisturbed run, and no generator's state needs to be kept.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seed torch's generators."""
+        entropy = (self.seed, trainer.current_epoch, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+
+def checkpoints(folder: Path, monitor: str | None) -> ModelCheckpoint:
+    """`last.ckpt` after every epoch; `best.ckpt` where `monitor` was lowest.
+
+    Args:
+        folder: the run directory.
+        monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
+    """
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor=monitor,
+        mode="min",
+        save_top_k=1,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+class ReconstructionPictures(Callback):
+    """Logs input, reconstruction and error of a few cells, side by side.
+
+    The cells come from validation, or from training in a fold without validation cells; they are
+    spread over the patterns' specimens and stay the same for the whole run. Stage 2 has no
+    reconstructions and gets no pictures.
+
+    Args:
+        every: epochs between pictures; the last epoch has one as well.
+        cells: how many.
+    """
+
+    def __init__(self, every: int = 5, cells: int = 8) -> None:
+        self.every = every
+        self.cells = cells
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the pictures when their epoch has come."""
+        epoch = trainer.current_epoch + 1
+        if not isinstance(pl_module, Reconstruction) or not trainer.is_global_zero:
+            return
+        if epoch % self.every and epoch != trainer.max_epochs:
+            return
+        images = self._images(trainer).to(pl_module.device)
+        training = pl_module.training
+        pl_module.eval()
+        with torch.inference_mode():
+            reconstructions = pl_module(images)
+        pl_module.train(training)
+        log_images(
+            trainer.loggers,
+            "reconstructions",
+            [_strips(images, reconstructions)],
+            [f"epoch {epoch}: input, reconstruction, error x 4"],
+            trainer.global_step,
+        )
+
+    def _images(self, trainer: L.Trainer) -> Tensor:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        pool = data.split.val if len(data.split.val) else data.split.train
+        chosen = pool[np.linspace(0, len(pool) - 1, min(self.cells, len(pool))).astype(np.int64)]
+        images: Tensor = data.batches.inputs.gather(chosen, epoch=None)
+        return images
+
+
+def _strips(images: Tensor, reconstructions: Tensor) -> NDArray[np.uint8]:
+    """Three rows of cells: inputs, reconstructions, four times the absolute error.
+
+    Shape:
+        two of (B, 1, H, W), in [0, 1] -> (3 * H, B * W), uint8
+    """
+    error = (4 * (images - reconstructions).abs()).clamp(max=1)
+    rows = [torch.cat(list(row[:, 0]), dim=1) for row in (images, reconstructions, error)]
+    picture = (torch.cat(rows).float().cpu() * 255).round()
+    return picture.to(torch.uint8).numpy()

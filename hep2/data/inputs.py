@@ -1,0 +1,107 @@
+"""What a network is fed with: images of cells, or features that were computed before."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hep2.data.augment import Augmentation
+from hep2.data.cells import Cells
+
+Positions = NDArray[np.int64]
+
+
+class Inputs(Protocol):
+    """Gathers batches by the positions of cells in the data set."""
+
+    key: str  # the name of the tensor in a batch
+
+    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+        """The inputs of some cells, float32, one row a cell.
+
+        Args:
+            positions: which cells.
+            epoch: of training, which decides augmentation; None for evaluation, without any.
+        """
+        ...
+
+
+class CellImages:
+    """Images as float32 in [0, 1], shape (B, 1, H, W).
+
+    Args:
+        cells: the data set.
+        augmentation: applied in training, or None.
+    """
+
+    key = "image"
+
+    def __init__(self, cells: Cells, augmentation: Augmentation | None = None) -> None:
+        self.cells = cells
+        self.augmentation = augmentation
+
+    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+        """One indexed read of the memory map; per-cell work only under augmentation."""
+        images = self.cells.images[positions]
+        if epoch is not None and self.augmentation is not None:
+            images = np.stack(
+                [
+                    self.augmentation(image[0], epoch, int(cell))[None]
+                    for image, cell in zip(images, positions, strict=True)
+                ]
+            )
+        scaled = images.astype(np.float32)
+        scaled *= 1 / self.cells.full_scale
+        return torch.from_numpy(scaled)
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of some cells of a data set.
+
+    Attributes:
+        cells: positions of the cells in the data set, sorted.
+        matrix: shape (len(cells), orientations, D), float32; orientation 0 is the image as it is.
+    """
+
+    cells: Positions
+    matrix: NDArray[np.float32]
+
+    def rows(self, positions: Positions) -> Positions:
+        """The rows of some cells, all of which must be in the table."""
+        rows = np.searchsorted(self.cells, positions)
+        assert np.array_equal(self.cells[rows], positions), "a cell without features"
+        return rows
+
+
+class CachedFeatures:
+    """Features of a frozen extractor, shape (B, D).
+
+    Args:
+        training: of the training cells; an orientation is drawn for each cell and epoch.
+        evaluation: of validation and test cells; only orientation 0 is read.
+        seed: the run's seed.
+    """
+
+    key = "features"
+
+    def __init__(self, training: FeatureTable, evaluation: FeatureTable, seed: int) -> None:
+        self.training = training
+        self.evaluation = evaluation
+        self.seed = seed
+
+    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+        """One indexed read of a matrix."""
+        if epoch is None:
+            table = self.evaluation
+            return torch.from_numpy(table.matrix[table.rows(positions), 0])
+        table = self.training
+        rows = table.rows(positions)
+        # Drawn for all cells at once, so that a cell's turn hangs on no other cell of its batch.
+        turns = np.random.default_rng([self.seed, epoch]).integers(
+            table.matrix.shape[1], size=len(table.cells)
+        )
+        return torch.from_numpy(table.matrix[rows, turns[rows]])

@@ -1,0 +1,102 @@
+"""The frozen encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hep2.errors import HEp2Error
+from hep2.nets.architectures import ENCODERS, build
+
+PREFIX = "encoder."
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint by the safe loader, which can run no code.
+
+    Raises:
+        HEp2Error: the file is missing, damaged, or holds more than plain data.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise HEp2Error(f"there is no checkpoint {path}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise HEp2Error(
+            f"{path} is damaged or no checkpoint of hep2 ({type(error).__name__}): "
+            "delete its folder and train again"
+        ) from error
+    if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
+        raise HEp2Error(f"{path} is no checkpoint of hep2: it lacks weights or hyper-parameters")
+    return content
+
+
+@dataclass(frozen=True)
+class EncoderCheckpoint:
+    """What a head needs to know of a trained encoder."""
+
+    architecture: str
+    network: dict[str, Any]
+    weights: dict[str, Tensor]  # keys without the prefix "encoder."
+    provenance: dict[str, str | int]
+
+    def load_into(self, encoder: nn.Module, path: Path) -> None:
+        """Copy the weights and buffers, all of them or none.
+
+        Raises:
+            HEp2Error: keys or shapes differ; the message names them.
+        """
+        try:
+            encoder.load_state_dict(self.weights, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise HEp2Error(f"{path} does not fit its own network: {reason}") from error
+
+    def build(self, path: Path) -> nn.Module:
+        """The encoder, frozen: no gradients, in evaluation mode."""
+        encoder: nn.Module = build(ENCODERS, self.architecture, **self.network)
+        self.load_into(encoder, path)
+        return encoder.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+
+def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
+    """Read an encoder and refuse one that was trained on other cells than `expected`.
+
+    An encoder of another fold has seen this fold's test specimens.
+
+    Args:
+        path: a checkpoint of stage 1.
+        expected: the provenance that this fold asks for.
+        remedy: the command that trains the right encoder, for the message.
+
+    Raises:
+        HEp2Error: missing, damaged, of another fold, or without an encoder.
+    """
+    if not path.is_file():
+        raise HEp2Error(f"the encoder {path} is not there; train it first: {remedy}")
+    content = read_checkpoint(path)
+    hparams = content["hyper_parameters"]
+    lacking = {"architecture", "network", "provenance"} - set(hparams)
+    if lacking:
+        raise HEp2Error(f"{path} holds no encoder of hep2: it lacks {', '.join(sorted(lacking))}")
+    found = hparams["provenance"]
+    wrong = [
+        f"{key} is {found.get(key)!r}, not {value!r}"
+        for key, value in expected.items()
+        if found.get(key) != value
+    ]
+    if wrong:
+        raise HEp2Error(
+            f"the encoder {path} belongs to another experiment ({'; '.join(wrong)}) and may have "
+            f"seen test specimens of this one; train the right one: {remedy}"
+        )
+    weights = {
+        key.removeprefix(PREFIX): value
+        for key, value in content["state_dict"].items()
+        if key.startswith(PREFIX)
+    }
+    return EncoderCheckpoint(hparams["architecture"], hparams["network"], weights, found)

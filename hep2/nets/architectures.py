@@ -1,0 +1,32 @@
+"""The table of architectures: checkpoints and configurations name networks, never code."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from hep2.errors import HEp2Error
+from hep2.nets.dcae import Decoder, Encoder
+from hep2.nets.mlp import MLP
+
+Build = Callable[..., nn.Module]
+
+# To add a network: write its module, add it here, and give it a conf/model/<name>.yaml.
+# An encoder has the attribute `latent_size` and maps (B, 1, H, W) to (B, latent_size).
+ENCODERS: dict[str, Build] = {"dcae": Encoder}
+DECODERS: dict[str, Build] = {"dcae": Decoder}
+HEADS: dict[str, Build] = {"mlp": MLP}
+
+
+def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
+    """Build the network that a table holds under a name.
+
+    Raises:
+        HEp2Error: the table has no such name, or the network takes no such argument.
+    """
+    if name not in table:
+        raise HEp2Error(f"network {name!r} is unknown: choose one of {', '.join(table)}")
+    try:
+        return table[name](**arguments)
+    except TypeError as error:
+        raise HEp2Error(f"network {name!r}: {error}") from error

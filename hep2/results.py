@@ -1,0 +1,98 @@
+"""What a finished run leaves: predictions.csv and result.json."""
+
+import csv
+import io
+import math
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from hep2.fold import Fold
+from hep2.rundir import method_of
+
+PACKAGES = ("hep2", "torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
+
+
+def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
+    """One row a test cell: id, specimen, target, output, one probability a class.
+
+    Probabilities are written with nine significant digits: enough to tell float32 values apart.
+    """
+    cells, test = fold.cells, fold.split.test
+    classes = cells.classes
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "specimen", "target", "output", *(f"p_{name}" for name in classes)])
+    for cell, row in zip(test, probabilities, strict=True):
+        target, output = classes[cells.labels[cell]], classes[int(row.argmax())]
+        writer.writerow(
+            [cells.ids[cell], cells.specimens[cell], target, output, *(f"{p:.9g}" for p in row)]
+        )
+    return text.getvalue()
+
+
+def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
+    """The part of result.json that any stage has: what was run on which cells."""
+    cells, split = fold.cells, fold.split
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    return {
+        "stage": cfg.stage.name,
+        "method": method_of(cfg),
+        "name": cfg.name,
+        "data": cells.name,
+        "synthetic": cells.synthetic,
+        "protocol": cfg.protocol.name,
+        "leaky": split.leaky,
+        "fold": cfg.fold,
+        "folds": fold.count,
+        "seed": cfg.seed,
+        "classes": list(cells.classes),
+        "cells": {part: len(members) for part, members in parts.items()},
+        "specimens": {
+            part: len(set(cells.specimens[members]) - {""}) for part, members in parts.items()
+        },
+        "data_key": cells.key,
+        "split_hash": fold.provenance["split"],
+        "validation": split.note,
+        "versions": {package: version(package) for package in PACKAGES},
+        "git_commit": _git_commit(),
+        "command": _command(),
+    }
+
+
+def metrics(fold: Fold, part: str, figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures under names that carry the protocol; NaN, which JSON lacks, becomes null."""
+    return {
+        f"{fold.protocol}/{part}/{name}": None if math.isnan(value) else float(value)
+        for name, value in figures.items()
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the code that ran, with `+changes` where files differ from it."""
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=10
+        ).returncode
+    except (OSError, subprocess.SubprocessError):
+        return None  # an installed package, or no git: nothing to say
+    return commit + ("+changes" if changed else "")
+
+
+def _command() -> str | None:
+    """The command line that repeats this run, where Hydra started it."""
+    if not HydraConfig.initialized():
+        return None
+    return " ".join(["python train.py", *HydraConfig.get().overrides.task])

@@ -1,0 +1,84 @@
+"""The test: read once, at the end, on one process, every cell once."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hep2.tasks.classification import Classification
+from hep2.tasks.reconstruction import Reconstruction
+
+
+def probabilities(task: Classification, loader: Iterable[Any]) -> NDArray[np.float64]:
+    """Class probabilities of every cell that a loader gives, in its order.
+
+    Shape:
+        (N, classes), rows sum to 1
+    """
+    parts = [task.logits(batch).double().softmax(dim=1) for batch in _batches(task, loader)]
+    return np.asarray(torch.cat(parts).cpu().numpy())
+
+
+@dataclass(frozen=True)
+class ReconstructionScore:
+    """How well an autoencoder reconstructs cells that it has never seen.
+
+    Attributes:
+        mse: mean squared error over pixels and cells, intensities in [0, 1].
+        mse_of_mean_image: the same for a constant guess, the mean training image. An autoencoder
+            that is no better has learned nothing.
+        dead_latents: the share of latent values that are the same for all cells.
+    """
+
+    mse: float
+    mse_of_mean_image: float
+    dead_latents: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the latents are not worth a head."""
+        return self.mse >= self.mse_of_mean_image or self.dead_latents > 0.99
+
+
+def score_reconstruction(
+    task: Reconstruction, loader: Iterable[Any], mean_image: Tensor
+) -> ReconstructionScore:
+    """Score an autoencoder on test cells.
+
+    Args:
+        task: the trained module.
+        loader: batches of test cells.
+        mean_image: mean of the training images, shape (1, H, W), in [0, 1].
+    """
+    squared, guessed, lows, highs = [], [], [], []
+    for batch in _batches(task, loader):
+        image = batch["image"]
+        latent = task.encoder(image)
+        squared.append(_squared_error(task.decoder(latent), image))
+        guessed.append(_squared_error(mean_image.to(image.device), image))
+        lows.append(latent.amin(dim=0))
+        highs.append(latent.amax(dim=0))
+    dead = torch.stack(lows).amin(dim=0) == torch.stack(highs).amax(dim=0)
+    return ReconstructionScore(
+        mse=float(torch.cat(squared).mean()),
+        mse_of_mean_image=float(torch.cat(guessed).mean()),
+        dead_latents=float(dead.double().mean()),
+    )
+
+
+def _squared_error(guess: Tensor, image: Tensor) -> Tensor:
+    """Mean squared error of each image, shape (B,)."""
+    return (guess - image).double().square().mean(dim=(1, 2, 3))
+
+
+def _batches(module: L.LightningModule, loader: Iterable[Any]) -> Iterator[dict[str, Tensor]]:
+    """Batches on the module's device, the module in evaluation, without gradients."""
+    module.eval()
+    with torch.inference_mode():
+        for batch in loader:
+            yield {key: value.to(module.device) for key, value in batch.items()}

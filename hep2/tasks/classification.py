@@ -1,0 +1,125 @@
+"""Stage 2: a head learns to name the pattern from the latents of a frozen encoder.
+
+The same class with `freeze=False` is the supervised network: encoder and head learn together.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from hep2.nets.architectures import ENCODERS, HEADS, build
+from hep2.tasks.mca import MeanClassAccuracy
+from hep2.tasks.optim import adamw
+
+
+class Classification(L.LightningModule):
+    """Encoder and head.
+
+    Args:
+        architecture: name of the encoder in the tables of `hep2.nets.architectures`.
+        network: the encoder's arguments, plain values.
+        head: the head's name and arguments: {"architecture": "mlp", "widths": [250, 50], ...}.
+        classes: pattern names, in the order of the logits.
+        freeze: whether the encoder stays exactly as it was loaded.
+        optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
+        class_weights: weight of each pattern in the loss, or None for equal ones.
+        protocol: part of the metrics' names.
+        provenance: as in `Reconstruction`.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        network: dict[str, Any],
+        head: dict[str, Any],
+        classes: list[str],
+        freeze: bool,
+        optimizer: dict[str, Any],
+        class_weights: list[float] | None,
+        protocol: str,
+        provenance: dict[str, str | int],
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = build(ENCODERS, architecture, **network)
+        shape = {key: value for key, value in head.items() if key != "architecture"}
+        sizes = {"inputs": self.encoder.latent_size, "classes": len(classes)}
+        self.head = build(HEADS, head["architecture"], **sizes, **shape)
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.val_loss = MeanMetric()
+        self.val_metrics = MetricCollection(
+            {
+                "aca": MulticlassAccuracy(len(classes), average="micro"),
+                "mca": MeanClassAccuracy(len(classes)),
+            },
+            prefix=f"val/{protocol}/",
+        )
+        self.freeze_encoder = freeze
+        if freeze:
+            self.encoder.requires_grad_(False)
+            self.encoder.eval()
+        self.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> "Classification":
+        """Set the mode; a frozen encoder stays in evaluation, or its buffers would drift."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of images.
+
+        Shape:
+            (B, 1, H, W) -> (B, classes)
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+            features = self.encoder(image)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of a batch of images, or of features that the frozen encoder made before."""
+        if "features" in batch:
+            logits: Tensor = self.head(batch["features"])
+            return logits
+        return self(batch["image"])  # type: ignore[no-any-return]
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Cross-entropy of one batch."""
+        loss = F.cross_entropy(self.logits(batch), batch["label"], weight=self.class_weights)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Cross-entropy, ACA and MCA on cells of other specimens."""
+        logits = self.logits(batch)
+        loss = F.cross_entropy(logits, batch["label"])
+        self.val_loss.update(loss, weight=len(logits))
+        self.val_metrics.update(logits, batch["label"])
+        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log_dict(self.val_metrics, on_step=False, on_epoch=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over what is not frozen."""
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw(learned, steps, **self.hparams["optimizer"])
+
+
+def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
+    """Weights inverse to a pattern's frequency, mean 1 over cells; 0 for an absent pattern.
+
+    The "balanced" heuristic of scikit-learn: cells / (classes present * cells of the class).
+    """
+    counts = torch.bincount(torch.as_tensor(labels), minlength=classes)
+    present = int((counts > 0).sum())
+    return [len(labels) / (present * int(count)) if count else 0.0 for count in counts]

@@ -1,0 +1,42 @@
+"""The optimiser and its schedule, from scalars."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from hep2.errors import HEp2Error
+
+SCHEDULES = ("one_cycle", "cosine", "constant")
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter], steps: int, lr: float, weight_decay: float, schedule: str
+) -> tuple[list[torch.optim.Optimizer], list[dict[str, object]]]:
+    """AdamW with a learning rate that is scheduled by step, in the form that Lightning expects.
+
+    Args:
+        parameters: what is learned.
+        steps: optimiser steps of the whole training.
+        lr: the highest learning rate.
+        weight_decay: AdamW's decoupled decay.
+        schedule: "one_cycle" (up for 30 % of the steps, then down to nearly zero), "cosine" (down
+            to zero) or "constant".
+
+    Raises:
+        HEp2Error: unknown schedule.
+    """
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    if schedule not in SCHEDULES:
+        raise HEp2Error(
+            f"stage.optimizer.schedule={schedule} is unknown: choose one of {', '.join(SCHEDULES)}"
+        )
+    if schedule == "constant":
+        return [optimizer], []
+    scheduler: LRScheduler = (
+        OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
+        if schedule == "one_cycle"
+        else CosineAnnealingLR(optimizer, T_max=steps)
+    )
+    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]

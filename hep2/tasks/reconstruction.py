@@ -1,0 +1,68 @@
+"""Stage 1: an autoencoder learns to reconstruct cell images. No label is read."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from hep2.nets.architectures import DECODERS, ENCODERS, build
+from hep2.tasks.losses import reconstruction_loss
+from hep2.tasks.optim import adamw
+
+
+class Reconstruction(L.LightningModule):
+    """Encoder and decoder, trained to give back their input.
+
+    Args:
+        architecture: name of the pair in the tables of `hep2.nets.architectures`.
+        network: arguments of both networks, plain values.
+        loss: "mse", "l1" or "ssim".
+        optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
+        provenance: what the weights were learned from: data key, split hash, protocol, fold, seed.
+            Kept in the checkpoint, so that no other fold can use it by mistake.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        network: dict[str, Any],
+        loss: str,
+        optimizer: dict[str, Any],
+        provenance: dict[str, str | int],
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder = build(ENCODERS, architecture, **network)
+        self.decoder = build(DECODERS, architecture, **network)
+        self.loss = reconstruction_loss(loss)
+        self.val_loss = MeanMetric()
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruct images.
+
+        Shape:
+            (B, 1, H, W) -> (B, 1, H, W)
+        """
+        reconstruction: Tensor = self.decoder(self.encoder(image))
+        return reconstruction
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """The loss of one batch."""
+        loss = self.loss(self(batch["image"]), batch["image"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """The same loss on cells of other specimens."""
+        loss = self.loss(self(batch["image"]), batch["image"])
+        # A metric object, not a logged number: exact when devices hold unequal numbers of cells.
+        self.val_loss.update(loss, weight=len(batch["image"]))
+        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over all parameters."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw(self.parameters(), steps, **self.hparams["optimizer"])

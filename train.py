@@ -1,0 +1,20 @@
+"""Train one stage on one fold, or sweep with -m. `python train.py --help` says how."""
+
+import hydra
+from omegaconf import DictConfig
+
+from hep2 import cli, config
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def train(cfg: DictConfig) -> None:
+    """One run; heavy imports wait until the configuration is known to be right."""
+    from hep2.run import fit
+
+    fit(cfg)
+
+
+if __name__ == "__main__":
+    cli.main(train)
