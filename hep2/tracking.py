@@ -1,0 +1,173 @@
+"""What a run leaves behind while it trains: files always, Weights & Biases where there is any."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+
+from hep2.errors import HEp2Error
+from hep2.run_files import RunFiles
+from hep2.rundir import RunDir
+from hep2.wandb_mode import choose_mode
+from hep2.wandb_run import WandbRun
+
+log = logging.getLogger(__name__)
+
+LONGEST_TAG = 64  # characters; W&B refuses longer tags,
+LONGEST_GROUP = 128  # and longer groups
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What tells a run from every other one.
+
+    Attributes:
+        method: The network, and the head in stage 2: "dcae", "dcae-mlp".
+        leaky: Whether the protocol lets one specimen into training and test.
+    """
+
+    name: str
+    stage: str
+    method: str
+    data: str
+    protocol: str
+    leaky: bool
+    synthetic: bool
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """What a user chooses about Weights & Biases; `conf/logger/wandb.yaml` explains the modes."""
+
+    project: str = "hep2"
+    entity: str | None = None
+    mode: str = "auto"
+    tags: Sequence[str] = ()
+
+
+def make_loggers(
+    entries: Mapping[str, Any] | None,
+    run_dir: Path,
+    identity: RunIdentity,
+    config: Mapping[str, Any],
+) -> list[Logger]:
+    """The loggers of one run: its files first, then one for each entry of the configuration.
+
+    Without a `last.ckpt` the run starts from the beginning, and so do `metrics.csv` and the W&B
+    run; with one both go on.
+
+    Args:
+        entries: The instantiated `logger` group: `WandbSettings` or loggers of Lightning.
+        run_dir: Everything is written below it.
+        identity: Names, groups and tags the W&B run.
+        config: The resolved configuration as plain containers.
+
+    Raises:
+        HEp2Error: an entry is no logger, or the W&B mode is unknown.
+    """
+    _start_anew(run_dir)
+    loggers: list[Logger] = [RunFiles(run_dir)]
+    for name, entry in (entries or {}).items():
+        if isinstance(entry, WandbSettings):
+            loggers += _wandb_run(entry, run_dir, identity, config)
+        elif isinstance(entry, Logger):
+            loggers.append(entry)
+        else:
+            raise HEp2Error(
+                f"logger.{name} is no logger: give it a _target_, as conf/logger/wandb.yaml does"
+            )
+    return loggers
+
+
+@rank_zero_only
+def _start_anew(run_dir: Path) -> None:
+    if not RunDir(run_dir).last.is_file():
+        for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
+            file.unlink(missing_ok=True)
+
+
+def _wandb_run(
+    settings: WandbSettings, run_dir: Path, identity: RunIdentity, config: Mapping[str, Any]
+) -> list[Logger]:
+    mode, why = choose_mode(settings.mode)
+    if mode == "disabled":
+        return []
+    if why:
+        rank_zero_only(log.info)("W&B runs offline (%s)", why)
+    description = {
+        "project": settings.project,
+        "entity": settings.entity,
+        **describe(identity, settings.tags),
+        "config": _without_key(config),
+    }
+    return [WandbRun(run_dir, mode, description)]
+
+
+def describe(identity: RunIdentity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
+    """How W&B names, groups and tags a run; the group leaves fold and seed out, so W&B averages."""
+    i = identity
+    tags = [i.data, i.protocol, i.method, *extra_tags]
+    tags += ["leaky"] * i.leaky + ["synthetic"] * i.synthetic
+    return {
+        "name": f"{i.method}-fold{i.fold}-seed{i.seed}",
+        "group": f"{i.name}-{i.data}-{i.protocol}-{i.method}"[:LONGEST_GROUP],
+        "job_type": i.stage,
+        "tags": [tag[:LONGEST_TAG] for tag in dict.fromkeys(tags)],
+    }
+
+
+def _without_key(node: Any) -> Any:
+    """The configuration with W&B's key blotted out, should it have been interpolated into it."""
+    secret = os.environ.get("WANDB_API_KEY")
+    if isinstance(node, Mapping):
+        return {key: _without_key(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_key(value) for value in node]
+    return node.replace(secret, "***") if secret and isinstance(node, str) else node
+
+
+@rank_zero_only
+def log_images(
+    loggers: Sequence[Logger],
+    key: str,
+    images: Sequence[NDArray[np.uint8]],
+    captions: Sequence[str],
+    step: int,
+) -> None:
+    """Write pictures into the run directory, and send them to W&B where it is on.
+
+    Args:
+        loggers: As `make_loggers` made them; a task passes `self.loggers`. Others are passed over.
+        key: What the pictures show, e.g. "val/reconstruction".
+        images: (H, W) grey or (H, W, 3) RGB, uint8.
+        captions: One for each image.
+        step: The optimizer step.
+    """
+    for logger in loggers:
+        if isinstance(logger, RunFiles | WandbRun):
+            logger.log_images(key, images, captions, step)
+
+
+@rank_zero_only
+def log_summary(loggers: Sequence[Logger], figures: Mapping[str, Any]) -> None:
+    """Set the final figures of the W&B run; `result.json` is their place among the files."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_summary(figures)
+
+
+@rank_zero_only
+def finish(loggers: Sequence[Logger], exit_code: int) -> None:
+    """End the W&B run with the job's exit code; call it in a `finally`. Never raises."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.finish(exit_code)

@@ -1,0 +1,206 @@
+"""A Weights & Biases run that can be lost at any moment without harm to the training."""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers.logger import DummyLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+
+from hep2.rundir import write_atomic
+from hep2.wandb_mode import within
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+INIT_SECONDS = 15.0
+FINISH_SECONDS = 30.0
+# Without these W&B stages what it uploads, and keeps its logs, under the user's home.
+FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_ARTIFACT_DIR": "artifacts", "WANDB_CACHE_DIR": "cache"}
+
+
+class WandbRun(Logger):
+    """One W&B run, opened at its first use on rank zero.
+
+    The first exception of W&B (no key, no network, a killed wandb-core, a full disk) ends it with
+    one warning; `metrics.csv` is the record.
+
+    Args:
+        run_dir: Everything W&B writes goes to `<run_dir>/wandb`.
+        mode: online or offline, as `choose_mode` found.
+        description: What `wandb.init` is told: project, entity, name, group, job_type, tags,
+            config.
+    """
+
+    def __init__(self, run_dir: Path, mode: str, description: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._run_dir = run_dir
+        self._mode = mode
+        self._description = dict(description)
+        self._run: Any = None
+        self._lost = False
+        self._borrowed = False
+        self._set_variables: list[str] = []
+        self._process = os.getpid()
+
+    @property
+    def name(self) -> str:
+        """The project."""
+        return str(self._description.get("project", ""))
+
+    @property
+    def version(self) -> str:
+        """The id of the run, "" before it is opened."""
+        return str(self._run.id) if self._run is not None else ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run directory."""
+        return str(self._run_dir)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The `wandb.Run`; a stand-in that does nothing once W&B is lost."""
+        return self._attempt(self._open) or DummyLogger().experiment
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run was opened with the whole resolved configuration."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics over the optimizer step."""
+        self._attempt(lambda: self._open().log(_at_step(metrics, step)))
+
+    def log_images(
+        self, key: str, images: Sequence[NDArray[np.uint8]], captions: Sequence[str], step: int
+    ) -> None:
+        """Log pictures, (H, W) or (H, W, 3) each, under one key."""
+
+        def send() -> None:
+            import wandb
+
+            pictures = [wandb.Image(i, caption=c) for i, c in zip(images, captions, strict=True)]
+            self._open().log(_at_step({key: pictures}, step))
+
+        self._attempt(send)
+
+    def log_summary(self, figures: Mapping[str, Any]) -> None:
+        """Set the run's final figures."""
+        self._attempt(lambda: self._open().summary.update(dict(figures)))
+
+    def finalize(self, status: str) -> None:
+        """End the run here where Lightning forked this process, which exits after the fit."""
+        if os.getpid() != self._process:
+            self.finish(0 if status == "success" else 1)
+
+    def finish(self, exit_code: int) -> None:
+        """End the run with the job's exit code, in bounded time and without raising."""
+        run, self._run = self._run, None
+        if (
+            run is not None
+            and not self._borrowed
+            and not within(FINISH_SECONDS, lambda: self._end(run, exit_code))
+        ):
+            self._give_up(f"it did not finish within {FINISH_SECONDS:g} s")
+            _kill_core()  # else it is waited for once more when Python exits
+        for variable in self._set_variables:
+            os.environ.pop(variable, None)
+        self._set_variables = []
+
+    def _end(self, run: Any, exit_code: int) -> None:
+        import wandb
+
+        try:
+            run.finish(exit_code=exit_code)
+        except Exception as error:
+            self._give_up(f"{type(error).__name__}: {error}")
+        if self._lost:  # a later run in this process needs a new wandb-core
+            with suppress(Exception, SystemExit):
+                wandb.teardown(exit_code)
+
+    def _attempt(self, action: Callable[[], T]) -> T | None:
+        if self._lost:
+            return None
+        try:
+            return action()
+        except Exception as error:
+            self._give_up(f"{type(error).__name__}: {error}")
+            return None
+
+    def _give_up(self, why: str) -> None:
+        if not self._lost:
+            log.warning("W&B is off from here on (%s); metrics.csv goes on", why.split("\n")[0])
+        self._lost = True
+
+    def _open(self) -> Any:
+        if self._run is None:
+            self._run = self._start()
+        return self._run
+
+    def _start(self) -> Any:
+        import wandb
+
+        current: Any = wandb.run
+        if current is not None:  # opened by whoever called us, who will also finish it
+            self._borrowed = True
+            current.config.update(self._description["config"], allow_val_change=True)
+            return current
+        folder = self._run_dir / "wandb"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._set({name: str(folder / sub) for name, sub in FOLDERS.items()})
+        self._set({"WANDB_SILENT": "true"})
+        # A sweep's agent has chosen id, project and entity and put them in the environment.
+        chosen = {key for key in ("project", "entity") if f"WANDB_{key.upper()}" in os.environ}
+        told = {key: value for key, value in self._description.items() if key not in chosen}
+        told |= {"dir": self._run_dir, "mode": self._mode, "settings": _quiet_settings(wandb)}
+        if "WANDB_RUN_ID" not in os.environ and "WANDB_SWEEP_ID" not in os.environ:
+            told["id"] = _run_id(folder / "run-id")
+            told["resume"] = "allow" if self._mode == "online" else None
+        run = wandb.init(**told)
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        if run.url:
+            log.info("W&B: %s", run.url)
+        return run
+
+    def _set(self, variables: Mapping[str, str]) -> None:
+        new = {name: value for name, value in variables.items() if name not in os.environ}
+        os.environ.update(new)
+        self._set_variables += new
+
+
+def _at_step(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
+    # Lightning's name for the x axis. W&B's own step would refuse to go back after a resume.
+    return dict(values) if step is None else {**values, "trainer/global_step": step}
+
+
+def _run_id(file: Path) -> str:
+    """The id kept beside the run, so that a resumed job goes on with the same W&B run."""
+    if not file.is_file():
+        write_atomic(file, uuid.uuid4().hex[:12])
+    return file.read_text().strip()
+
+
+def _quiet_settings(wandb: Any) -> Any:
+    # Console capture would raise from any print() once wandb-core is gone.
+    chosen: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": INIT_SECONDS}
+    if "finish_timeout" in wandb.Settings.model_fields:  # not in older releases
+        chosen["finish_timeout"] = FINISH_SECONDS - 5
+    return wandb.Settings(**chosen)
+
+
+def _kill_core() -> None:
+    with suppress(Exception):  # no public way leads to the process
+        import wandb
+
+        setup: Any = wandb.setup()
+        setup._connection._proc._process.kill()
