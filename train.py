@@ -11,9 +11,10 @@ config.register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(cfg: DictConfig) -> None:
     """One run; heavy imports wait until the configuration is known to be right."""
-    from hep2.run import fit
+    with cli.clear_errors():
+        from hep2.run import fit
 
-    fit(cfg)
+        fit(cfg)
 
 
 if __name__ == "__main__":

@@ -1,47 +1,108 @@
-"""The edge to the user: what is wrong is said in one sentence, and the exit code tells whose fault.
+"""The edge to the user: what is wrong is said in one sentence, and the exit code tells what kind.
 
-Exit codes: 0 done; 1 an input, a file or a setting's value is wrong; 2 the command line is wrong.
-Any other exception is a bug and keeps its traceback.
+Exit codes: 0 done; 1 an input, a file or a setting's value is wrong; 2 the command line is wrong;
+130 interrupted. Any other exception is a bug and keeps its traceback.
 """
 
+import difflib
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
-from hydra.errors import HydraException
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hep2.errors import HEp2Error
 
-# Hydra hands its exceptions over instead of printing parts of them and leaving.
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def main(program: Callable[[], None]) -> None:
-    """Run a Hydra program, and turn errors that are the user's to mend into one sentence."""
+    """Run a Hydra program, and say in one sentence what is wrong with its command line."""
+    # Hydra then hands its exceptions over, instead of printing parts of them and leaving.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         program()
-    except HEp2Error as error:
-        _leave(str(error), 1)
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explained(error), 2)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Leave with one sentence where an error is the user's to mend."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    _silence_known_warnings()
+    try:
+        yield
+    except HEp2Error as error:
+        _leave(str(error), 1)
+    except HydraException as error:  # a component's constructor refuses its settings
+        _leave(_explained(error), 1)
     except KeyboardInterrupt:
         _leave("interrupted; the same command goes on from the last whole epoch", 130)
 
 
-def _leave(message: str, code: int) -> None:
+def _silence_known_warnings() -> None:
+    """Advice that does not hold here: the run directory and the loaders are ours."""
+    for message in (
+        ".*Checkpoint directory .* exists and is not empty",
+        ".*does not have many workers",
+        ".*isinstance.treespec, LeafSpec.. is deprecated",
+        ".*Total length of `list` across ranks is zero",
+        ".*You defined a `validation_step` but have no `val_dataloader`",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _leave(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 
 
 def _explained(error: BaseException) -> str:
-    """Hydra's or OmegaConf's complaint without its internals."""
-    root = error
-    while isinstance(root.__cause__, HEp2Error | HydraException | OmegaConfBaseException):
-        root = root.__cause__
-    if isinstance(root, HEp2Error):
-        return str(root)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not re.match(r"(full_key|object_type|reference_type)", line)]
-    return "; ".join(kept)
+    """A complaint of Hydra or OmegaConf as one sentence with its remedy."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={option} is no option: choose one of {', '.join(error.options)}"
+    unknown = re.match(r"Could not override '([^']*)'", str(error))
+    if unknown:
+        return f"there is no setting {unknown[1]}{_nearest(unknown[1])}"
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
+        causes.append(cause)
+    ours = [cause for cause in causes if isinstance(cause, HEp2Error)]
+    return "; ".join(dict.fromkeys(_plain(cause) for cause in ours or causes if str(cause)))
+
+
+def _plain(error: BaseException) -> str:
+    """The complaint without OmegaConf's notes on its own types and Hydra's on its parser."""
+    notes = ("full_key", "object_type", "reference_type", "See https://")
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(notes))
+
+
+def _nearest(key: str) -> str:
+    """`; did you mean ...?`, where a setting of the default configuration is spelt like it."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known = list(_keys(compose("train")))
+    near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
+        key.rpartition(".")[2], {name.rpartition(".")[2] for name in known}, n=1
+    )
+    return f"; did you mean {near[0]}?" if near else " (--cfg job shows all of them)"
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, DictConfig):
+        for key in node:
+            yield f"{prefix}{key}"
+            yield from _keys(node._get_node(key), f"{prefix}{key}.")

@@ -14,10 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from hep2 import __version__
 from hep2.fold import Fold
 from hep2.rundir import method_of
 
-PACKAGES = ("hep2", "torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
+PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
 
 
 def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
@@ -61,7 +62,7 @@ def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
         "data_key": cells.key,
         "split_hash": fold.provenance["split"],
         "validation": split.note,
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {"hep2": __version__} | {name: version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
         "command": _command(),
     }

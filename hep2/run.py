@@ -29,6 +29,8 @@ from hep2.tasks.classification import Classification, balanced_weights
 from hep2.tasks.reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
+for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
+    logging.getLogger(chatter).setLevel(logging.WARNING)
 
 Task = Reconstruction | Classification
 

@@ -164,6 +164,8 @@ class RunDir:
     def claim(self, cfg: DictConfig) -> None:
         """Store the configuration here, or make sure that the one stored here asks for the same.
 
+        A run that failed before its first checkpoint has nothing to lose and is started anew.
+
         Raises:
             HEp2Error: the directory holds a run of another configuration; the message lists what
                 differs. Nothing is changed.
@@ -171,7 +173,7 @@ class RunDir:
         asked = OmegaConf.to_container(cfg, resolve=True)
         if cfg.overwrite:
             self._clear()
-        elif self.config.is_file():
+        elif self.config.is_file() and (self.finished or self.last.is_file()):
             differences = _differences(self._stored(), asked)
             if differences:
                 raise HEp2Error(
