@@ -1,0 +1,163 @@
+"""One cell image: checked, decoded to its fluorescence channel, brought to the common size."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hep2.errors import HEp2Error
+
+Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
+
+SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
+CHANNELS = ("green", "red", "blue", "mean")
+MAX_PIXELS = 64_000_000  # a whole slide field has 1-5 million; more than this is no cell
+
+_BGR = ("blue", "green", "red")  # the order in which OpenCV decodes
+_COLOURS_WITHOUT_GREEN = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's names
+
+
+class ImageError(Exception):
+    """Why a file is no usable cell image; the caller adds the file's name and row."""
+
+
+@dataclass(frozen=True)
+class CellImage:
+    """A decoded cell.
+
+    Attributes:
+        pixels: shape (size, size), uint8 or uint16, as the file has it.
+        digest: hash of the pixels before they were resized: equal for equal images of any format.
+        constant: whether every pixel has the same value.
+    """
+
+    pixels: Pixels
+    digest: bytes
+    constant: bool
+
+
+def check_channel(channel: str) -> None:
+    """Raise HEp2Error for a channel that does not exist."""
+    if channel not in CHANNELS:
+        raise HEp2Error(f"data.channel={channel} is unknown; choose one of {', '.join(CHANNELS)}")
+
+
+def load_cell(file: Path, size: int, channel: str) -> CellImage:
+    """Decode one file and bring it to size x size.
+
+    Raises:
+        ImageError: missing, empty, undecodable, too large, or not 8- or 16-bit.
+    """
+    pixels = read_image(file, channel)
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
+    digest.update(pixels.tobytes())
+    constant = bool((pixels == pixels[0, 0]).all())
+    return CellImage(resize_square(pixels, size), digest.digest(), constant)
+
+
+def read_image(file: Path, channel: str) -> Pixels:
+    """The fluorescence of one image file (of a TIFF stack: its first page), at its own size.
+
+    Grey images are taken as they are. Of RGB(A) images `channel` is taken: fluorescein glows
+    green, so "green" carries the signal; "mean" is the rounded mean of the three. Alpha is ignored.
+
+    Returns:
+        Shape (H, W), uint8 or uint16.
+
+    Raises:
+        ImageError: missing, empty, undecodable, too large, or not 8- or 16-bit.
+    """
+    check_channel(channel)
+    _check_header(file)
+    try:
+        decoded = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, OSError) as error:
+        raise ImageError("the image cannot be decoded") from error
+    if decoded is None or decoded.size == 0:
+        raise ImageError("the image cannot be decoded")
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels are {decoded.dtype}; save it with 8 or 16 bits a pixel")
+    return _pick_channel(cast(Pixels, decoded), channel)
+
+
+def _check_header(file: Path) -> None:
+    """Refuse a file by its header, before memory is spent on it; then test that it is whole."""
+    try:
+        if file.stat().st_size == 0:
+            raise ImageError("the file is empty (0 bytes)")
+        with Image.open(file, formats=FORMATS) as header:
+            _check_dimensions(*header.size)
+            if header.mode in _COLOURS_WITHOUT_GREEN:
+                raise ImageError(f"colours are {header.mode}; save it as grey or RGB")
+            header.load()  # OpenCV returns the first part of a truncated JPEG, Pillow refuses it
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError("missing file") from error
+    except IsADirectoryError as error:
+        raise ImageError("a folder, not an image") from error
+    except PermissionError as error:
+        raise ImageError("no permission to read the file") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
+        ) from error
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise all kinds on broken files
+        raise ImageError("the image cannot be decoded as PNG, TIFF, JPEG or BMP") from error
+
+
+def _check_dimensions(width: int, height: int) -> None:
+    if width * height == 0:
+        raise ImageError("the image is empty (no pixels)")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{width} x {height} is more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
+        )
+
+
+def _pick_channel(decoded: Pixels, channel: str) -> Pixels:
+    """From (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA to (H, W)."""
+    if decoded.ndim == 2:
+        return decoded
+    channels = decoded.shape[2]
+    if channels == 1:
+        return decoded[:, :, 0]
+    if channels not in (3, 4):
+        raise ImageError(f"{channels} channels; save it as grey, RGB or RGBA")
+    if channel == "mean":
+        total: NDArray[np.uint32] = decoded[:, :, :3].sum(axis=2, dtype=np.uint32)
+        return cast(Pixels, ((total + 1) // 3).astype(decoded.dtype))
+    return np.ascontiguousarray(decoded[:, :, _BGR.index(channel)])
+
+
+def resize_square(image: Pixels, size: int) -> Pixels:
+    """Bring an image to size x size without changing its proportions.
+
+    The longer side becomes `size` (area average when it shrinks, bilinear when it grows); the
+    shorter side is then filled up on both ends with its own reflection, so that no artificial
+    edge appears.
+
+    Args:
+        image: shape (H, W), uint8 or uint16.
+        size: side of the result, pixels.
+
+    Returns:
+        Shape (size, size), the same type; an image that has this size already is unchanged.
+    """
+    height, width = image.shape
+    scale = size / max(height, width)
+    if scale != 1:
+        new_size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cast(Pixels, cv2.resize(image, new_size, interpolation=how))
+    down, across = size - image.shape[0], size - image.shape[1]
+    if down or across:
+        ends = (down // 2, down - down // 2, across // 2, across - across // 2)
+        image = cast(Pixels, cv2.copyMakeBorder(image, *ends, cv2.BORDER_REFLECT_101))
+    return image

@@ -1,0 +1,151 @@
+"""The manifest: one row a cell (image, label, specimen, pool), with every bad row named."""
+
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hep2.data.csv_files import read_csv
+
+POOLS = ("train", "val", "test")
+LISTED = 20  # bad rows that a message shows; the rest are counted
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell.
+
+    Attributes:
+        id: unique name of the cell in its data set.
+        label: its pattern.
+        specimen: the specimen it was cut from, or "".
+        pool: "train", "val", "test" or "".
+        file: its image.
+        origin: where the user finds the row: "manifest.csv row 7", or nothing where no CSV is.
+    """
+
+    id: str
+    label: str
+    specimen: str
+    pool: str
+    file: Path
+    origin: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin} ({self.id})" if self.origin else self.id
+
+
+@dataclass
+class Listing:
+    """The rows of a data set, and what is wrong with those that had to be left out."""
+
+    rows: list[Row]
+    problems: list[str]
+
+
+def read_manifest(path: Path, root: Path, allow_outside: bool = False) -> Listing:
+    """Read a CSV with the columns image, label, specimen and, if wanted, pool.
+
+    A row is a line of the file, the header being row 1. The cell's ID is its image path relative
+    to the root, with forward slashes. Other columns are ignored.
+
+    Args:
+        path: the CSV, UTF-8, comma-separated.
+        root: the folder that image paths are relative to.
+        allow_outside: accept images outside the root.
+
+    Raises:
+        HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks a column.
+    """
+    listing = Listing([], [])
+    for number, cell in read_csv(path, ("image", "label", "specimen"), listing.problems):
+        origin = f"{path.name} row {number}"
+        file = Path(os.path.normpath(root / cell["image"]))
+        identity = Path(os.path.relpath(file, root)).as_posix()
+        row = Row(identity, cell["label"], cell["specimen"], cell.get("pool", ""), file, origin)
+        problem = _row_problem(row, cell["image"], allow_outside)
+        if problem:
+            listing.problems.append(f"{origin} ({cell['image']}): {problem}")
+        else:
+            listing.rows.append(row)
+    return listing
+
+
+def _row_problem(row: Row, image: str, allow_outside: bool) -> str:
+    if not image:
+        return "no image is named"
+    if "\0" in image:
+        return "a null character in the image's path"
+    if row.id.split("/")[0] == ".." and not allow_outside:
+        return "the image lies outside the data root (data.source.allow_outside=true accepts it)"
+    return "" if row.label else "the label is empty"
+
+
+def check_rows(listing: Listing) -> Listing:
+    """Sort the rows by ID and add what is wrong between rows; warn of specimens with two labels.
+
+    Of rows with the same ID the first is kept.
+    """
+    rows: dict[str, Row] = {}
+    problems = list(listing.problems)
+    for row in listing.rows:
+        first = rows.setdefault(row.id, row)
+        if first is not row:
+            problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
+    ordered = [rows[identity] for identity in sorted(rows)]
+    problems += _pool_problems(ordered)
+    problems += _specimen_problems(ordered)
+    _warn_of_mixed_specimens(ordered)
+    return Listing(ordered, problems)
+
+
+def _pool_problems(rows: Sequence[Row]) -> Iterator[str]:
+    pooled = any(row.pool for row in rows)
+    for row in rows:
+        if row.pool and row.pool not in POOLS:
+            yield f"{row}: unknown pool '{row.pool}'; allowed are {', '.join(POOLS)}"
+        elif pooled and not row.pool:
+            yield f"{row}: no pool, though other rows have one"
+
+
+def _specimen_problems(rows: Sequence[Row]) -> Iterator[str]:
+    if not any(row.specimen for row in rows):
+        return  # a source without specimens: only leaky protocols can use it
+    members: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if row.specimen:
+            members[row.label].setdefault(row.specimen, row)
+        else:
+            yield f"{row}: no specimen, though other rows have one"
+    for label, specimens in sorted(members.items()):
+        if len(specimens) == 1:
+            specimen, row = next(iter(specimens.items()))
+            yield (
+                f"{row}: class '{label}' has a single specimen ('{specimen}'), so it cannot be"
+                " both learnt and tested; add a specimen or leave the class out"
+            )
+
+
+def _warn_of_mixed_specimens(rows: Iterable[Row]) -> None:
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row.specimen:
+            labels[row.specimen][row.label] += 1
+    mixed = [
+        f"{specimen}: " + ", ".join(f"{label} ({n} cells)" for label, n in sorted(counts.items()))
+        for specimen, counts in sorted(labels.items())
+        if len(counts) > 1
+    ]
+    if mixed:
+        text = "specimens with more than one label (right for mixed patterns only):"
+        warnings.warn(f"{text}\n{shortened(mixed)}", stacklevel=2)
+
+
+def shortened(lines: Sequence[str]) -> str:
+    """The first lines of a list, indented, and how many more there are."""
+    shown = [f"  {line}" for line in lines[:LISTED]]
+    if len(lines) > LISTED:
+        shown.append(f"  ... and {len(lines) - LISTED} more")
+    return "\n".join(shown)
