@@ -146,7 +146,7 @@ class _Findings:
             ("images in which every pixel has the same value", self.constant),
         ):
             if cells:
-                text = f"{root}: {len(cells)} {title}:\n{shortened(cells)}"
+                text = f"{root}: {title} ({len(cells)}):\n{shortened(cells)}"
                 warnings.warn(text, stacklevel=2)
         if self.problems:
             count = len(self.problems)

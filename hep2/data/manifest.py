@@ -86,14 +86,17 @@ def _row_problem(row: Row, image: str, allow_outside: bool) -> str:
 def check_rows(listing: Listing) -> Listing:
     """Sort the rows by ID and add what is wrong between rows; warn of specimens with two labels.
 
-    Of rows with the same ID the first is kept.
+    Of rows with the same ID, or the same file under two spellings of an ID, the first is kept.
     """
     rows: dict[str, Row] = {}
+    files: dict[Path, Row] = {}
     problems = list(listing.problems)
     for row in listing.rows:
-        first = rows.setdefault(row.id, row)
-        if first is not row:
+        first = rows.get(row.id) or files.get(row.file)
+        if first:
             problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
+        else:
+            rows[row.id] = files[row.file] = row
     ordered = [rows[identity] for identity in sorted(rows)]
     problems += _pool_problems(ordered)
     problems += _specimen_problems(ordered)

@@ -1,0 +1,272 @@
+import json
+import os
+import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hep2.data import image_source, images
+from hep2.data.cells import Cells
+from hep2.data.image_source import ImageSource
+from hep2.data.sources import folder
+from hep2.data.store import open_cells
+from hep2.errors import HEp2Error
+
+
+def noise(seed: int, dtype: type = np.uint8) -> np.ndarray:
+    high = np.iinfo(dtype).max + 1
+    return np.random.default_rng(seed).integers(0, high, (16, 16)).astype(dtype)
+
+
+NAMES = ("a/s1/1.png", "a/s2/1.png", "b/s3/1.png", "b/s4/1.png")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for seed, name in enumerate(NAMES):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data" / name), noise(seed))
+    return tmp_path / "data"
+
+
+def opened(root: Path, size: int = 16, channel: str = "green", cache: str = "cache") -> Cells:
+    return open_cells(folder(str(root)), root.parent / cache, size, channel)
+
+
+def store_of(root: Path, cells: Cells) -> Path:
+    return root.parent / "cache" / f"folder-{cells.key}"
+
+
+def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr(image_source, "load_cell", fail)
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    monkeypatch.setattr(images.Image, "open", fail)
+
+
+def test_8_bit_store(root: Path) -> None:
+    cells = opened(root)
+    assert cells.images.shape == (4, 1, 16, 16)
+    assert cells.images.dtype == np.uint8
+    assert cells.full_scale == 255
+    for position in range(4):
+        assert np.array_equal(cells.images[position, 0], noise(position))
+    assert isinstance(cells.images, np.memmap)
+    assert not cells.images.flags.writeable
+    assert len(cells.key) == 16
+    assert set(cells.key) <= set("0123456789abcdef")
+    names = sorted(file.name for file in store_of(root, cells).iterdir())
+    assert names == ["cells.csv", "images.npy", "meta.json"]
+
+
+def test_one_16_bit_image_makes_all_16_bit(root: Path) -> None:
+    deep = noise(7, np.uint16)
+    cv2.imwrite(str(root / "b/s3/1.png"), deep)
+    cells = opened(root)
+    assert cells.images.dtype == np.uint16
+    assert cells.full_scale == 65535
+    assert np.array_equal(cells.images[2, 0], deep)
+    for position in (0, 1, 3):
+        assert np.array_equal(cells.images[position, 0], noise(position).astype(np.uint16) * 257)
+
+
+def test_second_run_opens_no_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(root)
+    forbid_decoding(monkeypatch)
+    second = opened(root)
+    assert second.key == first.key
+    assert np.array_equal(second.images, first.images)
+    for name in ("ids", "labels", "specimens", "pools"):
+        assert np.array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_a_changed_image_is_noticed(root: Path) -> None:
+    first = opened(root)
+    cv2.imwrite(str(root / NAMES[0]), noise(50))
+    os.utime(root / NAMES[0], ns=(1, 1))
+    second = opened(root)
+    assert second.key != first.key
+    assert np.array_equal(second.images[0, 0], noise(50))
+    assert np.array_equal(first.images[0, 0], noise(0))
+
+
+def test_touching_an_image_keeps_the_key(root: Path) -> None:
+    first = opened(root)
+    os.utime(root / NAMES[0], ns=(1, 1))
+    assert opened(root).key == first.key
+
+
+def test_key_changes_with_whatever_matters(root: Path) -> None:
+    keys = {opened(root).key, opened(root, size=8).key, opened(root, channel="mean").key}
+    (root / "a/s2").rename(root / "a/s5")
+    keys.add(opened(root).key)
+    (root / "b/s4/1.png").rename(root / "b/s4/2.png")
+    keys.add(opened(root).key)
+    (root / "b").rename(root / "c")
+    keys.add(opened(root).key)
+    assert len(keys) == 6
+
+
+def test_moving_the_data_keeps_key_and_bytes(root: Path) -> None:
+    first = opened(root, cache="one")
+    shutil.copytree(root, root.parent / "other")
+    second = opened(root.parent / "other", cache="two")
+    assert first.key == second.key
+    for name in ("images.npy", "cells.csv"):
+        one, two = (root.parent / c / f"folder-{first.key}" / name for c in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def truncate(store: Path) -> None:
+    with (store / "images.npy").open("r+b") as file:
+        file.truncate(500)
+
+
+def flip_a_pixel(store: Path) -> None:
+    with (store / "images.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+    os.utime(store / "images.npy", ns=(1, 1))
+
+
+def replace_by_another_shape(store: Path) -> None:
+    np.save(store / "images.npy", np.zeros((4, 1, 8, 8), np.uint8))
+
+
+def replace_by_pickle(store: Path) -> None:
+    np.save(store / "images.npy", np.array([{}], dtype=object), allow_pickle=True)
+
+
+def drop_a_row(store: Path) -> None:
+    lines = (store / "cells.csv").read_text().splitlines()
+    (store / "cells.csv").write_text("\n".join(lines[:-1]) + "\n")
+
+
+def change_a_label(store: Path) -> None:
+    text = (store / "cells.csv").read_text()
+    (store / "cells.csv").write_text(text.replace("1.png,a,s1", "1.png,b,s1"))
+
+
+def empty_meta(store: Path) -> None:
+    (store / "meta.json").write_text("{}")
+
+
+def broken_meta(store: Path) -> None:
+    (store / "meta.json").write_bytes(b"\xff[")
+
+
+def meta_of_another_store(store: Path) -> None:
+    meta = json.loads((store / "meta.json").read_text())
+    (store / "meta.json").write_text(json.dumps({**meta, "key": "0" * 16}))
+
+
+def no_meta(store: Path) -> None:
+    (store / "meta.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        flip_a_pixel,
+        replace_by_another_shape,
+        replace_by_pickle,
+        drop_a_row,
+        change_a_label,
+        empty_meta,
+        broken_meta,
+        meta_of_another_store,
+        no_meta,
+        shutil.rmtree,
+    ],
+)
+def test_a_damaged_store_is_built_again(root: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    first = opened(root)
+    store, pixels = store_of(root, first), np.array(first.images)
+    del first
+    damage(store)
+    with pytest.warns(UserWarning, match=rf"the image cache {store} is built again"):
+        second = opened(root)
+    assert np.array_equal(second.images, pixels)
+    assert second.labels.tolist() == [0, 0, 1, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        third = opened(root)
+    assert third.key == second.key == store.name.removeprefix("folder-")
+    left = sorted(path.name for path in store.parent.iterdir())
+    assert left == [store.name, "index"]
+
+
+def test_a_copied_store_is_accepted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = opened(root)
+    os.utime(store_of(root, cells) / "images.npy", ns=(1, 1))  # as cp without -p leaves it
+    forbid_decoding(monkeypatch)
+    assert opened(root).key == cells.key
+
+
+def test_nonsense_in_the_index(root: Path) -> None:
+    key = opened(root).key
+    (index,) = (root.parent / "cache" / "index").iterdir()
+    index.write_bytes(b"\xff\xfe nonsense\n")
+    with pytest.warns(UserWarning, match="is built again"):
+        assert opened(root).key == key
+    assert index.read_text() == f"{key}\n"
+
+
+def test_builders_at_once_agree(root: Path) -> None:
+    def build(_: int) -> Cells:
+        return opened(root)
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(build, range(6)))
+    assert len({cells.key for cells in results}) == 1
+    for cells in results:
+        assert all(np.array_equal(cells.images[n, 0], noise(n)) for n in range(4))
+    assert len(list((root.parent / "cache").iterdir())) == 2  # one store, one index
+
+
+def test_a_failed_build_leaves_nothing(root: Path) -> None:
+    (root / NAMES[1]).write_bytes(b"broken")
+    with pytest.raises(HEp2Error, match=r"a/s2/1.png: the image cannot be decoded"):
+        opened(root)
+    assert list((root.parent / "cache").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(root: Path) -> None:
+    (root.parent / "cache").write_text("a file, not a folder")
+    with pytest.raises(HEp2Error, match=r"cannot be written in .*cache_dir=<folder>"):
+        opened(root)
+
+
+@pytest.mark.parametrize("size", [0, -1, 7, 1025, 64.0, "64"])
+def test_bad_image_size(root: Path, size: int) -> None:
+    with pytest.raises(HEp2Error, match=rf"data\.image_size={size} must be a whole number"):
+        opened(root, size=size)
+
+
+def test_bad_name_and_channel(root: Path) -> None:
+    with pytest.raises(HEp2Error, match=r"data\.name='\.\./x' may hold letters"):
+        open_cells(folder(str(root), name="../x"), root.parent / "cache", 8, "green")
+    with pytest.raises(HEp2Error, match=r"data\.channel=uv is unknown"):
+        opened(root, channel="uv")
+
+
+def test_many_images_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_source, "CHUNK", 4)
+    for n in range(18):
+        file = tmp_path / "data" / "a" / f"s{n % 2}" / f"{n:03}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), noise(n))
+    source = folder(str(tmp_path / "data"))
+    assert isinstance(source, ImageSource)
+    cells = open_cells(source, tmp_path / "cache", 16, "green")
+    for position, identity in enumerate(cells.ids):
+        assert np.array_equal(cells.images[position, 0], noise(int(identity[-7:-4])))
