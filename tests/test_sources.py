@@ -294,6 +294,7 @@ def fake_simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
 
     module = ModuleType("hep2.data.synthetic")
     module.simulate = simulate  # type: ignore[attr-defined]
+    module.VERSION = 1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hep2.data.synthetic", module)
     return calls
 
@@ -313,6 +314,23 @@ def test_synthetic_is_simulated_once(tmp_path: Path, fake_simulator: list[dict[s
     assert np.array_equal(cells[1].images[:, 0], made[[1, 2, 0]])
     open_cells(sources.synthetic(seed=1), tmp_path, 16, "green")
     assert len(fake_simulator) == 2
+    sys.modules["hep2.data.synthetic"].VERSION = 2  # type: ignore[attr-defined]
+    open_cells(source, tmp_path, 16, "green")
+    assert len(fake_simulator) == 3
+
+
+def test_the_simulator_as_a_source(tmp_path: Path) -> None:
+    synthetic = pytest.importorskip("hep2.data.synthetic")
+    assert synthetic.CLASSES == sources.PAPER_CLASSES
+    cells = open_cells(sources.synthetic(cells=60, specimens=10), tmp_path, 16, "green")
+    made = synthetic.simulate(60, 10, image_size=16, seed=0)
+    order = np.argsort(made.ids)
+    assert np.array_equal(cells.images[:, 0], made.images[order])
+    assert cells.ids.tolist() == np.asarray(made.ids)[order].tolist()
+    names = np.array(cells.classes)[cells.labels]
+    assert names.tolist() == np.asarray(made.labels)[order].tolist()
+    assert cells.specimens.tolist() == np.asarray(made.specimens)[order].tolist()
+    assert cells.pools.tolist() == np.asarray(made.pools)[order].tolist()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real cells, ../shared/i3a, are absent")
