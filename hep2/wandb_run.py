@@ -36,8 +36,7 @@ class WandbRun(Logger):
     Args:
         run_dir: Everything W&B writes goes to `<run_dir>/wandb`.
         mode: online or offline, as `choose_mode` found.
-        description: What `wandb.init` is told: project, entity, name, group, job_type, tags,
-            config.
+        description: For `wandb.init`: project, entity, name, group, job_type, tags, config.
     """
 
     def __init__(self, run_dir: Path, mode: str, description: Mapping[str, Any]) -> None:
@@ -122,10 +121,8 @@ class WandbRun(Logger):
             self._give_up(f"{type(error).__name__}: {error}")
 
     def _attempt(self, action: Callable[[], T]) -> T | None:
-        if self._lost:
-            return None
         try:
-            return action()
+            return None if self._lost else action()
         except Exception as error:
             self._give_up(f"{type(error).__name__}: {error}")
             return None
@@ -141,6 +138,8 @@ class WandbRun(Logger):
         return self._run
 
     def _start(self) -> Any:
+        # W&B's own telemetry would hold Python's exit for 12 s when the server does not answer.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         current: Any = wandb.run
@@ -150,8 +149,7 @@ class WandbRun(Logger):
             return current
         folder = self._run_dir / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
-        variables = {name: str(folder / sub) for name, sub in FOLDERS.items()}
-        variables = {"WANDB_SILENT": "true", **variables}
+        variables = {"WANDB_SILENT": "true"} | {k: str(folder / v) for k, v in FOLDERS.items()}
         self._set_variables = [name for name in variables if name not in os.environ]
         os.environ.update({name: variables[name] for name in self._set_variables})
         if not os.environ.get("WANDB_MODE"):
@@ -194,10 +192,8 @@ def _quiet_settings(wandb: Any) -> Any:
 def _forget() -> None:
     """Make W&B usable for a later run of this process, and keep Python's exit from waiting."""
     wandb: Any = sys.modules.get("wandb")
-    if wandb is None:
-        return
     with suppress(Exception):  # no public way leads to the process, dead or hung
         wandb.sdk.wandb_setup.singleton()._connection._proc._process.kill()
     with suppress(Exception, SystemExit):
+        wandb.run = None
         wandb.teardown(1)
-    wandb.run = None
