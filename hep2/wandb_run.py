@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -35,8 +36,7 @@ class WandbRun(Logger):
     Args:
         run_dir: Everything W&B writes goes to `<run_dir>/wandb`.
         mode: online or offline, as `choose_mode` found.
-        description: What `wandb.init` is told: project, entity, name, group, job_type, tags,
-            config.
+        description: For `wandb.init`: project, entity, name, group, job_type, tags, config.
     """
 
     def __init__(self, run_dir: Path, mode: str, description: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ class WandbRun(Logger):
     @property
     def version(self) -> str:
         """The id of the run, "" before it is opened."""
-        return str(self._run.id) if self._run is not None else ""
+        return "" if self._run is None else str(self._run.id)
 
     @property
     def save_dir(self) -> str:
@@ -105,33 +105,24 @@ class WandbRun(Logger):
     def finish(self, exit_code: int) -> None:
         """End the run with the job's exit code, in bounded time and without raising."""
         run, self._run = self._run, None
-        if (
-            run is not None
-            and not self._borrowed
-            and not within(FINISH_SECONDS, lambda: self._end(run, exit_code))
-        ):
-            self._give_up(f"it did not finish within {FINISH_SECONDS:g} s")
-            _kill_core()  # else it is waited for once more when Python exits
+        if not self._borrowed:
+            if run and not within(FINISH_SECONDS, lambda: self._end(run, exit_code)):
+                self._give_up(f"it did not finish within {FINISH_SECONDS:g} s")
+            if self._lost:
+                within(FINISH_SECONDS, _forget)
         for variable in self._set_variables:
             os.environ.pop(variable, None)
         self._set_variables = []
 
     def _end(self, run: Any, exit_code: int) -> None:
-        import wandb
-
         try:
             run.finish(exit_code=exit_code)
         except Exception as error:
             self._give_up(f"{type(error).__name__}: {error}")
-        if self._lost:  # a later run in this process needs a new wandb-core
-            with suppress(Exception, SystemExit):
-                wandb.teardown(exit_code)
 
     def _attempt(self, action: Callable[[], T]) -> T | None:
-        if self._lost:
-            return None
         try:
-            return action()
+            return None if self._lost else action()
         except Exception as error:
             self._give_up(f"{type(error).__name__}: {error}")
             return None
@@ -147,6 +138,8 @@ class WandbRun(Logger):
         return self._run
 
     def _start(self) -> Any:
+        # W&B's own telemetry would hold Python's exit for 12 s when the server does not answer.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         current: Any = wandb.run
@@ -156,8 +149,11 @@ class WandbRun(Logger):
             return current
         folder = self._run_dir / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
-        self._set({name: str(folder / sub) for name, sub in FOLDERS.items()})
-        self._set({"WANDB_SILENT": "true"})
+        variables = {"WANDB_SILENT": "true"} | {k: str(folder / v) for k, v in FOLDERS.items()}
+        self._set_variables = [name for name in variables if name not in os.environ]
+        os.environ.update({name: variables[name] for name in self._set_variables})
+        if not os.environ.get("WANDB_MODE"):
+            os.environ.pop("WANDB_MODE", None)  # set but empty, W&B refuses it
         # A sweep's agent has chosen id, project and entity and put them in the environment.
         chosen = {key for key in ("project", "entity") if f"WANDB_{key.upper()}" in os.environ}
         told = {key: value for key, value in self._description.items() if key not in chosen}
@@ -171,11 +167,6 @@ class WandbRun(Logger):
         if run.url:
             log.info("W&B: %s", run.url)
         return run
-
-    def _set(self, variables: Mapping[str, str]) -> None:
-        new = {name: value for name, value in variables.items() if name not in os.environ}
-        os.environ.update(new)
-        self._set_variables += new
 
 
 def _at_step(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
@@ -198,9 +189,11 @@ def _quiet_settings(wandb: Any) -> Any:
     return wandb.Settings(**chosen)
 
 
-def _kill_core() -> None:
-    with suppress(Exception):  # no public way leads to the process
-        import wandb
-
-        setup: Any = wandb.setup()
-        setup._connection._proc._process.kill()
+def _forget() -> None:
+    """Make W&B usable for a later run of this process, and keep Python's exit from waiting."""
+    wandb: Any = sys.modules.get("wandb")
+    with suppress(Exception):  # no public way leads to the process, dead or hung
+        wandb.sdk.wandb_setup.singleton()._connection._proc._process.kill()
+    with suppress(Exception, SystemExit):
+        wandb.run = None
+        wandb.teardown(1)

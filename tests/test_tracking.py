@@ -1,0 +1,564 @@
+import csv
+import json
+import logging
+import math
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers.logger import DummyLogger, Logger
+
+import hep2.wandb_run
+from hep2.errors import HEp2Error
+from hep2.run_files import RunFiles
+from hep2.tracking import (
+    RunIdentity,
+    WandbSettings,
+    describe,
+    finish,
+    log_images,
+    log_summary,
+    make_loggers,
+)
+from hep2.wandb_mode import choose_mode
+from hep2.wandb_run import WandbRun
+
+ROOT = Path(__file__).parents[1]
+FAKE_KEY = "0123456789abcdef" * 2 + "fedcba98"
+IDENTITY = RunIdentity(
+    name="default",
+    stage="head",
+    method="dcae-mlp",
+    data="i3a",
+    protocol="random",
+    leaky=True,
+    synthetic=False,
+    fold=3,
+    seed=7,
+)
+WANDB = {"wandb": WandbSettings()}
+
+
+@pytest.fixture(autouse=True)
+def nobody_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A home without any W&B login, an environment without any W&B variable."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NETRC", str(home / ".netrc"))
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "runs" / "fold3"
+    path.mkdir(parents=True)
+    return path
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def records(run_dir: Path) -> dict[str, list[dict]]:
+    """What an offline run holds, by type of record."""
+    (folder,) = (run_dir / "wandb").glob("offline-run-*")
+    text = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found: dict[str, list[dict]] = {}
+    for record in map(json.loads, text.splitlines()):
+        found.setdefault(record["type"], []).append(record[record["type"]])
+    return found
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("hep2")]
+
+
+def log_step(loggers: list[Logger], step: int) -> None:
+    for logger in loggers:
+        logger.log_metrics({"loss": 1 / (step + 1)}, step)
+
+
+# ---- the files of record
+
+
+def test_csv_survives_a_resume_and_new_columns(run_dir: Path) -> None:
+    first = RunFiles(run_dir)
+    first.log_metrics({"epoch": 0, "train/loss": torch.tensor(0.5)}, 9)
+    first.log_metrics({"epoch": 0, "published/val/mca": np.float64(0.25)}, 9)
+    first.log_metrics({"epoch": 1, "train/loss": 0.4}, 19)
+
+    resumed = RunFiles(run_dir)
+    resumed.log_metrics({"epoch": 1, "train/loss": 0.4}, 19)  # repeated after the last checkpoint
+    resumed.log_metrics({"epoch": 2, "train/loss": math.nan}, 29)
+    resumed.log_metrics({"epoch": 1, "train/loss": 0.3}, 19)
+    resumed.log_metrics({"published/test/mca": 1.0}, 29)
+
+    names = ["step", "epoch", "train/loss", "published/val/mca", "published/test/mca"]
+    assert [list(row.values()) for row in rows(run_dir)] == [
+        ["9", "0", "0.5", "", ""],
+        ["9", "0", "", "0.25", ""],
+        ["19", "1", "0.3", "", ""],
+        ["29", "2", "nan", "", ""],
+        ["29", "", "", "", "1.0"],
+    ]
+    assert list(rows(run_dir)[0]) == names
+
+
+def test_csv_drops_only_a_torn_last_row(run_dir: Path) -> None:
+    RunFiles(run_dir).log_metrics({"loss": 0.5}, 0)
+    with (run_dir / "metrics.csv").open("a") as file:
+        file.write("1,0.1")  # "1,0.125\n" cut off by a kill
+    RunFiles(run_dir).log_metrics({"loss": 0.25}, 2)
+    assert rows(run_dir) == [{"step": "0", "loss": "0.5"}, {"step": "2", "loss": "0.25"}]
+
+
+def test_a_run_without_a_checkpoint_starts_its_files_anew(run_dir: Path) -> None:
+    log_step(make_loggers({}, run_dir, IDENTITY, {}), 5)
+    (run_dir / "last.ckpt").touch()
+    log_step(make_loggers({}, run_dir, IDENTITY, {}), 6)
+    assert [row["step"] for row in rows(run_dir)] == ["5", "6"]
+    (run_dir / "last.ckpt").unlink()
+    log_step(make_loggers({}, run_dir, IDENTITY, {}), 0)
+    assert [row["step"] for row in rows(run_dir)] == ["0"]
+
+
+def test_csv_that_cannot_be_written_is_named(run_dir: Path) -> None:
+    logger = RunFiles(run_dir)
+    logger.log_metrics({"loss": 1.0}, 0)
+    (run_dir / "metrics.csv").unlink()
+    (run_dir / "metrics.csv").mkdir()
+    with pytest.raises(HEp2Error, match=r"cannot write .*metrics\.csv: Is a directory"):
+        logger.log_metrics({"loss": 1.0}, 1)
+
+
+def test_pictures_are_written_with_their_captions(run_dir: Path) -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    red = np.zeros((2, 2, 3), np.uint8)
+    red[..., 0] = 255
+    loggers = [DummyLogger(), *make_loggers({}, run_dir, IDENTITY, {})]
+    log_images(loggers, "val/reconstruction", [grey, red], ["cell 1", "µ"], 40)
+    files = sorted((run_dir / "pictures").iterdir())
+    assert [file.name for file in files] == [
+        "val-reconstruction-step000040-0.png",
+        "val-reconstruction-step000040-1.png",
+    ]
+    assert np.array_equal(cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED), grey)
+    assert np.array_equal(cv2.imread(str(files[1]))[..., ::-1], red)
+    assert "µ".encode() in files[1].read_bytes()
+
+
+class Failing(BoringModel):
+    """Stops in its second epoch, as a kill would."""
+
+    stop = False
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> dict:
+        if self.stop and self.current_epoch == 1 and batch_idx == 1:
+            raise RuntimeError("power cut")
+        output = super().training_step(batch, batch_idx)
+        self.log("train/loss", output["loss"])
+        return output
+
+
+def fit(run_dir: Path, model: LightningModule, **options: object) -> None:
+    loggers = make_loggers({}, run_dir, IDENTITY, {})
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        limit_train_batches=3,
+        limit_val_batches=0,
+        log_every_n_steps=1,
+        logger=loggers,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(model, **options)
+    trainer.save_checkpoint(run_dir / "last.ckpt")
+
+
+def test_trainer_goes_on_with_the_csv_after_an_interruption(run_dir: Path) -> None:
+    class SaveEpoch(Failing):
+        def on_train_epoch_end(self) -> None:
+            self.trainer.save_checkpoint(run_dir / "last.ckpt")
+
+    model = SaveEpoch()
+    model.stop = True
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(run_dir, model)
+    before = rows(run_dir)
+    assert [row["step"] for row in before] == ["0", "1", "2", "3"]
+    fit(run_dir, SaveEpoch(), ckpt_path=run_dir / "last.ckpt", weights_only=True)
+    after = rows(run_dir)
+    assert [row["step"] for row in after] == ["0", "1", "2", "3", "4", "5"]
+    assert after[:3] == before[:3]
+
+
+# ---- the mode
+
+
+def test_the_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert choose_mode("offline") == ("offline", "")
+    assert choose_mode("disabled") == ("disabled", "")
+    for asked in ("auto", "online"):  # online without a key is where W&B prompts
+        mode, why = choose_mode(asked)
+        assert mode == "offline"
+        assert "no API key for https://api.wandb.ai" in why
+    with pytest.raises(HEp2Error, match="choose auto, online, offline or disabled"):
+        choose_mode("of")
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    assert choose_mode("online") == ("offline", "")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert choose_mode("auto") == ("disabled", "")
+
+
+@pytest.mark.parametrize("where", ["variable", "netrc", "settings"])
+def test_auto_is_online_with_a_key_and_a_connection(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        settings = tmp_path / "home" / ".config" / "wandb" / "settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(f"[default]\nbase_url = http://{address}\n")
+        assert choose_mode("auto")[0] == "offline"
+        if where == "variable":
+            monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+        elif where == "netrc":
+            (tmp_path / "home" / ".netrc").write_text(
+                f"machine {address}\n  login user\n  password {FAKE_KEY}\n"
+            )
+        else:
+            settings.write_text(settings.read_text() + f"api_key = {FAKE_KEY}\n")
+        assert choose_mode("auto") == ("online", "")
+    mode, why = choose_mode("auto")
+    assert (mode, why) == ("offline", f"no connection to http://{address} within 2 s")
+    assert choose_mode("online") == ("online", "")
+
+
+def test_a_proxy_is_tried_instead_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
+    assert choose_mode("auto")[0] == "offline"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{server.getsockname()[1]}")
+        assert choose_mode("auto") == ("online", "")
+
+
+# ---- the W&B run
+
+
+def test_an_offline_run_holds_what_was_logged_and_stays_in_its_directory(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    config = {"fold": 3, "model": {"name": "dcae"}, "note": f"key {FAKE_KEY}", "sizes": [1, None]}
+    loggers = make_loggers({"wandb": WandbSettings(tags=["mine"])}, run_dir, IDENTITY, config)
+    log_step(loggers, 0)
+    log_step(loggers, 1)
+    log_images(loggers, "val/rec", [np.zeros((4, 4), np.uint8)], ["a cell"], 1)
+    import wandb
+
+    loggers[1].experiment.log({"table": wandb.Table(columns=["a"], data=[[1]])})
+    log_summary(loggers, {"random-leaky/test/mca": 0.5})
+    finish(loggers, 1)
+
+    found = records(run_dir)
+    (run,) = found["run"]
+    assert run["run_id"] == (run_dir / "wandb" / "run-id").read_text()
+    assert run["display_name"] == "dcae-mlp-fold3-seed7"
+    assert run["run_group"] == "default-i3a-random-dcae-mlp"
+    assert run["job_type"] == "head"
+    assert run["project"] == "hep2"
+    assert run["tags"] == ["i3a", "random", "dcae-mlp", "mine", "leaky"]
+    update = {key: value for key, value in run["config"]["update"].items() if key[0] != "_"}
+    assert update == {**config, "note": "key ***"}
+    items = [entry["item"] for entry in found["history"]]
+    assert [(i["loss"], i["trainer/global_step"]) for i in items[:2]] == [(1, 0), (0.5, 1)]
+    assert items[2]["val/rec.captions"] == ["a cell"]
+    summaries = [entry.get("update", {}) for entry in found["summary"]]
+    assert {"random-leaky/test/mca": 0.5}.items() <= {
+        key: value for update in summaries for key, value in update.items()
+    }.items()
+    assert [entry["exit_code"] for entry in found["exit"]] == [1]
+
+    written = [p for p in tmp_path.rglob("*") if p.is_file() and run_dir not in p.parents]
+    assert [p for p in written if "matplotlib" not in p.parts] == []
+    assert not [
+        p for p in run_dir.rglob("*") if p.is_file() and FAKE_KEY.encode() in p.read_bytes()
+    ]
+    assert [name for name in os.environ if name in hep2.wandb_run.FOLDERS] == []
+
+
+def test_no_key_and_mode_auto_runs_offline_and_says_so(
+    run_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked the user"))
+    monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("asked the user"))
+    caplog.set_level(logging.INFO, "hep2")
+    loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
+    log_step(loggers, 0)
+    finish(loggers, 0)
+    (message,) = said(caplog)
+    assert message.startswith("W&B runs offline (no API key for https://api.wandb.ai: ")
+    assert len(list((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
+
+
+def test_a_killed_wandb_core_stops_nothing(
+    run_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
+    log_step(loggers, 0)
+    import wandb
+
+    wandb.setup()._connection._proc._process.kill()
+    wandb.setup()._connection._proc._process.wait()
+    for step in range(1, 50):
+        log_step(loggers, step)
+    log_images(loggers, "rec", [np.zeros((4, 4), np.uint8)], ["a"], 9)
+    log_summary(loggers, {"a": 1})
+    finish(loggers, 0)
+    (warning,) = said(caplog)
+    assert warning.startswith("W&B is off from here on (")
+    assert len(rows(run_dir)) == 50
+    assert (run_dir / "pictures" / "rec-step000009-0.png").is_file()
+
+    again = make_loggers(WANDB, tmp_path / "next", IDENTITY, {})
+    log_step(again, 0)
+    finish(again, 0)
+    assert [entry["exit_code"] for entry in records(tmp_path / "next")["exit"]] == [0]
+    assert len(said(caplog)) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("no")])
+def test_any_failure_of_init_is_one_warning(
+    error: Exception,
+    run_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("wandb.init", fail)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
+    assert loggers[1].experiment.log({"a": 1}) is None
+    log_step(loggers, 0)
+    log_step(loggers, 1)
+    finish(loggers, 0)
+    assert len(said(caplog)) == 1
+    assert len(rows(run_dir)) == 2
+
+
+class StuckRun:
+    """A run whose upload never ends."""
+
+    id = "stuck"
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def log(self, values: dict) -> None: ...
+
+    def finish(self, exit_code: int) -> None:
+        self.released.wait(20)
+
+
+def test_a_hung_finish_is_left_behind(
+    run_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = StuckRun()
+    monkeypatch.setattr(hep2.wandb_run, "FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(WandbRun, "_start", lambda self: stuck)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
+    log_step(loggers, 0)
+    finish(loggers, 0)
+    stuck.released.set()
+    assert said(caplog) == [
+        "W&B is off from here on (it did not finish within 0.1 s); metrics.csv goes on"
+    ]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What wandb.init was told, run by run; nothing is started."""
+    calls: list[dict] = []
+
+    class Run:
+        url = None
+
+        def __init__(self, **options: object) -> None:
+            calls.append(options)
+            self.id = options.get("id")
+
+        def define_metric(self, *_: object, **__: object) -> None: ...
+
+        def log(self, values: dict) -> None: ...
+
+        def finish(self, exit_code: int) -> None:
+            calls[-1]["exit_code"] = exit_code
+
+    monkeypatch.setattr("wandb.init", Run)
+    return calls
+
+
+def open_run(run_dir: Path) -> None:
+    loggers = make_loggers(WANDB, run_dir, IDENTITY, {"fold": 3})
+    log_step(loggers, 0)
+    finish(loggers, 0)
+
+
+def test_a_resumed_job_goes_on_with_its_run(
+    run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    open_run(run_dir)
+    (run_dir / "last.ckpt").touch()
+    open_run(run_dir)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    open_run(run_dir)
+    (run_dir / "last.ckpt").unlink()
+    open_run(run_dir)
+    ids = [call["id"] for call in told]
+    assert ids[0] == ids[1] == ids[2] != ids[3]
+    assert [call["resume"] for call in told] == ["allow", "allow", None, None]
+    assert [call["exit_code"] for call in told] == [0] * 4
+    assert all(call["settings"].init_timeout <= 15 for call in told)
+    assert all(call["settings"].silent for call in told)
+
+
+def test_a_sweep_agent_chooses_id_project_and_entity(
+    run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("SWEEP_ID", "RUN_ID", "PROJECT", "ENTITY"):
+        monkeypatch.setenv(f"WANDB_{name}", "theirs")
+    open_run(run_dir)
+    assert {"id", "resume", "project", "entity"}.isdisjoint(told[0])
+    assert told[0]["group"] == "default-i3a-random-dcae-mlp"
+
+
+def test_a_run_that_is_already_open_is_used_and_left_open(
+    run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Active:
+        id = "theirs"
+
+        def __init__(self) -> None:
+            self.logged: list[dict] = []
+            self.settings: dict = {}
+            self.config = self
+
+        def update(self, config: dict, allow_val_change: bool) -> None:
+            self.settings |= config
+
+        def log(self, values: dict) -> None:
+            self.logged.append(values)
+
+        def finish(self, exit_code: int) -> None:
+            pytest.fail("finished a run of somebody else's")
+
+    active = Active()
+    monkeypatch.setattr("wandb.run", active)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    open_run(run_dir)
+    assert active.settings == {"fold": 3}
+    assert active.logged == [{"loss": 1.0, "trainer/global_step": 0}]
+    assert told == []
+
+
+def test_only_rank_zero_opens_a_run(
+    run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning.pytorch.utilities import rank_zero_only
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
+    log_step(loggers, 0)
+    loggers[1].experiment.log({"a": 1})
+    log_images(loggers, "rec", [np.zeros((4, 4), np.uint8)], ["a"], 9)
+    finish(loggers, 0)
+    assert told == []
+    assert list(run_dir.iterdir()) == []
+
+
+def test_loggers_travel_to_a_spawned_rank(run_dir: Path, told: list[dict]) -> None:
+    loggers = pickle.loads(pickle.dumps(make_loggers(WANDB, run_dir, IDENTITY, {})))
+    loggers[1]._process = -1  # as seen from the other process
+    log_step(loggers, 0)
+    for logger in loggers:
+        logger.finalize("failed")
+    assert told[0]["exit_code"] == 1
+
+
+def test_tags_and_group_say_what_the_run_is() -> None:
+    identity = RunIdentity("n" * 200, "dcae", "dcae", "synthetic", "published", False, True, 0, 1)
+    told = describe(identity, ["x" * 70, "published"])
+    assert told["tags"] == ["synthetic", "published", "dcae", "x" * 64]
+    assert told["group"] == "n" * 128
+    assert (told["name"], told["job_type"]) == ("dcae-fold0-seed1", "dcae")
+
+
+# ---- the configuration
+
+
+@pytest.mark.parametrize("choice", ["csv", "wandb"])
+def test_every_choice_of_logger_makes_loggers(choice: str, run_dir: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf" / "logger"), version_base="1.3"):
+        cfg = compose(choice)
+    entries = instantiate(cfg, _convert_="all")
+    loggers = make_loggers(entries, run_dir, IDENTITY, {})
+    assert [type(logger) for logger in loggers] == [RunFiles, WandbRun][: 1 + (choice == "wandb")]
+
+
+def test_an_entry_that_is_no_logger_is_named(run_dir: Path) -> None:
+    with pytest.raises(HEp2Error, match=r"logger\.wandb is no logger"):
+        make_loggers({"wandb": {"project": "x"}}, run_dir, IDENTITY, {})
+    (_, own) = make_loggers({"own": DummyLogger()}, run_dir, IDENTITY, {})
+    assert isinstance(own, DummyLogger)
+
+
+def test_disabled_never_imports_wandb(run_dir: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from hep2.tracking import *;"
+        "i = RunIdentity('a', 'b', 'c', 'd', 'e', False, False, 0, 0);"
+        "w = {'wandb': WandbSettings(mode='disabled')};"
+        f"n = make_loggers(w, Path({str(run_dir)!r}), i, {{}});"
+        "[x.log_metrics({'a': 1}, 0) for x in n]; finish(n, 0);"
+        "assert len(n) == 1 and 'wandb' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
