@@ -60,17 +60,17 @@ def confusion_png(result: Result) -> bytes:
     from matplotlib.figure import Figure
 
     run = result.group.first
-    ours = (column_per_cent(result.confusion), run.classes, _title(result))
+    ours = (column_per_cent(result.confusion), run.classes, _title(result), "Blues")
     panels = [ours, _paper_panel()] if run.classes == PAPER_CLASSES else [ours]
-    side = 2.6 + 0.75 * len(run.classes)  # inches
-    figure = Figure(figsize=(side * len(panels), side + 0.3), dpi=DOTS_PER_INCH)
+    side = 2.8 + 0.75 * len(run.classes)  # inches
+    figure = Figure(figsize=(side * len(panels), side), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained", w_pad=0.15)
-    for axes, (shares, classes, title) in zip(
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.15)
+    for axes, (shares, classes, title, colours) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        _draw_matrix(axes, shares, classes)
-        axes.set_title(title, fontsize=9.5, pad=30)
+        _draw_matrix(axes, shares, classes, colours)
+        axes.set_title(title, fontsize=9.5, pad=10)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
@@ -81,9 +81,10 @@ def _title(result: Result) -> str:
     confusion = result.confusion
     done, every = len(result.group.by_fold), run.folds
     folds = f"{done} folds" if done == every else f"{done} of {every} folds"
+    cells = "SYNTHETIC cells (simulated)" if run.synthetic else f"cells of {data_label(run)}"
     return "\n".join(
         [
-            f"{run.method}: {'SYNTHETIC cells' if run.synthetic else 'cells'} of {data_label(run)}",
+            f"{run.method}: {cells}",
             f"protocol {protocol_label(run)}, {folds} pooled",
             f"ACA {100 * float(metrics.aca(confusion)):.2f} %, "
             f"MCA {100 * float(metrics.mca(confusion)):.2f} %",
@@ -91,28 +92,28 @@ def _title(result: Result) -> str:
     )
 
 
-def _paper_panel() -> tuple[FloatArray, tuple[str, ...], str]:
+def _paper_panel() -> tuple[FloatArray, tuple[str, ...], str, str]:
     title = "\n".join(
         [
             "PUBLISHED: Vununu et al., Fig. 1, real cells of SNPHEp-2",
-            "protocol published, not computed here",
+            "the authors' figures, not computed here",
             f"total accuracy in the text {PAPER_TOTAL_ACCURACY:.2f} %, "
             f"mean recall of this matrix {paper_mean_recall():.2f} %",
         ]
     )
-    return PAPER_CONFUSION, PAPER_CLASSES, title
+    return PAPER_CONFUSION, PAPER_CLASSES, title, "Greys"
 
 
-def _draw_matrix(axes: "Axes", shares: FloatArray, classes: Sequence[str]) -> None:
+def _draw_matrix(axes: "Axes", shares: FloatArray, classes: Sequence[str], colours: str) -> None:
     labels = [name.replace("_", "\n").replace("-", "-\n") for name in classes]
-    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=100)
+    axes.imshow(np.nan_to_num(shares), cmap=colours, vmin=0, vmax=100)
     for (row, column), share in np.ndenumerate(shares):
         text = NOTHING if np.isnan(share) else f"{share:.2f}"
         cell = axes.text(column, row, text, ha="center", va="center", fontsize=9)
         cell.set(color="white" if share > 55 else "black")
         cell.set(fontweight="bold" if row == column else "normal")
-    axes.set_xticks(range(len(classes)), labels, fontsize=8)
-    axes.set_yticks(range(len(classes)), labels, fontsize=8)
+    axes.set_xticks(range(len(classes)), labels, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(classes)), labels, fontsize=8, parse_math=False)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("target class (each column: 100 %)", fontsize=9)

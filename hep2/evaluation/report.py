@@ -80,7 +80,9 @@ def _block_tables(block: list[Result]) -> list[tables.Table]:
 
 def _markdown(name: str, shown: list[tables.Table], blocks: list[list[Result]]) -> str:
     runs = [block[0].group.first for block in blocks]
-    synthetic = " (synthetic cells)" if any(run.synthetic for run in runs) else ""
+    simulated = {run.synthetic for run in runs}
+    partly = "partly " if len(simulated) > 1 else ""
+    synthetic = f" ({partly}synthetic cells)" if True in simulated else ""
     ours = [row for run in runs for row in published.beside(run.data, run.protocol)]
     others = [row for row in published.ROWS if row not in ours]
     caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
@@ -90,7 +92,7 @@ def _markdown(name: str, shown: list[tables.Table], blocks: list[list[Result]]) 
 
 
 def _state(root: Path, runs: list[Run], unfinished: list[Path]) -> str:
-    lines = [f"{root}: {len(runs)} runs finished, {len(unfinished)} unfinished"]
+    lines = [f"{root}: finished runs {len(runs)}, unfinished {len(unfinished)}"]
     lines += [f"  unfinished: {path}" for path in unfinished]
     return "\n".join(lines)
 
@@ -101,7 +103,7 @@ def _nothing_to_report(
     command = f"`python train.py -m stage=dcae,head fold=0,1,2,3,4 name={name}`"
     if finished:
         return (
-            f"{runs_dir / name} has {len(finished)} finished runs, none of a stage that "
+            f"{runs_dir / name} has finished runs ({len(finished)}), but of no stage that "
             f"classifies: {command} makes some"
         )
     begun = f", {len(unfinished)} unfinished" if unfinished else ""
