@@ -1,0 +1,120 @@
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import FIVE, cells_of_fold, write_run
+from PIL import Image
+
+from hep2.evaluation import figures
+from hep2.evaluation.groups import group_runs
+from hep2.evaluation.published import PAPER_CONFUSION
+from hep2.evaluation.results import summarise_group
+from hep2.evaluation.runs import read_run
+
+ROOT = Path(__file__).parents[1]
+
+
+def result_of(*runs):
+    return summarise_group(group_runs([read_run(run[0]) for run in runs])[0])
+
+
+def test_columns_are_per_cent_of_the_target_class():
+    shares = figures.column_per_cent(np.array([[3.0, 0, 1], [1, 0, 1], [0, 0, 2]]))
+    assert shares[:, 0].tolist() == [75, 25, 0]
+    assert np.isnan(shares[:, 1]).all()
+    assert shares[:, 2].tolist() == [25, 25, 50]
+
+
+def test_confusion_csv_by_hand(tmp_path):
+    run = write_run(tmp_path, rows=cells_of_fold(0, present=range(4)))
+    rows = list(csv.reader(io.StringIO(figures.confusion_csv(result_of(run)))))
+    assert rows[0][1:] == list(FIVE)
+    assert "synthetic published" in rows[0][0]
+    assert rows[-1] == ["target cells", "24", "24", "24", "24", "0"]
+    for output in range(5):
+        assert rows[1 + output][0] == FIVE[output]
+        for target in range(4):
+            share = np.mean(run[2][run[1] == target] == output)
+            assert float(rows[1 + output][1 + target]) == pytest.approx(100 * share, abs=1e-4)
+        assert rows[1 + output][5] == ""
+
+
+def drawn_texts(monkeypatch, result):
+    """The texts of the picture, one list a panel: title first, then the cells by row."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    save = Figure.savefig
+
+    def spy(figure, *args, **kwargs):
+        drawn.append(figure)
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    figures.confusion_png(result)
+    return [[axes.get_title(), *(t.get_text() for t in axes.texts)] for axes in drawn[0].axes]
+
+
+def test_the_paper_stands_beside_its_own_classes_marked_as_published(tmp_path, monkeypatch):
+    run = write_run(tmp_path)
+    ours, paper = drawn_texts(monkeypatch, result_of(run))
+    assert "SYNTHETIC" in ours[0] and "published" in ours[0] and "1 of 5 folds" in ours[0]
+    aca = np.mean(run[1] == run[2])
+    assert f"ACA {100 * aca:.2f} %" in ours[0]
+    first = [np.mean(run[2][run[1] == target] == 0) for target in range(5)]
+    assert ours[1:6] == [f"{100 * share:.2f}" for share in first]  # row = output class 0
+    assert paper[0].startswith("PUBLISHED") and "real cells of SNPHEp-2" in paper[0]
+    assert "88.08 %" in paper[0] and "88.81 %" in paper[0]
+    assert paper[1:] == [f"{share:.2f}" for share in PAPER_CONFUSION.ravel()]
+
+
+def test_other_classes_stand_alone_and_leaks_are_named(tmp_path, monkeypatch):
+    classes = ["a", "b$c", "golgi"]
+    run = write_run(tmp_path, classes=classes, protocol="random", leaky=True, data="i3a",
+                    synthetic=False, rows=cells_of_fold(0, classes, present=[0, 1]))  # fmt: skip
+    (ours,) = drawn_texts(monkeypatch, result_of(run))
+    assert "cells of i3a" in ours[0] and "random-leaky" in ours[0]
+    assert "synthetic" not in ours[0].lower()
+    assert ours[3::3] == ["–"] * 3  # noqa: RUF001
+
+
+def test_the_picture_is_a_png_and_the_same_every_time(tmp_path):
+    result = result_of(write_run(tmp_path))
+    picture = figures.confusion_png(result)
+    assert picture == figures.confusion_png(result)
+    image = Image.open(io.BytesIO(picture))
+    assert image.format == "PNG"
+    assert image.width > 1.9 * image.height  # two panels
+
+
+def evaluate(tmp_path, *overrides):
+    command = [sys.executable, str(ROOT / "evaluate.py"), *overrides]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_prints_the_table_and_leaves_no_other_file(tmp_path):
+    write_run(tmp_path / "runs", name="x")
+    done = evaluate(tmp_path, "name=x")
+    assert done.returncode == 0, done.stderr
+    assert "finished runs 1, unfinished 0" in done.stdout
+    assert "MCA %" in done.stdout and "reports/x/results.md" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "reports"}
+
+
+def test_the_command_fails_in_one_sentence(tmp_path):
+    done = evaluate(tmp_path, "name=nothing")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: runs/nothing has no finished run")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_misspelt_key_is_an_error(tmp_path):
+    done = evaluate(tmp_path, "nmae=x")
+    assert done.returncode == 1
+    assert "nmae" in done.stderr and "Traceback" not in done.stderr
