@@ -1,0 +1,48 @@
+# `make` lists the targets. Every target sets up what it needs, from a machine with Python and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What `make reproduce` runs; any can be set: make reproduce DATA=i3a ROOT=folder
+DATA ?= synthetic
+ROOT ?=
+PROTOCOL ?= $(if $(filter $(DATA),synthetic snphep2),published,specimen)
+FOLDS ?= 0,1,2,3,4
+NAME ?= reproduce
+ARGS ?=
+EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lint lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed  ## set up .venv with the pinned versions
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[dev,sweeps]'
+	touch $@
+
+reproduce: install  ## the paper's experiment, all folds, and its table (DATA=, ROOT=, PROTOCOL=)
+	$(BIN)/python train.py -m experiment=dcae_mlp stage=dcae,head fold=$(FOLDS) $(EXPERIMENT)
+	$(BIN)/python evaluate.py name=$(NAME)
+
+test: install  ## the fast tests (about two minutes)
+	$(BIN)/python -m pytest
+
+lint: install  ## formatting, style, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: install  ## renew constraints.txt from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev \
+	    --extra sweeps --no-header --no-annotate --output-file constraints.txt
+
+clean:  ## remove caches and the virtual environment; runs and reports stay
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
