@@ -72,10 +72,12 @@ def _explained(error: BaseException) -> str:
     """A complaint of Hydra or OmegaConf as one sentence with its remedy."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={option} is no option: choose one of {', '.join(error.options)}"
+        options = ", ".join(map(str, error.options))
+        return f"{group}={option} is no option: choose one of {options}"
     unknown = re.match(r"Could not override '([^']*)'", str(error))
     if unknown:
-        return f"there is no setting {unknown[1]}{_nearest(unknown[1])}"
+        key = str(unknown.group(1))
+        return f"there is no setting {key}{_nearest(key)}"
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
-from hep2.nets.architectures import ENCODERS, build
 
 PREFIX = "encoder."
 
@@ -55,12 +54,6 @@ class EncoderCheckpoint:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise HEp2Error(f"{path} does not fit its own network: {reason}") from error
-
-    def build(self, path: Path) -> nn.Module:
-        """The encoder, frozen: no gradients, in evaluation mode."""
-        encoder: nn.Module = build(ENCODERS, self.architecture, **self.network)
-        self.load_into(encoder, path)
-        return encoder.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
 def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:

@@ -3,11 +3,12 @@
 The same class with `freeze=False` is the supervised network: encoder and head learn together.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
@@ -115,7 +116,7 @@ class Classification(L.LightningModule):
         return adamw(learned, steps, **self.hparams["optimizer"])
 
 
-def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
+def balanced_weights(labels: NDArray[np.int64], classes: int) -> list[float]:
     """Weights inverse to a pattern's frequency, mean 1 over cells; 0 for an absent pattern.
 
     The "balanced" heuristic of scikit-learn: cells / (classes present * cells of the class).

@@ -1,0 +1,1 @@
+"""The stages: what `stage=<name>` trains and how it is scored."""

@@ -1,0 +1,35 @@
+"""How any classifier is scored: predictions of the test cells, and the figures that follow."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hep2.evaluation.metrics import confusion_counts, recalls, summarise
+from hep2.fold import Fold
+from hep2.results import metrics, predictions_csv
+from hep2.rundir import RunDir, write_atomic
+
+
+def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Write predictions.csv and return the figures for result.json.
+
+    Args:
+        fold: whose test cells were classified.
+        run: where predictions.csv goes.
+        probabilities: one row a test cell, shape (cells, classes).
+    """
+    write_atomic(run.predictions, predictions_csv(fold, probabilities))
+    test, classes = fold.split.test, fold.cells.classes
+    targets, outputs = fold.cells.labels[test], probabilities.argmax(axis=1)
+    specimens = fold.cells.specimens[test]
+    known = specimens if np.all(specimens != "") else None
+    figures = summarise(targets, outputs, probabilities, len(classes), known)
+    recall = recalls(confusion_counts(targets, outputs, len(classes)))
+    return {
+        "metrics": metrics(fold, "test", figures),
+        "recall": {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(classes, recall, strict=True)
+        },
+    }

@@ -1,0 +1,79 @@
+"""A stage whose work is the training of a network by Lightning."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from hep2.callbacks import EpochSeed, checkpoints
+from hep2.data.datamodule import HEp2DataModule
+from hep2.data.inputs import Inputs
+from hep2.features.checkpoint import read_checkpoint
+from hep2.fold import Fold
+from hep2.rundir import RunDir
+
+for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
+    logging.getLogger(chatter).setLevel(logging.WARNING)
+
+
+def plain(node: Any) -> Any:
+    """Plain containers: checkpoints and constructors never see a DictConfig."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+@dataclass
+class NetworkStage:
+    """Trains a task on a fold; a subclass says how the trained task is scored.
+
+    Attributes:
+        cfg: the run's configuration.
+        fold: whose training cells are learned from.
+        run: where checkpoints go.
+        task: the LightningModule.
+        inputs: what it is fed with.
+    """
+
+    cfg: DictConfig
+    fold: Fold
+    run: RunDir
+    task: L.LightningModule
+    inputs: Inputs
+
+    def __post_init__(self) -> None:
+        self.datamodule = HEp2DataModule(
+            self.inputs,
+            self.fold.cells.labels,
+            self.fold.split,
+            self.cfg.stage.batch_size,
+            self.cfg.seed,
+            self.cfg.data.workers,
+        )
+
+    def train(self, loggers: list[Logger]) -> int | None:
+        """Fit, from the last whole epoch where there is one; take the weights to be tested.
+
+        Returns:
+            The number of epochs, or None on a process that has no say in the result.
+        """
+        # Where a pattern has no validation cell the loss must not choose: the last epoch counts.
+        selecting = not self.fold.split.note
+        named = instantiate(self.cfg.callbacks, _convert_="all").values()
+        keeper = checkpoints(self.run.path, "val/loss" if selecting else None)
+        trainer: L.Trainer = instantiate(
+            self.cfg.trainer,
+            callbacks=[EpochSeed(self.cfg.seed), keeper, *named],
+            logger=loggers,
+            default_root_dir=str(self.run.path),
+            _convert_="all",
+        )
+        resume = str(self.run.last) if self.run.last.is_file() else None
+        trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
+        if not trainer.is_global_zero:
+            return None
+        selected = self.run.best if selecting else self.run.last
+        self.task.load_state_dict(read_checkpoint(selected)["state_dict"], strict=True)
+        return trainer.current_epoch
