@@ -58,6 +58,7 @@ def _silence_known_warnings() -> None:
         ".*does not have many workers",
         ".*isinstance.treespec, LeafSpec.. is deprecated",
         ".*Total length of `list` across ranks is zero",
+        ".*module.s. in eval mode at the start of training",  # the frozen encoder
         ".*You defined a `validation_step` but have no `val_dataloader`",
     ):
         warnings.filterwarnings("ignore", message)
@@ -105,6 +106,6 @@ def _nearest(key: str) -> str:
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(node, DictConfig):
-        for key in node:
-            yield f"{prefix}{key}"
+        for key in map(str, node):
+            yield prefix + key
             yield from _keys(node._get_node(key), f"{prefix}{key}.")
