@@ -97,7 +97,14 @@ class Classification(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
         loss = F.cross_entropy(self.logits(batch), batch["label"], weight=self.class_weights)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch["label"]),
+        )
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:

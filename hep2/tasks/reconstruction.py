@@ -52,7 +52,14 @@ class Reconstruction(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The loss of one batch."""
         loss = self.loss(self(batch["image"]), batch["image"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch["image"]),
+        )
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
