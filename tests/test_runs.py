@@ -41,6 +41,12 @@ def test_a_run_is_read_back_whole(tmp_path):
     assert run.cells.known_specimens.tolist() == [row[1] for row in rows]
 
 
+def test_a_run_that_no_command_line_started(tmp_path):
+    path, *_ = write_run(tmp_path)
+    change(path, command=None)
+    assert read_run(path).command == ""
+
+
 def test_finished_and_unfinished_directories(tmp_path):
     done, *_ = write_run(tmp_path, fold=0)
     begun, *_ = write_run(tmp_path, fold=1)

@@ -71,6 +71,25 @@ def test_interval_of_normal_like_data_is_student_s():
     assert interval.high == pytest.approx(stats.norm.ppf(0.975, shares.mean(), error), abs=6e-4)
 
 
+def test_interval_is_the_symmetric_bootstrap_t_on_the_logit_scale():
+    """Written out resample by resample, with the closed form of the error of a stratified mean."""
+    confusions = simulated(9, specimens=20, accuracy=0.8, spread=0.15)
+    shares = np.trace(confusions, axis1=1, axis2=2) / 47
+    patterns = statistics.specimen_patterns(confusions)
+    weights = statistics._draw(patterns, 100, np.random.default_rng(4)).astype(int)
+    here, scale = np.log(shares.mean() / (1 - shares.mean())), []
+    for drawn in weights:
+        parts = [np.repeat(shares[c::5], drawn[c::5]) for c in range(5)]
+        mean = np.concatenate(parts).mean()
+        error = np.sqrt(sum(np.var(part, ddof=1) * len(part) for part in parts)) / 20
+        scale.append(abs(np.log(mean / (1 - mean)) - here) / (error / (mean * (1 - mean))))
+    error = stratified_error(shares, 5) / (shares.mean() * (1 - shares.mean()))
+    reach = np.sort(scale)[95] * error  # the smallest of 100 with at least 95 % at or below it
+    interval = statistics.specimen_interval(confusions, metrics.aca, resamples=100, seed=4)
+    assert interval.low == pytest.approx(1 / (1 + np.exp(reach - here)), rel=1e-5)
+    assert interval.high == pytest.approx(1 / (1 + np.exp(-reach - here)), rel=1e-5)
+
+
 def test_interval_covers_the_truth_about_as_often_as_it_says():
     hits = 0
     for seed in range(150):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from hep2.errors import HEp2Error
@@ -35,7 +36,7 @@ class Run:
         split_hash: of the split, 16 hex digits.
         metrics: figures the run wrote itself, e.g. "published/test/mca", in [0, 1].
         seconds: wall time of the run.
-        command: what started it.
+        command: what started it; empty where it was no command line.
         predictions: its test cells; None for a stage that classifies nothing.
     """
 
@@ -113,7 +114,7 @@ def read_run(path: Path) -> Run:
         split_hash=_matching(file, "split_hash", field("split_hash", str), _KEY),
         metrics=_numbers(file, "metrics", field("metrics", dict)),
         seconds=float(field("seconds", (int, float))),
-        command=field("command", str),
+        command=field("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
     )
     if not 0 <= run.fold < run.folds:
