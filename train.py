@@ -3,9 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from hep2 import cli, config
+from hep2 import cli, config, launcher
+from hep2.sweep.processes import die_with_parent
 
 config.register()
+launcher.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -18,4 +20,5 @@ def train(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     cli.main(train)

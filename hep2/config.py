@@ -18,6 +18,7 @@ class TrainConfig:
     fold: int = MISSING
     seed: int = MISSING
     overwrite: bool = MISSING
+    fail_fast: bool = MISSING
     runs_dir: str = MISSING
     cache_dir: str = MISSING
     encoder: str | None = MISSING

@@ -1,7 +1,9 @@
 """One run, from its configuration to its result: the only orchestration there is."""
 
 import logging
+import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -14,11 +16,13 @@ from omegaconf import DictConfig
 
 from hep2 import tracking
 from hep2.fold import Fold, open_fold
+from hep2.lock import locked
 from hep2.results import describe
 from hep2.rundir import RunDir, method_of, run_path
 from hep2.stages.autoencoder import autoencoder
 from hep2.stages.head import head
 from hep2.stages.network import plain
+from hep2.sweep.processes import IN_SWEEP
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +58,19 @@ def fit(cfg: DictConfig) -> RunDir:
         HEp2Error: a setting, an input or a file is wrong; the message says how to mend it.
     """
     run = RunDir(run_path(cfg))
-    rank_zero_only(run.claim)(cfg)
-    if run.finished:
-        log.info("%s is finished already (overwrite=true makes it anew)", run.path)
-        return run
+    if getattr(rank_zero_only, "rank", 0):  # rank 0 speaks, and holds the directory, for all
+        logging.getLogger().setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+        return run if run.finished and not cfg.overwrite else _fit(cfg, run)
+    with locked(run.lock, wait=IN_SWEEP in os.environ):
+        run.claim(cfg)
+        if run.finished:
+            log.info("%s is finished already (overwrite=true makes it anew)", run.path)
+            return run
+        return _fit(cfg, run)
+
+
+def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
     started = time.monotonic()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     fold = open_fold(cfg)

@@ -18,6 +18,7 @@ from hep2.errors import HEp2Error
 # resumed, or its encoder used, with others than it was started with.
 INCIDENTAL = (
     "overwrite",
+    "fail_fast",
     "runs_dir",
     "cache_dir",
     "logger",
@@ -31,6 +32,9 @@ INCIDENTAL = (
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
 )
+
+# Choices that a stage's task does not read: sweeping over them does not touch its runs.
+UNREAD = {"autoencoder": ("head", "features", "encoder")}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -88,7 +92,7 @@ def encoder_path(cfg: DictConfig, selected: bool) -> Path:
     """
     if cfg.encoder is not None:
         return Path(cfg.encoder)
-    run = RunDir(_path(cfg, f"{cfg.features.stage}-{cfg.model.name}"))
+    run = encoder_run(cfg)
     if not run.finished:
         state = "is not finished" if run.config.is_file() else "does not exist"
         raise HEp2Error(
@@ -96,6 +100,11 @@ def encoder_path(cfg: DictConfig, selected: bool) -> Path:
             f"train it first: {train_command(cfg, cfg.features.stage)}"
         )
     return run.best if selected else run.last
+
+
+def encoder_run(cfg: DictConfig) -> "RunDir":
+    """The run of stage 1 that belongs to a run of stage 2."""
+    return RunDir(_path(cfg, f"{cfg.features.stage}-{cfg.model.name}"))
 
 
 def train_command(cfg: DictConfig, stage: str) -> str:
@@ -157,6 +166,16 @@ class RunDir:
         return self.path / "result.json"
 
     @property
+    def log(self) -> Path:
+        """What a job of a sweep printed."""
+        return self.path / "log.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works here: `hep2.lock`."""
+        return self.path / ".lock"
+
+    @property
     def finished(self) -> bool:
         """Whether the run has ended well."""
         return self.result.is_file()
@@ -170,18 +189,29 @@ class RunDir:
             HEp2Error: the directory holds a run of another configuration; the message lists what
                 differs. Nothing is changed.
         """
-        asked = OmegaConf.to_container(cfg, resolve=True)
         if cfg.overwrite:
             self._clear()
-        elif self.config.is_file() and (self.finished or self.last.is_file()):
-            differences = _differences(self._stored(), asked)
-            if differences:
-                raise HEp2Error(
-                    f"{self.path} holds a run of another configuration "
-                    f"({'; '.join(differences)}): choose another name=..., or overwrite=true"
-                )
-            return
+        else:
+            self.check(cfg)
+            if self.config.is_file() and (self.finished or self.last.is_file()):
+                return
+        asked = OmegaConf.to_container(cfg, resolve=True)
         write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
+
+    def check(self, cfg: DictConfig) -> None:
+        """Make sure that a run kept here is the one that is asked for. Nothing is written.
+
+        Raises:
+            HEp2Error: as `claim` does.
+        """
+        if not self.config.is_file() or not (self.finished or self.last.is_file()):
+            return
+        differences = configuration_differences(self._stored(), cfg)
+        if differences:
+            raise HEp2Error(
+                f"{self.path} holds a run of another configuration "
+                f"({'; '.join(differences)}): choose another name=..., or overwrite=true"
+            )
 
     def _stored(self) -> Any:
         try:
@@ -202,19 +232,24 @@ class RunDir:
         write_atomic(self.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
-def _differences(stored: Any, asked: Any) -> list[str]:
-    """What differs between two configurations, as `key: stored is not asked`, INCIDENTAL aside."""
-    old, new = _flat(stored), _flat(asked)
+def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
+    """What differs between two configurations of a run, as `key: this there, that asked`.
+
+    Settings that do not change the run's numbers are left out: INCIDENTAL and UNREAD.
+    """
+    old, new = _flat(stored), _flat(OmegaConf.to_container(asked, resolve=True))
+    unread = UNREAD.get(asked.stage.task, ())
     missing = "absent"
     return [
         f"{key}: {old.get(key, missing)} there, {new.get(key, missing)} asked"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing) and not _incidental(key)
+        if old.get(key, missing) != new.get(key, missing)
+        and not _among(key, (*INCIDENTAL, *unread))
     ]
 
 
-def _incidental(key: str) -> bool:
-    return any(key == known or key.startswith(known + ".") for known in INCIDENTAL)
+def _among(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith(name + ".") for name in names)
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

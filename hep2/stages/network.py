@@ -2,11 +2,13 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.callbacks import EpochSeed, checkpoints
@@ -18,6 +20,8 @@ from hep2.rundir import RunDir
 
 for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
     logging.getLogger(chatter).setLevel(logging.WARNING)
+
+LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is half an hour
 
 
 def plain(node: Any) -> Any:
@@ -70,6 +74,9 @@ class NetworkStage:
             default_root_dir=str(self.run.path),
             _convert_="all",
         )
+        if isinstance(trainer.strategy, DDPStrategy):
+            # Its constructor's only; but `trainer.strategy` is to stay a word.
+            trainer.strategy._timeout = LONGEST_WAIT
         resume = str(self.run.last) if self.run.last.is_file() else None
         trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
         if not trainer.is_global_zero:

@@ -1,0 +1,1 @@
+"""Sweeps: many runs on one machine, each a process of its own."""

@@ -1,0 +1,98 @@
+"""The jobs of a sweep: what each one is, where it writes, and which ones it waits for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hep2.errors import HEp2Error
+from hep2.rundir import RunDir, configuration_differences, encoder_run, run_path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command line of a sweep.
+
+    Attributes:
+        number: from 1, in the order of the sweep.
+        title: the overrides that tell it from the sweep's other jobs.
+        overrides: all of them, in Hydra's grammar.
+        cfg: the composed configuration.
+        needs: numbers of the jobs that must have ended well before this one starts.
+    """
+
+    number: int
+    title: str
+    overrides: tuple[str, ...]
+    cfg: DictConfig
+    needs: tuple[int, ...] = ()
+    run: RunDir = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "run", RunDir(run_path(self.cfg)))
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs it trains, where the configuration says so."""
+        epochs = OmegaConf.select(self.cfg, "trainer.max_epochs")
+        return int(epochs) if isinstance(epochs, int) and epochs > 0 else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do.
+
+        Raises:
+            HEp2Error: its directory holds a run of another configuration.
+        """
+        if self.cfg.overwrite:
+            return False
+        self.run.check(self.cfg)
+        return self.run.finished
+
+
+def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig]) -> list[Job]:
+    """Jobs out of a sweep's overrides and what they compose to.
+
+    Jobs that come to one and the same run (stage 1 does not read the head, so that a sweep over
+    heads has it many times) are one job.
+
+    Raises:
+        HEp2Error: two jobs would write different runs into one directory.
+    """
+    constant = set.intersection(*(set(words) for words in overrides)) if overrides else set()
+    numbers: dict[Path, int] = {}
+    jobs: list[Job] = []
+    for words, cfg in zip(overrides, configurations, strict=True):
+        path = run_path(cfg)
+        if path in numbers:
+            _same_run(jobs[numbers[path] - 1], cfg)
+            continue
+        numbers[path] = len(jobs) + 1
+        title = " ".join(word for word in words if word not in constant) or path.as_posix()
+        jobs.append(Job(numbers[path], title, tuple(words), cfg))
+    return [_with_needs(job, numbers) for job in jobs]
+
+
+def _same_run(first: Job, cfg: DictConfig) -> None:
+    known: Any = OmegaConf.to_container(first.cfg, resolve=True)
+    differences = configuration_differences(known, cfg)
+    if differences:
+        key, _, values = differences[0].partition(": ")
+        there, _, asked = values.partition(" there, ")
+        raise HEp2Error(
+            f"two jobs of this sweep would write into {first.run.path}, with {key}={there} and "
+            f"{key}={asked.removesuffix(' asked')}: tell them apart by their names, for example "
+            f"'name={first.cfg.name}-${{{key}}}'"
+        )
+
+
+def _with_needs(job: Job, numbers: dict[Path, int]) -> Job:
+    """A head waits for the sweep's job that trains its encoder."""
+    cfg = job.cfg
+    if cfg.stage.task != "head" or cfg.encoder is not None:
+        return job
+    needed = numbers.get(encoder_run(cfg).path)
+    needs = () if needed is None else (needed,)
+    return Job(job.number, job.title, job.overrides, cfg, needs)

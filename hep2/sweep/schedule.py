@@ -1,0 +1,206 @@
+"""Runs the jobs of a sweep: what may start does, what fails stops nobody else."""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from hep2.errors import HEp2Error
+from hep2.lock import holder
+from hep2.sweep import hardware
+from hep2.sweep.jobs import Job
+from hep2.sweep.processes import start, stop, sweep_away
+
+GOOD = ("done", "finished already")
+PAUSE = 0.2  # seconds between two looks at the processes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job of a sweep ended.
+
+    Attributes:
+        state: "done", "finished already", "failed", "skipped" (what it needs failed) or "stopped".
+        reason: why it is not done, in words.
+        seconds: how long its process ran.
+        log_from: where this attempt begins in its log, in bytes; None if it was not started.
+    """
+
+    job: Job
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
+    log_from: int | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether its result is there."""
+        return self.state in GOOD
+
+
+@dataclass
+class Running:
+    """A job whose process is alive."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    gpus: list[str]
+    log_from: int
+    since: float = field(default_factory=time.monotonic)
+
+
+class Schedule:
+    """The state of a sweep, driven by `steps`.
+
+    Args:
+        jobs: as `plan` made them.
+        command: the command line of a job.
+        n_jobs: at most so many processes at a time.
+        fail_fast: the first failure stops all others.
+        gpus: what CUDA_VISIBLE_DEVICES may name.
+        cores: of the processor, to be shared out.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        command: Callable[[Job], list[str]],
+        n_jobs: int = 1,
+        fail_fast: bool = False,
+        gpus: Sequence[str] = (),
+        cores: int | None = None,
+    ) -> None:
+        if n_jobs < 1:
+            raise HEp2Error(f"hydra.launcher.n_jobs={n_jobs} must be 1 or more")
+        self.jobs = jobs
+        self.command = command
+        self.n_jobs = n_jobs
+        self.fail_fast = fail_fast
+        self.gpus = list(gpus)
+        self.cores = hardware.cores() if cores is None else cores
+        self.waiting: list[Job] = list(jobs)
+        self.running: list[Running] = []
+        self.outcomes: dict[int, Outcome] = {}
+        self.held: dict[int, str] = {}  # by job: who else is at work in its directory
+
+    def steps(self) -> Generator[list[Outcome], None, None]:
+        """Drive the sweep to its end; yields what has ended since the last look.
+
+        Whoever stops listening, by Ctrl-C or an error, stops the jobs as well.
+        """
+        try:
+            yield self._look_over()
+            while self.waiting or self.running:
+                ended = self._reap() + self._start()
+                if self.fail_fast and any(outcome.state == "failed" for outcome in ended):
+                    ended += self._stop("another job failed, and fail_fast=true")
+                yield ended
+                if not ended:
+                    time.sleep(PAUSE)
+        finally:
+            self._stop("the sweep was interrupted")
+
+    def _reap(self) -> list[Outcome]:
+        ended = []
+        for one in [one for one in self.running if one.process.poll() is not None]:
+            self.running.remove(one)
+            sweep_away(one.process)
+            code = one.process.returncode
+            state, reason = ("done", "") if code == 0 else ("failed", _meaning(code))
+            seconds = time.monotonic() - one.since
+            ended.append(self._end(Outcome(one.job, state, reason, seconds, one.log_from)))
+        return ended
+
+    def _look_over(self) -> list[Outcome]:
+        """Name what is finished already before anything is started."""
+        finished = [Outcome(job, "finished already") for job in self.waiting if _finished(job)]
+        return [self._end(outcome) for outcome in finished]
+
+    def _start(self) -> list[Outcome]:
+        ended = []
+        for job in list(self.waiting):
+            outcome = self._in_vain(job)
+            if outcome is None and len(self.running) < self.n_jobs and self._ready(job):
+                outcome = self._launch(job)
+            if outcome is not None:
+                ended.append(self._end(outcome))
+        return ended
+
+    def _in_vain(self, job: Job) -> Outcome | None:
+        bad = [self.jobs[number - 1] for number in job.needs if self._is_bad(number)]
+        if not bad:
+            return None
+        reason = f"#{bad[0].number} {bad[0].title}, which it needs, did not end well"
+        return Outcome(job, "skipped", reason)
+
+    def _is_bad(self, number: int) -> bool:
+        return number in self.outcomes and not self.outcomes[number].good
+
+    def _ready(self, job: Job) -> bool:
+        if any(number not in self.outcomes for number in job.needs):
+            return False
+        who = holder(job.run.lock)
+        if who is None:
+            self.held.pop(job.number, None)
+        else:
+            self.held[job.number] = who
+        return who is None
+
+    def _launch(self, job: Job) -> Outcome | None:
+        try:
+            if job.finished:  # by somebody else, since this sweep began
+                return Outcome(job, "finished already")
+            environment, gpus = self._share(job)
+            process, log_from = start(self.command(job), environment, job.run.log)
+        except HEp2Error as error:
+            return Outcome(job, "failed", str(error))
+        except OSError as error:
+            return Outcome(job, "failed", f"it cannot be started: {error}")
+        self.waiting.remove(job)
+        self.running.append(Running(job, process, gpus, log_from))
+        return None
+
+    def _share(self, job: Job) -> tuple[dict[str, str], list[str]]:
+        """What a job may use of the machine, as environment variables; a user's own ones win."""
+        trainer = job.cfg.trainer
+        available = self.gpus if hardware.wants_gpu(trainer) else []
+        processes = hardware.processes(trainer, len(available))
+        environment = {}
+        if "OMP_NUM_THREADS" not in os.environ:
+            threads = hardware.threads(self.cores, self.n_jobs, processes)
+            environment["OMP_NUM_THREADS"] = str(threads)
+        taken = [gpu for one in self.running for gpu in one.gpus]
+        gpus = hardware.least_used(available, taken, processes)
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        return environment, gpus
+
+    def _end(self, outcome: Outcome) -> Outcome:
+        self.outcomes[outcome.job.number] = outcome
+        if outcome.job in self.waiting:
+            self.waiting.remove(outcome.job)
+        return outcome
+
+    def _stop(self, reason: str) -> list[Outcome]:
+        stop([one.process for one in self.running])
+        jobs = [one.job for one in self.running] + self.waiting
+        self.running = []
+        return [self._end(Outcome(job, "stopped", reason)) for job in jobs]
+
+
+def _finished(job: Job) -> bool:
+    with contextlib.suppress(HEp2Error):  # told when its turn comes
+        return job.finished
+    return False
+
+
+def _meaning(code: int) -> str:
+    if code == -9:
+        return "killed (SIGKILL: out of memory, or another rank of it died)"
+    if code < 0:
+        return f"killed by signal {-code}"
+    with contextlib.suppress(KeyError):
+        return {2: "its command line is wrong", 130: "it was interrupted"}[code]
+    return f"exit code {code}"
