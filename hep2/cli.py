@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from hep2.errors import HEp2Error
 
@@ -32,8 +32,16 @@ def main(program: Callable[[], None]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         program()
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        if _raised_inside(getattr(program, "__wrapped__", program), error):
+            raise
         _leave(_explained(error), 2)
+
+
+def _raised_inside(function: Callable[..., None], error: BaseException) -> bool:
+    """Whether an error comes from the program itself, not from the reading of its command line."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is function.__code__ for frame, _ in frames)
 
 
 @contextmanager

@@ -109,7 +109,12 @@ def _build(source: Source, cache_dir: Path, size: int, channel: str) -> str:
         draft.mkdir()
         cells, images = source.read(size, channel)
         progress = tqdm(
-            images, total=len(cells.ids), desc=f"{source.name}: cells", unit="cell", delay=2
+            images,
+            total=len(cells.ids),
+            desc=f"{source.name}: cells",
+            unit="cell",
+            delay=2,
+            disable=None,
         )
         settings = {"classes": list(source.classes), "image_size": size, "channel": channel}
         key = write_folder(draft, cells, progress, Path(temporary) / "pixels", settings)

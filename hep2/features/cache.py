@@ -51,7 +51,9 @@ def encode(
     device = next(encoder.parameters()).device
     steps = range(0, len(cells), BATCH)
     with torch.inference_mode():
-        for start in tqdm(steps, "encoding cells", unit="batch", delay=2, leave=False):
+        for start in tqdm(
+            steps, "encoding cells", unit="batch", delay=2, leave=False, disable=None
+        ):
             batch = images.gather(cells[start : start + BATCH], epoch=None).to(device)
             for turn in range(out.shape[1]):
                 out[start : start + BATCH, turn] = (
