@@ -92,7 +92,9 @@ def main() -> None:
     asked = parser.parse_args()
     start = time.perf_counter()
     cells = simulate(asked.cells, asked.specimens, seed=asked.seed)
-    print(f"{asked.cells} synthetic cells, {asked.specimens} specimens, seed {asked.seed}: ", end="")
+    print(
+        f"{asked.cells} synthetic cells, {asked.specimens} specimens, seed {asked.seed}: ", end=""
+    )
     print(f"simulated in {time.perf_counter() - start:.1f} s")
     texture = texture_features(cells.images)
     pixels = cells.images.reshape(len(cells.images), -1) / 255.0

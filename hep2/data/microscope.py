@@ -1,11 +1,13 @@
 """A microscope for synthetic cells: from the traits of cells to 8-bit images, many at a time.
 
 A nucleus (ellipse with a low-order Fourier perturbation) is stained as its pattern asks, blurred by
-a point spread with a sharp and an out-of-focus part, and recorded with shot and read noise. All is
-numpy in double precision, one thread: the bytes depend on the generator alone.
+a point spread with a sharp and an out-of-focus part, and recorded with shot and read noise. It is
+numpy in double precision without BLAS, so neither the number of threads nor their order can change
+a byte; between processors the last bit of a cosine may differ, which 8-bit rounding nearly always
+hides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from hep2.data.patterns import CellTraits, Floats
 FIELD = 64.0  # the width of the field in the unit of all lengths
 HARMONICS = np.array([2, 3, 4])
 EDGE = 0.7  # softness of a structure's edge, in 64ths of the field
+RESAMPLING = 0.75  # blur of bringing cells to one size, which noise shares; 64ths of the field
 OUT_OF_FOCUS = 6.0  # standard deviation of the haze, in 64ths of the field
 
 
@@ -50,7 +53,16 @@ class Outline:
 
 
 def photograph(traits: CellTraits, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Image the cells of one specimen. Shape: (n, size, size)."""
+    """Image the cells of one specimen.
+
+    Args:
+        traits: of n cells.
+        size: pixels along each side of an image; the field they show is the same for any size.
+        rng: the specimen's own generator.
+
+    Returns:
+        Images, shape (n, size, size). Under one pixel in a hundred is saturated.
+    """
     margin = size // 8  # light blurs into the field from beyond its border
     width = size + 2 * margin
     grid = (np.arange(width) + 0.5 - width / 2) * (FIELD / size)
@@ -103,8 +115,7 @@ def _neighbour(
     direction = rng.uniform(0, 2 * np.pi, cells)
     distance = 2 * traits.radius + rng.uniform(0.5, 8, cells)
     offset = distance[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1)
-    other = _draw_outline(traits, rng)
-    moved = Outline(**(vars(other) | {"centre": nucleus.centre + offset}))
+    moved = replace(_draw_outline(traits, rng), centre=nucleus.centre + offset)
     shape = _step((1 - moved.depth(grid)) * traits.radius[:, None, None])
     return np.asarray(shape * (present * rng.uniform(0.5, 1.1, cells))[:, None, None])
 
@@ -188,5 +199,5 @@ def _record(
     photons = traits.photons[:, None, None]
     signal = rng.poisson(level * photons) / photons
     signal += traits.read_noise[:, None, None] * rng.standard_normal(signal.shape)
-    resampled = _blur(signal, np.full(len(signal), 0.75), grid)
+    resampled = _blur(signal, np.full(len(signal), RESAMPLING), grid)
     return np.clip(np.rint(255 * resampled), 0, 255).astype(np.uint8)

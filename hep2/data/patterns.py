@@ -6,7 +6,7 @@ simulated cells and of real ones of the I3A contest side by side; none is a publ
 except the counts: 40 to 60 discrete dots for centromere, 1 to 6 nucleoli for nucleolar.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ Range = tuple[float, float]
 class CellTraits:
     """The traits of n cells of one specimen, each of shape (n,).
 
-    Lengths are in 64ths of the field's width (one pixel of a 64 x 64 image), light in units of the
-    full scale of the camera before exposure.
+    Lengths are in 64ths of the field's width (one pixel of a 64 x 64 image), light in units of a
+    bright nucleus; the camera's exposure then scales all of it alike.
 
     Attributes:
         radius: mean radius of the nucleus.
@@ -43,7 +43,7 @@ class CellTraits:
         blur: standard deviation of the point spread.
         haze: part of the light that comes from far out of focus.
         exposure: what the specimen's brightest structures reach, as a part of full scale.
-        strength: staining of this cell relative to its specimen.
+        strength: brightness of this cell relative to its specimen.
         photons: photons that fill a pixel to full scale.
         read_noise: standard deviation of the camera's noise, as a part of full scale.
     """
@@ -73,40 +73,42 @@ class CellTraits:
     read_noise: Floats
 
 
+# What any specimen may be, whatever its pattern: (low, high).
 COMMON: dict[str, Range] = {
     "radius": (19.0, 24.0),
     "elongation": (1.05, 1.25),
-    "wobble": (0.01, 0.03),
+    "wobble": (0.006, 0.018),
     "dome": (0.1, 0.6),
-    "background": (0.04, 0.28),
-    "cytoplasm": (0.02, 0.12),
+    "background": (0.05, 0.25),
+    "cytoplasm": (0.02, 0.1),
     "neighbour": (0.1, 0.6),
-    "blur": (0.7, 1.6),
+    "blur": (0.7, 1.4),
     "haze": (0.12, 0.32),
-    "exposure": (0.75, 0.92),
+    "exposure": (0.65, 0.95),
     "strength": (1.0, 1.0),
-    "photons": (60.0, 300.0),
-    "read_noise": (0.01, 0.03),
+    "photons": (60.0, 500.0),
+    "read_noise": (0.004, 0.016),
 }
 
+# What makes the five patterns, in the order of the paper's confusion matrix: (low, high).
 PATTERNS: dict[str, dict[str, Range]] = {
     "homogeneous": {
-        "diffuse": (0.8, 1.0),
-        "grain": (0.06, 0.2),
+        "diffuse": (0.9, 1.1),
+        "grain": (0.07, 0.16),
         "grain_size": (1.0, 2.2),
         "spots": (1, 20),
         "spot_size": (0.8, 1.8),
         "spot_light": (0.03, 0.2),
         "nucleoli": (1, 4),
         "nucleolus_size": (2.0, 4.0),
-        "dark": (0.03, 0.5),
+        "dark": (0.03, 0.3),
         "bright": (0.0, 0.0),
     },
     "coarse_speckled": {
-        "diffuse": (0.35, 0.5),
+        "diffuse": (0.5, 0.7),
         "grain": (0.1, 0.25),
         "grain_size": (1.0, 2.2),
-        "spots": (14, 24),
+        "spots": (12, 18),
         "spot_size": (1.8, 2.6),
         "spot_light": (0.4, 0.7),
         "nucleoli": (1, 4),
@@ -115,19 +117,19 @@ PATTERNS: dict[str, dict[str, Range]] = {
         "bright": (0.0, 0.0),
     },
     "fine_speckled": {
-        "diffuse": (0.35, 0.55),
+        "diffuse": (0.4, 0.6),
         "grain": (0.1, 0.25),
         "grain_size": (0.6, 1.4),
-        "spots": (100, 200),
-        "spot_size": (0.6, 1.1),
-        "spot_light": (0.35, 0.6),
+        "spots": (90, 180),
+        "spot_size": (0.6, 0.9),
+        "spot_light": (0.5, 0.7),
         "nucleoli": (1, 4),
         "nucleolus_size": (2.5, 4.5),
         "dark": (0.3, 0.9),
         "bright": (0.0, 0.0),
     },
     "nucleolar": {
-        "diffuse": (0.1, 0.32),
+        "diffuse": (0.06, 0.18),
         "grain": (0.05, 0.25),
         "grain_size": (1.0, 2.2),
         "spots": (3, 12),
@@ -139,7 +141,7 @@ PATTERNS: dict[str, dict[str, Range]] = {
         "bright": (0.75, 1.0),
     },
     "centromere": {
-        "diffuse": (0.1, 0.28),
+        "diffuse": (0.08, 0.22),
         "grain": (0.05, 0.25),
         "grain_size": (1.0, 2.2),
         "spots": (43, 57),
@@ -166,34 +168,40 @@ SCATTER: dict[str, float] = {
     "nucleolus_size": 0.1,
     "dark": 0.12,
     "bright": 0.12,
-    "background": 0.1,
-    "cytoplasm": 0.2,
-    "blur": 0.1,
-    "haze": 0.12,
-    "strength": 0.06,
+    "background": 0.2,
+    "cytoplasm": 0.3,
+    "blur": 0.15,
+    "haze": 0.2,
+    "strength": 0.05,
 }
 
-STRAY = 0.1
-DOTS: Range = (40, 60)  # of centromere: discrete dots, one a chromosome pair or single centromere
+DOTS = (40, 60)  # of a centromere cell, the least and the most
+NUCLEOLI = (1, 6)  # of any cell, the least and the most
+STRAY = 0.1  # part of the cells that lie out of focus and show their pattern faintly
+TRAITS = tuple(field.name for field in fields(CellTraits))
 
 
-def draw_traits(pattern: str, cells: int, rng: np.random.Generator) -> CellTraits:
-    """Draw one specimen of `pattern`, then `cells` cells around it."""
+def draw_cells(pattern: str, cells: int, rng: np.random.Generator) -> CellTraits:
+    """Draw one specimen of `pattern` and `cells` cells around it.
+
+    Args:
+        pattern: one of `PATTERNS`.
+        cells: how many cells to draw, n.
+        rng: the specimen's own generator.
+    """
     ranges = COMMON | PATTERNS[pattern]
-    traits = {name: _scattered(name, ranges[name], cells, rng) for name in sorted(ranges)}
-    traits["spots"] = np.clip(traits["spots"].round(), *(DOTS if pattern == "centromere" else (0, 400)))
-    traits["nucleoli"] = np.clip(traits["nucleoli"].round(), 1, 6)
-    stray = rng.uniform(size=cells) < STRAY  # a cell out of focus, as every slide has some
-    traits["blur"] *= np.where(stray, rng.uniform(1.5, 3, cells), 1)
+    traits = {}
+    for name in TRAITS:
+        low, high = ranges[name]
+        typical = low * (high / low) ** rng.uniform() if low else 0.0
+        traits[name] = typical * np.exp(SCATTER.get(name, 0) * rng.standard_normal(cells))
+    dots = DOTS if pattern == "centromere" else (0, np.inf)
+    traits["spots"] = np.clip(np.rint(traits["spots"]), *dots)
+    traits["nucleoli"] = np.clip(np.rint(traits["nucleoli"]), *NUCLEOLI)
     traits["dark"] = np.minimum(traits["dark"], 0.95)
+    stray = rng.uniform(size=cells) < STRAY
+    traits["blur"] *= np.where(stray, rng.uniform(1.5, 3, cells), 1)
+    faint = np.where(stray, rng.uniform(0.1, 0.6, cells), 1)
+    for name in ("spot_light", "bright", "dark"):
+        traits[name] *= faint
     return CellTraits(**traits)
-
-
-def _scattered(name: str, limits: Range, cells: int, rng: np.random.Generator) -> Floats:
-    """One trait of one specimen, and its cells around it. Shape: (cells,)."""
-    low, high = limits
-    position, deviates = rng.uniform(), rng.standard_normal(cells)
-    if high == 0:
-        return np.zeros(cells)
-    typical = np.exp(np.log(low) + position * np.log(high / low))
-    return np.asarray(typical * np.exp(SCATTER.get(name, 0.0) * deviates))
