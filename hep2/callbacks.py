@@ -1,12 +1,13 @@
 """What happens beside a training: seeds of its epochs, checkpoints, pictures."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,23 +31,46 @@ class EpochSeed(Callback):
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
-def checkpoints(folder: Path, monitor: str | None) -> ModelCheckpoint:
+class Checkpoints(Checkpoint):
     """`last.ckpt` after every epoch; `best.ckpt` where `monitor` was lowest.
+
+    Lightning's own writes no `last.ckpt` after an epoch that was not the best, and forgets the
+    best of a run whose directory was moved.
 
     Args:
         folder: the run directory.
         monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
     """
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=monitor,
-        mode="min",
-        save_top_k=1,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+
+    def __init__(self, folder: Path, monitor: str | None) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.lowest: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.lowest = state_dict["lowest"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save; validation has been before."""
+        if self._is_best(trainer):
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        # Last: whenever the process dies, no epoch behind this checkpoint is counted as the best.
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def _is_best(self, trainer: L.Trainer) -> bool:
+        if self.monitor is None:
+            return True
+        figure = float(trainer.callback_metrics[self.monitor])
+        figure = math.inf if math.isnan(figure) else figure
+        if self.lowest is not None and figure >= self.lowest:
+            return False
+        self.lowest = figure
+        return True
 
 
 class ReconstructionPictures(Callback):

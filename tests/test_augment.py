@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hep2.data.augment import Augmentation
 from hep2.data.inputs import CellImages
 from hep2.fold import Fold
-from hep2.run import _images
+from hep2.stages.autoencoder import augmented_images
 
 FULL: dict[str, Any] = {"flips": True, "rotate": 180, "brightness": 0.1, "contrast": 0.1}
 ONLY_FLIPS: dict[str, Any] = {"flips": True, "rotate": 0, "brightness": 0, "contrast": 0}
@@ -83,7 +83,7 @@ def test_intensity_changes_mildly_and_moves_no_pixel() -> None:
 
 
 def test_none_is_the_identity(fold: Fold, configure: Configure) -> None:
-    images = _images(configure("augment=none"), fold)
+    images = augmented_images(configure("augment=none"), fold)
     assert images.augmentation is None
     plain = CellImages(fold.cells).gather(fold.split.train, epoch=None)
     assert np.array_equal(images.gather(fold.split.train, epoch=0), plain)
@@ -91,7 +91,7 @@ def test_none_is_the_identity(fold: Fold, configure: Configure) -> None:
 
 def test_the_configured_augmentation_has_the_runs_seed(fold: Fold, configure: Configure) -> None:
     one, same, other = (
-        _images(configure(f"seed={seed}"), fold).gather(fold.split.train[:4], epoch=0)
+        augmented_images(configure(f"seed={seed}"), fold).gather(fold.split.train[:4], epoch=0)
         for seed in (1, 1, 2)
     )
     assert np.array_equal(one, same) and not np.array_equal(one, other)

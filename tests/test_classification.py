@@ -17,12 +17,12 @@ from hep2.data.datamodule import HEp2DataModule
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.features.cache import cached, digest_of_weights, turned
-from hep2.features.checkpoint import read_encoder
 from hep2.features.latents import latents_of_fold
 from hep2.fold import Fold
-from hep2.run import _class_weights
+from hep2.stages.head import class_weights
 from hep2.tasks.classification import Classification, balanced_weights
 from hep2.tasks.mca import MeanClassAccuracy
+from hep2.tasks.reconstruction import Reconstruction
 
 NETWORK = {"image_size": 64, "widths": [4, 8, 8, 256]}
 
@@ -118,8 +118,9 @@ def test_the_head_of_a_run_holds_the_encoder_of_stage_one_bit_for_bit(trained: T
 
 
 @pytest.fixture
-def encoder(trained: Trained, fold: Fold) -> nn.Module:
-    return read_encoder(trained.dcae.best, fold.provenance, "").build(trained.dcae.best)
+def encoder(trained: Trained) -> nn.Module:
+    task = Reconstruction.load_from_checkpoint(trained.dcae.best, weights_only=True)
+    return task.encoder.requires_grad_(False).eval()
 
 
 def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
@@ -214,10 +215,10 @@ def test_configured_class_weights_are_of_the_training_cells(
     fold: Fold, configure: Configure
 ) -> None:
     asked = configure("stage=head", "stage.class_weights=balanced")
-    assert _class_weights(asked, fold) == balanced_weights(fold.cells.labels[fold.split.train], 5)
-    assert _class_weights(configure("stage=head"), fold) is None
+    assert class_weights(asked, fold) == balanced_weights(fold.cells.labels[fold.split.train], 5)
+    assert class_weights(configure("stage=head"), fold) is None
     given = configure("stage=head", "stage.class_weights=[1,2,3,4,5]")
-    assert _class_weights(given, fold) == [1, 2, 3, 4, 5]
+    assert class_weights(given, fold) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("wrong", ["[1,2]", "balance", "2"])
@@ -226,7 +227,7 @@ def test_wrong_class_weights_are_refused_with_the_classes(
 ) -> None:
     cfg = configure("stage=head", f"stage.class_weights={wrong}")
     with pytest.raises(HEp2Error, match=r"must be null, balanced, or a list .* homogeneous, coar"):
-        _class_weights(cfg, fold)
+        class_weights(cfg, fold)
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.callbacks import EpochSeed, checkpoints
+from hep2.callbacks import Checkpoints, EpochSeed
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.inputs import Inputs
 from hep2.features.checkpoint import read_checkpoint
@@ -66,7 +66,7 @@ class NetworkStage:
         # Where a pattern has no validation cell the loss must not choose: the last epoch counts.
         selecting = not self.fold.split.note
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
-        keeper = checkpoints(self.run.path, "val/loss" if selecting else None)
+        keeper = Checkpoints(self.run.path, "val/loss" if selecting else None)
         trainer: L.Trainer = instantiate(
             self.cfg.trainer,
             callbacks=[EpochSeed(self.cfg.seed), keeper, *named],
