@@ -5,9 +5,7 @@ one process, that would be the whole sweep again, once a rank. A job that is a p
 command line has no such trouble, and jobs share neither memory nor a crash.
 """
 
-import importlib.util
 import sys
-import types
 from collections.abc import Sequence
 
 from hydra.core.plugins import Plugins
@@ -18,21 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2 import cli
 
-NAME = "hydra_plugins.hep2"
-
 
 def register() -> None:
     """Make the launcher known to Hydra as conf/hydra/launcher/processes.yaml names it.
 
-    Hydra takes plugins from the namespace `hydra_plugins` only, and imports them by name: this
-    module gets a second name there, so that no package of that name need be installed.
+    Hydra takes plugins by names in the namespace `hydra_plugins` only.
     """
     plugins = Plugins.instance()
-    namespace, _, _ = NAME.partition(".")
-    if importlib.util.find_spec(namespace) is None:
-        sys.modules[namespace] = types.ModuleType(namespace)
-    sys.modules[NAME] = sys.modules[__name__]
     plugins.register(ProcessLauncher)
+    plugins.class_name_to_class["hydra_plugins.hep2.ProcessLauncher"] = ProcessLauncher
 
 
 class ProcessLauncher(Launcher):
@@ -42,8 +34,6 @@ class ProcessLauncher(Launcher):
         n_jobs: how many at a time.
         fail_fast: the first failure ends the sweep.
     """
-
-    __module__ = NAME
 
     def __init__(self, n_jobs: int = 1, fail_fast: bool = False) -> None:
         self.n_jobs = n_jobs
