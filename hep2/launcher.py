@@ -6,15 +6,18 @@ command line has no such trouble, and jobs share neither memory nor a crash.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hep2 import cli
+from hep2.errors import HEp2Error
 
 
 def register() -> None:
@@ -51,8 +54,15 @@ class ProcessLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run one process for each list of overrides."""
         with cli.clear_errors():
-            if not self._all_well(job_overrides):
-                sys.exit(1)
+            try:
+                well = self._all_well(job_overrides)
+            except (HEp2Error, HydraException):
+                raise
+            except Exception:  # a bug, which is not to be taken for a faulty command line
+                traceback.print_exc()
+                well = False
+        if not well:
+            sys.exit(1)
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _all_well(self, job_overrides: Sequence[Sequence[str]]) -> bool:

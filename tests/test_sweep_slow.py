@@ -173,8 +173,8 @@ def test_data_that_disappear_are_named_and_stop_nobody(tmp_path):
         "debug=fdr",
         "trainer.accelerator=cpu",
     )
-    root = f"data.root={tmp_path}/stays,{tmp_path}/goes"
-    process = train(tmp_path, "-m", *words, root, "data.name=${data.root}")
+    root = f"data.root={tmp_path}/${{data.name}}"
+    process = train(tmp_path, "-m", *words, root, "data.name=stays,goes")
     while not results(tmp_path) and process.poll() is None:
         time.sleep(0.05)
     for file in (tmp_path / "goes").rglob("*.png"):
