@@ -5,34 +5,29 @@ one process, that would be the whole sweep again, once a rank. A job that is a p
 command line has no such trouble, and jobs share neither memory nor a crash.
 """
 
-import importlib.util
 import sys
-import types
+import traceback
 from collections.abc import Sequence
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hep2 import cli
-
-NAME = "hydra_plugins.hep2"
+from hep2.errors import HEp2Error
 
 
 def register() -> None:
     """Make the launcher known to Hydra as conf/hydra/launcher/processes.yaml names it.
 
-    Hydra takes plugins from the namespace `hydra_plugins` only, and imports them by name: this
-    module gets a second name there, so that no package of that name need be installed.
+    Hydra takes plugins by names in the namespace `hydra_plugins` only.
     """
     plugins = Plugins.instance()
-    namespace, _, _ = NAME.partition(".")
-    if importlib.util.find_spec(namespace) is None:
-        sys.modules[namespace] = types.ModuleType(namespace)
-    sys.modules[NAME] = sys.modules[__name__]
     plugins.register(ProcessLauncher)
+    plugins.class_name_to_class["hydra_plugins.hep2.ProcessLauncher"] = ProcessLauncher
 
 
 class ProcessLauncher(Launcher):
@@ -42,8 +37,6 @@ class ProcessLauncher(Launcher):
         n_jobs: how many at a time.
         fail_fast: the first failure ends the sweep.
     """
-
-    __module__ = NAME
 
     def __init__(self, n_jobs: int = 1, fail_fast: bool = False) -> None:
         self.n_jobs = n_jobs
@@ -61,8 +54,15 @@ class ProcessLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run one process for each list of overrides."""
         with cli.clear_errors():
-            if not self._all_well(job_overrides):
-                sys.exit(1)
+            try:
+                well = self._all_well(job_overrides)
+            except (HEp2Error, HydraException):
+                raise
+            except Exception:  # a bug, which is not to be taken for a faulty command line
+                traceback.print_exc()
+                well = False
+        if not well:
+            sys.exit(1)
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _all_well(self, job_overrides: Sequence[Sequence[str]]) -> bool:

@@ -1,5 +1,6 @@
 """One run, from its configuration to its result: the only orchestration there is."""
 
+import errno
 import logging
 import os
 import time
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from hep2 import tracking
+from hep2.errors import HEp2Error
 from hep2.fold import Fold, open_fold
 from hep2.lock import locked
 from hep2.results import describe
@@ -25,6 +27,8 @@ from hep2.stages.network import plain
 from hep2.sweep.processes import IN_SWEEP
 
 log = logging.getLogger(__name__)
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Stage(Protocol):
@@ -67,7 +71,15 @@ def fit(cfg: DictConfig) -> RunDir:
         if run.finished:
             log.info("%s is finished already (overwrite=true makes it anew)", run.path)
             return run
-        return _fit(cfg, run)
+        try:
+            return _fit(cfg, run)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise HEp2Error(
+                f"cannot write into {run.path}: {error.strerror}; free some space, and the same "
+                "command goes on from the last whole epoch"
+            ) from error
 
 
 def _fit(cfg: DictConfig, run: RunDir) -> RunDir:

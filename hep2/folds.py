@@ -1,0 +1,157 @@
+"""One configuration on all folds, by its mean MCA on validation cells: what a search compares.
+
+    python -m hep2.folds name=tuning head.dropout=0.3 stage.optimizer.lr=1e-3
+
+trains what is missing (encoders are shared by all heads of a name) and prints the mean. As the
+program of a W&B sweep (conf/sweep_bayes.yaml) it logs the mean, fold after fold, as `mean_val_mca`.
+A search never sees the test cells; and never one fold alone, for it would pick the easiest.
+"""
+
+import argparse
+import csv
+import hashlib
+import math
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from hep2 import cli, config
+from hep2.errors import HEp2Error
+from hep2.rundir import encoder_run
+from hep2.sweep.hardware import visible_gpus
+from hep2.sweep.jobs import Job, plan
+from hep2.sweep.processes import die_with_parent
+from hep2.sweep.schedule import Schedule
+from hep2.sweep.view import explained
+
+HEADS_OWN = ("stage", "head", "features")  # groups that an encoder does not depend on
+SHARED = ("name", "data", "protocol", "runs_dir", "cache_dir", "trainer", "debug", "seed")
+METRIC = "mean_val_mca"
+
+
+def fold_by_fold(
+    given: Sequence[str], tuned: Sequence[str], folds: Sequence[int]
+) -> Iterator[float]:
+    """Train encoder and head of one fold after the other; yields each fold's validation MCA.
+
+    Args:
+        given: overrides of `train.py` that all configurations of a search have in common.
+        tuned: those that tell this configuration from the others. Its heads are kept under a name
+            that follows from them, so that the same configuration is never trained twice.
+        folds: which ones.
+
+    Raises:
+        HEp2Error: a job failed (the message has the end of its log), or a fold has no validation
+            cells of every pattern.
+    """
+    for fold in folds:
+        words = [*given, "logger=csv", f"fold={fold}"]
+        encoder = [word for word in tuned if _group(word) not in HEADS_OWN]
+        first = [*words, *encoder, "stage=dcae", f"name={_name(words, encoder)}"]
+        path = encoder_run(composed(first)).best
+        second = [*words, "stage=head", *tuned, f"name={_name(words, tuned)}", f"encoder='{path}'"]
+        _run(_job(first))
+        head = _job(second)
+        _run(head)
+        yield validation_mca(head.run.path)
+
+
+def validation_mca(run_dir: Path) -> float:
+    """MCA on the validation cells of the epoch whose weights were kept: the lowest `val/loss`.
+
+    Raises:
+        HEp2Error: the run has no such figures.
+    """
+    try:
+        with (run_dir / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
+    except OSError as error:
+        raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error
+    best = min(rows, key=lambda row: float(row["val/loss"]), default={})
+    figures = [float(value) for key, value in best.items() if key.endswith("val/mca") and value]
+    if len(figures) != 1 or math.isnan(figures[0]):
+        raise HEp2Error(
+            f"{run_dir} has no MCA on validation cells: a search needs them in every fold; choose "
+            "a protocol whose folds have three training specimens of every pattern"
+        )
+    return figures[0]
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """What train.py gets to see with these overrides."""
+    config.register()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return compose("train", list(words))
+
+
+def _group(word: str) -> str:
+    return word.partition("=")[0].partition(".")[0]
+
+
+def _job(words: Sequence[str]) -> Job:
+    return plan([words], [composed(words)])[0]
+
+
+def _name(words: Sequence[str], tuned: Sequence[str]) -> str:
+    """The given name, and a digest of what is tuned."""
+    name = str(composed(words).name)
+    if not tuned:
+        return name
+    return f"{name}-{hashlib.sha256(' '.join(sorted(tuned)).encode()).hexdigest()[:8]}"
+
+
+def _run(job: Job) -> None:
+    def command(job: Job) -> list[str]:
+        return [sys.executable, str(cli.CONF.parent / "train.py"), *job.overrides]
+
+    schedule = Schedule([job], command, gpus=visible_gpus())
+    with closing(schedule.steps()) as steps:
+        for _ in steps:
+            pass
+    outcome = schedule.outcomes[job.number]
+    if not outcome.good:
+        raise HEp2Error("\n".join(explained(outcome, command(job))).strip())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the mean validation MCA of a configuration; log it where a W&B agent asks for it."""
+    die_with_parent()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--folds", default="0,1,2,3,4", help="numbers with commas between them")
+    parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the search")
+    asked = parser.parse_args(arguments)
+    given = [word for word in asked.overrides if _group(word) in SHARED]
+    tuned = [word for word in asked.overrides if word not in given]
+    with cli.clear_errors():
+        agent = _wandb_run()
+        figures: list[float] = []
+        for figure in fold_by_fold(given, tuned, [int(fold) for fold in asked.folds.split(",")]):
+            figures.append(figure)
+            print(f"fold {len(figures)}: validation MCA {figure:.4f}", flush=True)
+            if agent is not None:
+                agent.log({METRIC: statistics.fmean(figures), "folds": len(figures)})
+        print(f"{METRIC} {statistics.fmean(figures):.4f}")
+        if agent is not None:
+            agent.finish()
+
+
+def _wandb_run() -> Any:
+    """The run that an agent of a W&B sweep expects; the jobs have none of their own."""
+    if "WANDB_SWEEP_ID" not in os.environ:
+        return None
+    import wandb
+
+    return wandb.init()
+
+
+if __name__ == "__main__":
+    main()

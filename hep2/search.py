@@ -1,0 +1,174 @@
+"""Hyper-parameter search by Optuna, without a server: the mean validation MCA over all folds.
+
+    python -m hep2.search --trials 30 name=tuning data=synthetic protocol=published
+
+The same command again goes on with the study; started twice at once, two processes share it.
+Ranges stand in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
+"""
+
+import argparse
+import io
+import logging
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import OmegaConf
+
+from hep2 import cli
+from hep2.errors import HEp2Error
+from hep2.folds import METRIC, composed, fold_by_fold
+from hep2.rundir import write_atomic
+from hep2.sweep.processes import die_with_parent
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 10  # seconds; a trial whose process is silent for three of them is tried again
+ENDED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+PLOTS = ("optimization_history", "intermediate_values", "param_importances", "slice")
+
+Space = Mapping[str, Mapping[str, Any]]
+
+
+def read_space(path: Path) -> Space:
+    """Read the ranges of a search.
+
+    Raises:
+        HEp2Error: the file is missing, or an entry is neither a range nor a list of choices.
+    """
+    try:
+        space: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        raise HEp2Error(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(space, dict) or not space:
+        raise HEp2Error(f"{path} names no setting to search")
+    for key, entry in space.items():
+        if not isinstance(entry, dict) or not ({"low", "high"} <= set(entry) or "choices" in entry):
+            raise HEp2Error(f"{path}: {key} needs low and high, or choices")
+        for end in ("low", "high"):
+            if not isinstance(entry.get(end, 0), int | float):
+                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is no number; YAML wants 1.0e-4")
+    return {str(key): entry for key, entry in space.items()}
+
+
+def suggest(trial: optuna.trial.BaseTrial, space: Space) -> list[str]:
+    """One choice for every setting, as overrides of train.py."""
+    words = []
+    for key, entry in space.items():
+        if "choices" in entry:
+            value: Any = trial.suggest_categorical(key, entry["choices"])
+        elif isinstance(entry["low"], int) and isinstance(entry["high"], int):
+            value = trial.suggest_int(key, entry["low"], entry["high"], log=entry.get("log", False))
+        else:
+            value = trial.suggest_float(
+                key, entry["low"], entry["high"], log=entry.get("log", False)
+            )
+        words.append(f"{key}={value}")
+    return words
+
+
+def open_study(path: Path, name: str, seed: int) -> optuna.Study:
+    """The study in a SQLite file, new or as it was left; lost trials are tried again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{path.resolve()}",
+        engine_kwargs={"connect_args": {"timeout": 60}},
+        heartbeat_interval=HEARTBEAT,
+        grace_period=3 * HEARTBEAT,
+        failed_trial_callback=optuna.storages.RetryFailedTrialCallback(max_retry=2),
+    )
+    return optuna.create_study(
+        study_name=name,
+        storage=storage,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    )
+
+
+def search(
+    study: optuna.Study, space: Space, given: Sequence[str], folds: Sequence[int], trials: int
+) -> None:
+    """Go on until so many trials have ended; a trial that fails is logged and left."""
+
+    def objective(trial: optuna.Trial) -> float:
+        figures: list[float] = []
+        for fold, figure in enumerate(fold_by_fold(given, suggest(trial, space), folds)):
+            figures.append(figure)
+            trial.report(statistics.fmean(figures), step=fold)
+            if fold + 1 < len(folds) and trial.should_prune():
+                raise optuna.TrialPruned
+        return statistics.fmean(figures)
+
+    missing = trials - len(study.get_trials(deepcopy=False, states=ENDED))
+    if missing > 0:
+        stop = optuna.study.MaxTrialsCallback(trials, states=ENDED)
+        study.optimize(objective, n_trials=missing, callbacks=[stop], catch=(HEp2Error,))
+
+
+def draw(study: optuna.Study, folder: Path, remark: str) -> list[Path]:
+    """Draw the study; what cannot be drawn yet (importances of one trial) is left out."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    drawn = []
+    for name in PLOTS:
+        try:
+            getattr(plots, f"plot_{name}")(study)
+        except (ValueError, RuntimeError) as error:
+            log.info("%s is not drawn: %s", name, error)
+            continue
+        figure = pyplot.gcf()
+        figure.suptitle(remark)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=150, bbox_inches="tight")
+        pyplot.close("all")
+        drawn.append(folder / f"{name}.png")
+        write_atomic(drawn[-1], buffer.getvalue())
+    return drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Search, and say what was best."""
+    die_with_parent()
+    parser = argparse.ArgumentParser(
+        prog="python -m hep2.search",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--trials", type=int, default=30, help="trials of the study, all in all")
+    parser.add_argument("--folds", default="0,1,2,3,4", help="numbers with commas between them")
+    parser.add_argument("--space", type=Path, default=cli.CONF / "search.yaml")
+    parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the study")
+    asked = parser.parse_args(arguments)
+    with cli.clear_errors():
+        folds = [int(fold) for fold in asked.folds.split(",")]
+        _search(asked.overrides, read_space(asked.space), folds, asked.trials)
+
+
+def _search(given: Sequence[str], space: Space, folds: Sequence[int], trials: int) -> None:
+    cfg = composed(given)
+    folder = Path(cfg.runs_dir) / str(cfg.name)
+    study = open_study(folder / "search.db", str(cfg.name), cfg.seed)
+    search(study, space, given, folds, trials)
+    ended = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if not ended:
+        raise HEp2Error("no trial has ended well: the reasons stand above")
+    synthetic = "synthetic data, " if cfg.data.name == "synthetic" else ""
+    remark = f"{synthetic}{METRIC} over folds {','.join(map(str, folds))}, {cfg.protocol.name}"
+    for path in draw(study, folder / "search", remark):
+        print(path)
+    best = [f"{key}={value}" for key, value in study.best_params.items()]
+    print(
+        f"best of {len(ended)} whole trials: {METRIC} {study.best_value:.4f} with {' '.join(best)}"
+    )
+
+
+if __name__ == "__main__":
+    main()

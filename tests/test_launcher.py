@@ -1,0 +1,359 @@
+"""Sweeps, with a stand-in for train.py that only says when and with what it ran."""
+
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from hep2 import cli, config, launcher
+from hep2.errors import HEp2Error
+from hep2.lock import holder, locked
+from hep2.sweep import hardware
+from hep2.sweep.jobs import Job, plan
+from hep2.sweep.processes import stop
+from hep2.sweep.progress import Progress, read_progress, remaining
+from hep2.sweep.schedule import Schedule
+from hep2.sweep.view import follow
+
+ROOT = Path(__file__).parents[1]
+
+STAND_IN = """
+import json, os, sys, time
+folder, number, seconds, code = sys.argv[1:]
+begin = time.time()
+print("this is job", number, flush=True)
+time.sleep(float(seconds))
+report = {"begin": begin, "end": time.time(), "pid": os.getpid()}
+report |= {key: os.environ.get(key) for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+with open(f"{folder}/{number}.json", "x") as file:  # x: a job that runs twice fails
+    json.dump(report, file)
+sys.exit(int(code))
+"""
+
+
+class Sweep:
+    """Plans jobs and runs them by the stand-in."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.folder = folder
+        self.seconds: dict[int, float] = {}
+        self.codes: dict[int, int] = {}
+        config.register()
+        launcher.register()
+        words = [(*line.split(), f"runs_dir={folder}/runs") for line in overrides]
+        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+            self.jobs = plan(words, [compose("train", list(line)) for line in words])
+
+    def command(self, job: Job) -> list[str]:
+        seconds, code = self.seconds.get(job.number, 0.0), self.codes.get(job.number, 0)
+        program = [sys.executable, "-I", "-S", "-c", STAND_IN]
+        return [*program, str(self.folder), str(job.number), str(seconds), str(code)]
+
+    def schedule(self, n_jobs: int = 1, fail_fast: bool = False, gpus: list[str] | None = None):
+        return Schedule(self.jobs, self.command, n_jobs, fail_fast, gpus or [], cores=8)
+
+    def run(self, n_jobs: int = 1, fail_fast: bool = False, gpus: list[str] | None = None):
+        schedule = self.schedule(n_jobs, fail_fast, gpus)
+        with closing(schedule.steps()) as steps:
+            for _ in steps:
+                pass
+        return [schedule.outcomes[job.number].state for job in self.jobs]
+
+    def report(self, number: int) -> dict:
+        return json.loads((self.folder / f"{number}.json").read_text())
+
+    def ran(self) -> list[int]:
+        return sorted(int(file.stem) for file in self.folder.glob("*.json"))
+
+
+FOLDS = [f"stage=dcae fold={fold}" for fold in range(4)]
+
+
+def test_as_many_jobs_at_a_time_as_asked(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS)
+    sweep.seconds = dict.fromkeys(range(1, 5), 0.5)
+    assert sweep.run(n_jobs=2) == ["done"] * 4
+    reports = [sweep.report(number) for number in range(1, 5)]
+    at_a_time = [
+        sum(other["begin"] <= report["begin"] < other["end"] for other in reports)
+        for report in reports
+    ]
+    assert max(at_a_time) == 2
+    assert {report["OMP_NUM_THREADS"] for report in reports} == {
+        os.environ.get("OMP_NUM_THREADS", "4")
+    }
+
+
+def test_a_head_waits_for_its_own_encoder(tmp_path):
+    lines = [f"stage={stage} fold={fold}" for stage in ("head", "dcae") for fold in (0, 1)]
+    sweep = Sweep(tmp_path, *lines)
+    assert [job.needs for job in sweep.jobs] == [(3,), (4,), (), ()]
+    sweep.seconds = {3: 0.3, 4: 0.1}
+    assert sweep.run(n_jobs=4) == ["done"] * 4
+    for head, encoder in ((1, 3), (2, 4)):
+        assert sweep.report(head)["begin"] > sweep.report(encoder)["end"]
+    assert sweep.report(2)["begin"] < sweep.report(3)["end"], "fold 1 need not wait for fold 0"
+
+
+def test_a_head_whose_encoder_failed_is_skipped_and_says_so(tmp_path):
+    lines = [f"stage={stage} fold={fold}" for stage in ("dcae", "head") for fold in (0, 1)]
+    sweep = Sweep(tmp_path, *lines)
+    sweep.codes = {1: 3}
+    schedule = sweep.schedule()
+    console = Console(file=io.StringIO(), width=200)
+    assert not follow(schedule, console)
+    states = [schedule.outcomes[number].state for number in (1, 2, 3, 4)]
+    assert states == ["failed", "done", "skipped", "done"]
+    assert sweep.ran() == [1, 2, 4]
+    assert "#1 stage=dcae fold=0, which it needs" in schedule.outcomes[3].reason
+
+
+def test_another_encoder_is_no_reason_to_wait(tmp_path):
+    sweep = Sweep(tmp_path, "stage=dcae", "stage=head encoder=elsewhere.ckpt", "stage=head seed=1")
+    assert [job.needs for job in sweep.jobs] == [(), (), ()]
+
+
+def test_stage_1_is_trained_once_for_all_heads(tmp_path):
+    lines = [
+        f"stage={stage} head.widths=[{width}] name=n{width if stage == 'head' else ''}"
+        for stage in ("dcae", "head")
+        for width in (10, 20)
+    ]
+    assert [job.title for job in Sweep(tmp_path, *lines).jobs] == [
+        "stage=dcae head.widths=[10] name=n",
+        "stage=head head.widths=[10] name=n10",
+        "stage=head head.widths=[20] name=n20",
+    ]
+
+
+def test_two_runs_for_one_directory_are_refused_before_anything_starts(tmp_path):
+    with pytest.raises(HEp2Error, match=r"stage.optimizer.lr=0.1 and stage.optimizer.lr=0.2"):
+        Sweep(tmp_path, "stage.optimizer.lr=0.1", "stage.optimizer.lr=0.2")
+
+
+def test_gpus_are_shared_out(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:3], "fold=3 trainer.accelerator=cpu", "fold=4")
+    sweep.seconds = {1: 0.6, 2: 0.2, 3: 0.4, 4: 0.1, 5: 0.0}
+    sweep.run(n_jobs=4, gpus=["3", "GPU-x"])
+    seen = [sweep.report(number)["CUDA_VISIBLE_DEVICES"] for number in range(1, 6)]
+    unseen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    assert seen[:4] == ["3", "GPU-x", "3", unseen]
+    assert seen[4] == "GPU-x", "3 has two jobs"
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"), [("2", 2), ("auto", 4), ("-1", 4), ("[0,3]", 2), ("'3'", 3)]
+)
+def test_processes_of_a_job(devices, expected):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        trainer = compose("train", [f"trainer.devices={devices}"]).trainer
+    assert hardware.processes(trainer, gpus=4) == expected
+    if expected == 4:
+        assert hardware.processes(trainer, gpus=0) == 1
+
+
+def test_visible_gpus_are_those_that_the_user_lets_us_see():
+    assert hardware.visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 5"}) == ["2", "5"]
+    assert hardware.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+    assert hardware.least_used(["0", "1", "2"], taken=["0", "0", "2"], wanted=2) == ["1", "2"]
+    assert [hardware.threads(16, jobs, 2) for jobs in (1, 3, 16)] == [8, 2, 1]
+
+
+def test_a_failure_is_told_with_its_log_and_stops_nobody(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:3])
+    sweep.codes = {2: 7}
+    out = io.StringIO()
+    assert not follow(sweep.schedule(), Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines[:3]] == [
+        "[1/3] #1 done",
+        "[2/3] #2 failed",
+        "[3/3] #3 done",
+    ]
+    assert lines[3] == "2 of 3 jobs are finished"
+    assert "#2 failed: fold=1: exit code 7" in lines
+    assert "    this is job 2" in lines
+    again = shlex.join(["python", *sweep.command(sweep.jobs[1])[1:]])
+    assert f"  again: {again}\n" in out.getvalue()
+
+
+def test_fail_fast_stops_the_others(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS)
+    sweep.seconds, sweep.codes = {1: 60, 2: 0.1}, {2: 1}
+    begin = time.monotonic()
+    assert sweep.run(n_jobs=2, fail_fast=True) == ["stopped", "failed", "stopped", "stopped"]
+    assert time.monotonic() - begin < 5
+    assert sweep.ran() == [2]
+
+
+def test_what_is_finished_is_not_started(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:2])
+    sweep.jobs[0].run.path.mkdir(parents=True)
+    sweep.jobs[0].run.result.write_text("{}")
+    assert sweep.run() == ["finished already", "done"]
+    assert sweep.ran() == [2]
+
+
+def test_a_directory_with_another_run_is_left_alone(tmp_path):
+    first = Sweep(tmp_path, "stage.optimizer.lr=0.1").jobs[0]
+    first.run.claim(first.cfg)
+    first.run.result.write_text("{}")
+    sweep = Sweep(tmp_path, "stage.optimizer.lr=0.2", "fold=1")
+    schedule = sweep.schedule()
+    assert not follow(schedule, Console(file=io.StringIO()))
+    assert schedule.outcomes[1].state == "failed"
+    assert "another configuration (stage.optimizer.lr: 0.1" in schedule.outcomes[1].reason
+    assert sweep.ran() == [2]
+
+
+def test_a_job_at_work_elsewhere_is_waited_for(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:2])
+    schedule = sweep.schedule(n_jobs=2)
+    with closing(schedule.steps()) as steps:
+        with locked(sweep.jobs[0].run.lock, wait=False):
+            while 2 not in schedule.outcomes:
+                next(steps)
+            assert schedule.held == {
+                1: f"process {os.getpid()} on {os.uname().nodename}",
+            }
+            assert sweep.ran() == [2]
+            sweep.jobs[0].run.result.write_text("{}")  # the other one ends well
+        for _ in steps:
+            pass
+    assert schedule.outcomes[1].state == "finished already"
+    assert sweep.ran() == [2]
+
+
+def test_whoever_stops_listening_stops_the_jobs(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:2])
+    sweep.seconds = {1: 60}
+    schedule = sweep.schedule()
+    with pytest.raises(KeyboardInterrupt), closing(schedule.steps()) as steps:
+        for _ in steps:
+            if schedule.running:
+                process = schedule.running[0].process
+                raise KeyboardInterrupt
+    assert process.poll() is not None
+    assert [schedule.outcomes[number].state for number in (1, 2)] == ["stopped", "stopped"]
+
+
+def test_a_process_that_does_not_want_to_end_is_ended_with_its_children(tmp_path):
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    child = f"{deaf} print(os.getpid(), flush=True); time.sleep(60)"
+    code = f"import os, subprocess, sys; {deaf} "
+    code += f"subprocess.run([sys.executable, '-c', 'import os; {child}'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True
+    )
+    grandchild = int(process.stdout.readline())
+    stop([process], patience=0.2)
+    assert process.returncode == -signal.SIGKILL
+    assert _gone(grandchild)
+
+
+def test_no_job_outlives_a_sweep_that_is_killed(tmp_path):
+    job = "from hep2.sweep.processes import die_with_parent; die_with_parent(); "
+    job += "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    sweep = "import sys, time; from pathlib import Path; from hep2.sweep.processes import start; "
+    sweep += f"start([sys.executable, '-c', {job!r}], {{}}, Path('log')); time.sleep(60)"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", sweep], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    log = tmp_path / "log"
+    while not log.is_file() or not log.read_text().endswith("\n"):
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    assert _gone(int(log.read_text()))
+
+
+def _gone(process: int) -> bool:
+    """Whether a process ends within two seconds (a zombie has ended)."""
+    for _ in range(40):
+        status = Path(f"/proc/{process}/stat")
+        try:
+            if status.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path):
+    file = tmp_path / "run" / ".lock"
+    assert holder(file) is None
+    with locked(file, wait=False):
+        assert holder(file) == f"process {os.getpid()} on {os.uname().nodename}"
+        used = pytest.raises(HEp2Error, match=f"in use by process {os.getpid()} on")
+        with used, locked(file, wait=False):
+            pytest.fail("two hold it")
+    assert holder(file) is None
+    with locked(file, wait=False):
+        pass
+
+
+def test_a_lock_ends_with_its_process_and_not_with_its_workers(tmp_path):
+    file = tmp_path / ".lock"
+    code = "import os, sys, time; from pathlib import Path; from hep2.lock import locked\n"
+    code += "with locked(Path(sys.argv[1]), wait=False):\n"
+    code += "    worker = os.fork()\n"
+    code += "    if worker: print(worker, flush=True)\n"
+    code += "    time.sleep(60)\n"
+    command = [sys.executable, "-c", code, str(file)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    worker = int(process.stdout.readline())
+    try:
+        assert holder(file) == f"process {process.pid} on {os.uname().nodename}"
+        process.kill()
+        process.wait()
+        assert not _gone(worker)
+        with locked(file, wait=False):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_progress_is_read_off_whole_rows(tmp_path):
+    assert read_progress(tmp_path) == Progress()
+    text = "step,train/loss,epoch,val/loss\n3,0.5,0,\n3,,0,0.25\n7,0.4,1,\n7,,2"
+    (tmp_path / "metrics.csv").write_text(text)
+    assert read_progress(tmp_path) == Progress(2, "val/loss 0.25")
+    assert remaining(done=6, total=10, begun_at=4, seconds=10) == 20
+    assert remaining(done=4, total=10, begun_at=4, seconds=10) is None
+
+
+def test_on_a_terminal_a_table_is_drawn(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:2])
+    sweep.seconds = {1: 1.5}
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100)
+    assert follow(sweep.schedule(), console)
+    assert "0/30" in out.getvalue()
+    assert "1 running, 1 waiting" in out.getvalue()
+
+
+def test_a_sweep_that_cannot_be_is_refused_in_one_sentence(tmp_path):
+    for words, code, message in (
+        (["stage.optimizer.lr=0.1,0.2"], 1, "two jobs of this sweep"),
+        (["fold=0,1", "hydra.launcher.n_jobs=0"], 1, "n_jobs=0 must be 1 or more"),
+        (["fold=0,1", "flod=3"], 2, "did you mean fold?"),
+    ):
+        done = subprocess.run(
+            [sys.executable, ROOT / "train.py", "-m", *words, "runs_dir=runs"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+        assert message in done.stderr

@@ -1,0 +1,223 @@
+"""Whole sweeps as a user starts them: killed, without room, without data, with a lost rank."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "data.source.cells=120",
+    "data.source.specimens=10",
+    "model=dcae_small",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+    "stage.epochs=3",
+)
+# Four jobs, two of them with two processes; a name for each number of processes.
+FOUR = ("stage=dcae,head", "trainer.devices=1,2", "name=with${trainer.devices}")
+
+
+def train(folder: Path, *words: str, **settings) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "train.py"), *words, f"runs_dir={folder}/runs"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, f"cache_dir={folder}/cache"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **settings,
+    )
+
+
+def sweep(folder: Path, *words: str, **settings) -> tuple[int, str]:
+    process = train(folder, "-m", *SMALL, *words, **settings)
+    output, _ = process.communicate(timeout=900)
+    return process.returncode, output
+
+
+def four_jobs(folder: Path) -> tuple[int, str]:
+    return sweep(folder, *FOUR, "hydra.launcher.n_jobs=2")
+
+
+def killed(folder: Path, seconds: float) -> str:
+    """Start the four jobs, kill the sweep, and say what was there at that moment."""
+    process = train(folder, "-m", *SMALL, *FOUR, "hydra.launcher.n_jobs=2")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    time.sleep(0.5)
+    left = processes_below(folder)
+    assert not left, f"orphans: {left}"
+    runs = sorted((folder / "runs").glob("*/*/*/*/*"))
+    return "; ".join(f"{run.parents[3].name} {run.parents[1].name}: {state(run)}" for run in runs)
+
+
+def state(run: Path) -> str:
+    if (run / "result.json").is_file():
+        return "finished"
+    return "checkpoint" if (run / "last.ckpt").is_file() else "begun"
+
+
+def processes_below(folder: Path) -> list[str]:
+    """The command lines of live processes that were given this folder."""
+    commands = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(file.read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return [command for command in commands if f"{folder}/runs" in command]
+
+
+def predictions(folder: Path) -> dict[str, bytes]:
+    files = (folder / "runs").rglob("predictions.csv")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def results(folder: Path) -> list[Path]:
+    return sorted((folder / "runs").rglob("result.json"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, float]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    begin = time.monotonic()
+    code, output = four_jobs(folder)
+    assert code == 0, output
+    assert len(predictions(folder)) == 2
+    return folder, time.monotonic() - begin
+
+
+def test_killed_and_started_again_ends_the_same(undisturbed, tmp_path):
+    folder, seconds = undisturbed
+    moment = random.uniform(0, seconds)
+    seen = killed(tmp_path, moment)
+    code, output = four_jobs(tmp_path)
+    assert code == 0, output
+    assert predictions(tmp_path) == predictions(folder), f"killed after {moment:.1f} s: {seen}"
+    code, output = four_jobs(tmp_path)
+    assert output.count("finished already") == 4
+
+
+def test_two_processes_leave_one_of_everything(undisturbed):
+    folder, _ = undisturbed
+    (run,) = (folder / "runs").glob("with2/*/head-*/*/*")
+    log = (run / "log.txt").read_text().splitlines()
+    said = [line for line in log if "have no validation cell" in line]
+    assert len(said) == 1, log
+    assert len([line for line in log if line.startswith(f"{run}: ")]) == 1, log
+    lines = (run / "predictions.csv").read_text().splitlines()
+    cells = json.loads((run / "result.json").read_text())["cells"]["test"]
+    assert len({line.split(",")[0] for line in lines[1:]}) == len(lines) - 1 == cells
+
+
+def test_two_sweeps_at_once_do_every_job_once(tmp_path):
+    words = ("-m", *SMALL, "stage=dcae", "fold=0,1", "debug=fdr")
+    both = [train(tmp_path, *words), train(tmp_path, *words)]
+    outputs = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    logs = [(run.parent / "log.txt").read_text() for run in results(tmp_path)]
+    assert [log.count("specimen/test/mse") for log in logs] == [1, 1], outputs
+
+
+def test_a_training_that_raises_stops_nobody(tmp_path):
+    code, output = sweep(tmp_path, "fold=0,99", "debug=fdr")
+    assert code == 1
+    assert len(results(tmp_path)) == 1
+    assert "#2 failed: fold=99: exit code 1" in output
+    assert "    error: " in output
+    assert "  again: python " in output
+
+
+def test_a_full_disk_is_named_and_stops_nobody(tmp_path):
+    """The larger network's checkpoint does not fit; the smaller one's does."""
+    limit = 3 * 2**20
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    words = ("model.network.widths=[4,4,8,8],[12,24,64,256]", "name=w${model.network.widths.3}")
+    code, output = sweep(tmp_path, *words, "debug=fdr", preexec_fn=little_room)
+    assert code == 1, output
+    assert [path.parents[4].name for path in results(tmp_path)] == ["w8"], output
+    assert "free some space" in output, output
+
+
+def test_data_that_disappear_are_named_and_stop_nobody(tmp_path):
+    from PIL import Image
+
+    for folder in ("stays", "goes"):
+        for label in ("a", "b"):
+            for specimen in range(6):
+                place = tmp_path / folder / label / f"{label}{specimen}"
+                place.mkdir(parents=True)
+                for cell in range(4):
+                    noise = random.Random(f"{folder}{label}{specimen}{cell}").randbytes(64 * 64)
+                    Image.frombytes("L", (64, 64), noise).save(place / f"{cell}.png")
+    words = (
+        "data=folder",
+        "model=dcae_small",
+        "logger=csv",
+        "debug=fdr",
+        "trainer.accelerator=cpu",
+    )
+    root = f"data.root={tmp_path}/${{data.name}}"
+    process = train(tmp_path, "-m", *words, root, "data.name=stays,goes")
+    while not results(tmp_path) and process.poll() is None:
+        time.sleep(0.05)
+    for file in (tmp_path / "goes").rglob("*.png"):
+        file.unlink()
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1, output
+    assert len(results(tmp_path)) == 1, output
+    assert f"{tmp_path}/goes" in output and "    error: " in output, output
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_dies_takes_the_job_with_it(tmp_path, rank):
+    words = (*SMALL, "stage=dcae", "trainer.devices=2", "stage.epochs=2000")
+    process = train(tmp_path, *words)
+    ranks: list[int] = []
+    while not list(tmp_path.rglob("last.ckpt")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    ranks = [process.pid, *children(process.pid)]
+    assert len(ranks) == 2
+    os.kill(ranks[rank], signal.SIGKILL)
+    begin = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - begin < 30
+    time.sleep(1)
+    assert not processes_below(tmp_path)
+    assert not results(tmp_path)
+
+
+def children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in text.split()}
+    return [child for child, command in commands.items() if "train.py" in command]
+
+
+def test_the_dry_run_of_two_folds_on_two_processes(tmp_path):
+    words = ("stage=dcae", "fold=0,1", "trainer.devices=2", "debug=fdr")
+    begin = time.monotonic()
+    code, output = sweep(tmp_path, *words)
+    assert code == 0, output
+    seconds = time.monotonic() - begin
+    assert seconds < 60 or os.getloadavg()[0] > (os.cpu_count() or 1), f"{seconds:.0f} s"
+    assert len(results(tmp_path)) == 2
+    assert len(list((tmp_path / "runs").rglob("metrics.csv"))) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "runs"]
