@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
 from hep2.data.protocols import Split, fold_count, make_split
 from hep2.data.store import open_cells
@@ -65,3 +66,16 @@ def open_fold(cfg: DictConfig) -> Fold:
             "seed": int(cfg.seed),
         },
     )
+
+
+def audited(fold: Fold) -> Audit:
+    """What the two sides of the fold share; said aloud where the protocol promises otherwise."""
+    audit = audit_split(fold.cells, fold.split)
+    if audit.identical_cells and not fold.split.leaky:
+        log.warning(
+            "fold %d: %d test cells have the pixels of a training cell, e.g. %s",
+            fold.provenance["fold"],
+            audit.identical_cells,
+            " = ".join(audit.pairs[0][:2]),
+        )
+    return audit

@@ -76,6 +76,25 @@ def metrics(fold: Fold, part: str, figures: Mapping[str, float]) -> dict[str, fl
     }
 
 
+def learning_curves(metrics_csv: Path) -> dict[str, list[list[float]]]:
+    """Every figure that was logged once an epoch, as [epoch, value], from a run's metrics.csv."""
+    if not metrics_csv.is_file():
+        return {}
+    curves: dict[str, dict[int, float]] = {}
+    with metrics_csv.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if not row.get("epoch"):
+                continue
+            epoch = int(float(row["epoch"]))
+            for name, text in row.items():
+                if name.startswith(("train/", "val/")) and text and math.isfinite(float(text)):
+                    curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
+    return {
+        name: [[epoch, value] for epoch, value in sorted(points.items())]
+        for name, points in curves.items()
+    }
+
+
 def _git_commit() -> str | None:
     """The commit of the code that ran, with `+changes` where files differ from it."""
     folder = Path(__file__).parent

@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 
 from hep2 import tracking
 from hep2.errors import HEp2Error
-from hep2.fold import Fold, open_fold
+from hep2.fold import Fold, audited, open_fold
 from hep2.lock import locked
-from hep2.results import describe
+from hep2.results import describe, learning_curves
 from hep2.rundir import RunDir, method_of, run_path
 from hep2.stages.autoencoder import autoencoder
 from hep2.stages.head import head
@@ -86,14 +86,16 @@ def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
     started = time.monotonic()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     fold = open_fold(cfg)
+    audit = {"audit": audited(fold).as_dict()}
     stage = STAGES[cfg.stage.task](cfg, fold, run)
     with _tracked(cfg, fold, run) as loggers:
         epochs = stage.train(loggers)
         if epochs is not None:
             figures = stage.score()
             tracking.log_summary(loggers, figures["metrics"])
+            curves = {"curves": learning_curves(run.path / "metrics.csv")}
             extent = {"epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
-            run.write_result(describe(cfg, fold) | figures | extent)
+            run.write_result(describe(cfg, fold) | audit | extent | curves | figures)
             log.info("%s: %s", run.path, _headline(figures["metrics"]))
     return run
 

@@ -59,8 +59,8 @@ def score_reconstruction(
     for batch in _batches(task, loader):
         image = batch["image"]
         latent = task.encoder(image)
-        squared.append(_squared_error(task.decoder(latent), image))
-        guessed.append(_squared_error(mean_image.to(image.device), image))
+        squared.append(squared_error(task.decoder(latent), image))
+        guessed.append(squared_error(mean_image.to(image.device), image))
         lows.append(latent.amin(dim=0))
         highs.append(latent.amax(dim=0))
     dead = torch.stack(lows).amin(dim=0) == torch.stack(highs).amax(dim=0)
@@ -71,7 +71,7 @@ def score_reconstruction(
     )
 
 
-def _squared_error(guess: Tensor, image: Tensor) -> Tensor:
+def squared_error(guess: Tensor, image: Tensor) -> Tensor:
     """Mean squared error of each image, shape (B,)."""
     return (guess - image).double().square().mean(dim=(1, 2, 3))
 

@@ -6,19 +6,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
 from hep2.data.augment import Augmentation
-from hep2.data.inputs import CellImages
+from hep2.data.inputs import CellImages, Positions
+from hep2.features.cache import BATCH
 from hep2.fold import Fold
 from hep2.results import metrics
-from hep2.rundir import RunDir
-from hep2.scoring import score_reconstruction
+from hep2.rundir import RunDir, write_atomic
+from hep2.scoring import score_reconstruction, squared_error
 from hep2.stages.network import NetworkStage, plain
+from hep2.stages.record import (
+    cells_csv,
+    latent_map,
+    reconstructions_record,
+    typical_and_worst,
+)
 from hep2.tasks.reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
+
+NOVEL_PERCENTILE = (
+    99  # of the errors on held-out cells; a cell beyond it is unlike the training set
+)
 
 
 def autoencoder(cfg: DictConfig, fold: Fold, run: RunDir) -> "AutoencoderStage":
@@ -56,7 +68,53 @@ class AutoencoderStage(NetworkStage):
         return {
             "metrics": metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
+            **self._record(),
         }
+
+    def _record(self) -> dict[str, Any]:
+        """What the report and predictions on other cells need of this autoencoder."""
+        fold, images = self.fold, CellImages(self.fold.cells)
+        errors, latents = errors_and_latents(self.task, images, fold.split.test)
+        validation, _ = errors_and_latents(self.task, images, fold.split.val)
+        held_out = np.concatenate([validation, errors])
+        places = latent_map(latents, self.cfg.seed)
+        write_atomic(self.run.predictions, cells_csv(fold, errors, places))
+        chosen = typical_and_worst(errors, fold.cells.labels[fold.split.test])
+        shown = fold.split.test[[row for row, _ in chosen]]
+        return {
+            "novelty": {
+                "percentile": NOVEL_PERCENTILE,
+                "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
+                "cells": len(held_out),
+            },
+            "reconstructions": reconstructions_record(
+                fold, errors, chosen, _reconstructed(self.task, images, shown)
+            ),
+        }
+
+
+def errors_and_latents(
+    task: Reconstruction, images: CellImages, cells: Positions
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Mean squared error, shape (N,), and latent, shape (N, D), of some cells."""
+    errors = np.zeros(len(cells))
+    latents = np.zeros((len(cells), task.encoder.latent_size), dtype=np.float32)
+    task.eval()
+    with torch.inference_mode():
+        for start in range(0, len(cells), BATCH):
+            image = images.gather(cells[start : start + BATCH], epoch=None).to(task.device)
+            latent = task.encoder(image)
+            error = squared_error(task.decoder(latent), image)
+            errors[start : start + BATCH] = error.cpu().numpy()
+            latents[start : start + BATCH] = latent.float().cpu().numpy()
+    return errors, latents
+
+
+def _reconstructed(task: Reconstruction, images: CellImages, cells: Positions) -> NDArray[np.uint8]:
+    """Reconstructions of a few cells as 8-bit images, shape (N, H, W)."""
+    with torch.inference_mode():
+        made = task(images.gather(cells, epoch=None).to(task.device))[:, 0]
+    return np.asarray((made.float().cpu() * 255).round().to(torch.uint8).numpy())
 
 
 def _mean_image(fold: Fold) -> Tensor:

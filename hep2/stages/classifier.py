@@ -9,6 +9,7 @@ from hep2.evaluation.metrics import confusion_counts, recalls, summarise
 from hep2.fold import Fold
 from hep2.results import metrics, predictions_csv
 from hep2.rundir import RunDir, write_atomic
+from hep2.stages.record import mistakes_record
 
 
 def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]) -> dict[str, Any]:
@@ -32,4 +33,5 @@ def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]
             name: None if np.isnan(value) else float(value)
             for name, value in zip(classes, recall, strict=True)
         },
+        "mistakes": mistakes_record(fold, probabilities),
     }

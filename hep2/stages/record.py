@@ -1,0 +1,166 @@
+"""What a finished run keeps for its report: small pictures and coordinates, as plain JSON and CSV.
+
+Every figure of a report must be drawn again from result.json and predictions.csv alone, without the
+data set and without the network. So what needs either is computed here, once, while both are at
+hand. Pictures are stored as PNG in base64 inside result.json: two files stay the whole record of a
+run, and reading them back can run no code.
+"""
+
+import base64
+import csv
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hep2.data.cells import Cells
+from hep2.data.validation import Indices
+from hep2.fold import Fold
+
+Grey = NDArray[np.uint8]
+Rows = NDArray[np.float64]
+
+TYPICAL, WORST = 2, 2  # reconstructions shown of each pattern
+MISTAKES = 12
+MAPPED = 1500  # cells on the map of latents: t-SNE takes seconds for these, minutes for many more
+FEWEST_MAPPED = 10
+
+
+def png_text(picture: Grey) -> str:
+    """A grey picture as PNG in base64."""
+    done, buffer = cv2.imencode(".png", picture)
+    assert done, "OpenCV cannot write PNG"
+    return base64.b64encode(buffer.tobytes()).decode("ascii")
+
+
+def grey_images(cells: Cells, positions: Indices) -> Grey:
+    """Some cells as 8-bit images, shape (N, H, W)."""
+    scaled = cells.images[positions, 0].astype(np.float32) * (255 / cells.full_scale)
+    return np.asarray(np.rint(scaled), dtype=np.uint8)
+
+
+def row_of(images: Grey) -> Grey:
+    """Images side by side: (N, H, W) -> (H, N * W)."""
+    return np.ascontiguousarray(np.concatenate(list(images), axis=1))
+
+
+def typical_and_worst(errors: Rows, labels: Indices) -> list[tuple[int, str]]:
+    """For each pattern the cells about the median error, and those with the greatest.
+
+    Args:
+        errors: of each cell, shape (N,).
+        labels: its pattern, shape (N,).
+
+    Returns:
+        Rows of the arguments and "typical" or "worst", pattern after pattern.
+    """
+    chosen: list[tuple[int, str]] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(errors[members], kind="stable")]
+        worst = ranked[max(0, len(ranked) - WORST) :]
+        rest = ranked[: len(ranked) - len(worst)]
+        start = max(0, (len(rest) - TYPICAL) // 2)
+        chosen += [(int(row), "typical") for row in rest[start : start + TYPICAL]]
+        chosen += [(int(row), "worst") for row in worst[::-1]]
+    return chosen
+
+
+def mistakes_record(fold: Fold, probabilities: Rows) -> dict[str, Any]:
+    """The most confident mistakes among the test cells: who they are, and a strip of images.
+
+    Args:
+        fold: whose test cells were classified.
+        probabilities: shape (test cells, classes).
+    """
+    cells, test = fold.cells, fold.split.test
+    outputs, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(outputs != cells.labels[test])
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MISTAKES]]
+    described = [
+        {
+            "id": str(cells.ids[test[row]]),
+            "specimen": str(cells.specimens[test[row]]),
+            "target": cells.classes[cells.labels[test[row]]],
+            "output": cells.classes[outputs[row]],
+            "confidence": round(float(confidence[row]), 6),
+        }
+        for row in shown
+    ]
+    png = png_text(row_of(grey_images(cells, test[shown]))) if len(shown) else ""
+    return {"cells": described, "png": png}
+
+
+def reconstructions_record(
+    fold: Fold, errors: Rows, chosen: list[tuple[int, str]], reconstructions: Grey
+) -> dict[str, Any]:
+    """Inputs (upper row) and reconstructions (lower row) of some test cells.
+
+    Args:
+        fold: whose test cells were reconstructed.
+        errors: mean squared error of every test cell.
+        chosen: as `typical_and_worst` gave them, rows of `errors`.
+        reconstructions: of the chosen ones, shape (len(chosen), H, W).
+    """
+    cells = fold.cells
+    positions = fold.split.test[[row for row, _ in chosen]]
+    described = [
+        {
+            "id": str(cells.ids[position]),
+            "pattern": cells.classes[cells.labels[position]],
+            "kind": kind,
+            "mse": float(f"{errors[row]:.6g}"),
+        }
+        for position, (row, kind) in zip(positions, chosen, strict=True)
+    ]
+    picture = np.concatenate([row_of(grey_images(cells, positions)), row_of(reconstructions)])
+    return {"cells": described, "png": png_text(picture)}
+
+
+def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
+    """Two maps of latents: the first two principal components, and t-SNE.
+
+    t-SNE (van der Maaten and Hinton, JMLR 9 (2008) 2579-2605) starts from the first principal
+    components and reads at most 50 of them, as its authors advise. Distances between its groups
+    mean nothing.
+
+    Args:
+        latents: shape (N, D).
+        seed: of t-SNE's optimisation.
+
+    Returns:
+        Shape (N, 4): pca_1, pca_2, tsne_1, tsne_2. NaN for all where there are too few cells, and
+        for cells that an evenly spaced choice of MAPPED left out.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    places = np.full((len(latents), 4), np.nan)
+    if len(latents) < FEWEST_MAPPED:
+        return places
+    count = min(MAPPED, len(latents))
+    shown = np.linspace(0, len(latents) - 1, count).astype(np.int64)
+    components = min(50, count - 1, latents.shape[1])
+    scores = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(
+        latents[shown]
+    )
+    if components < 2 or not scores[:, 0].std() > 0:
+        return places
+    tsne = TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed)
+    places[shown] = np.hstack([scores[:, :2], tsne.fit_transform(scores)])
+    return places
+
+
+def cells_csv(fold: Fold, errors: Rows, places: Rows) -> str:
+    """predictions.csv of an autoencoder: what it makes of each test cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "specimen", "target", "mse", "pca_1", "pca_2", "tsne_1", "tsne_2"])
+    cells = fold.cells
+    for cell, error, row in zip(fold.split.test, errors, places, strict=True):
+        place = ("" if np.isnan(value) else f"{value:.5g}" for value in row)
+        target = cells.classes[cells.labels[cell]]
+        writer.writerow([cells.ids[cell], cells.specimens[cell], target, f"{error:.6g}", *place])
+    return text.getvalue()
