@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from hep2.data.patterns import CellTraits, Floats
 
+Directions = NDArray[np.complex128]  # unit vectors x + iy
 FIELD = 64.0  # the width of the field in the unit of all lengths
-HARMONICS = np.array([2, 3, 4])
+HARMONICS = 3  # of the outline: 2, 3 and 4 waves around it
 EDGE = 0.7  # softness of a structure's edge, in 64ths of the field
 RESAMPLING = 0.75  # blur of bringing cells to one size, which noise shares; 64ths of the field
 OUT_OF_FOCUS = 6.0  # standard deviation of the haze, in 64ths of the field
@@ -29,27 +30,29 @@ class Outline:
     radius: Floats  # (n,)
     elongation: Floats  # (n,)
     angle: Floats  # (n,), radians
-    ripple: Floats  # (n, 3) relative amplitudes of HARMONICS
+    ripple: Floats  # (n, 3) relative amplitudes of the harmonics
     phase: Floats  # (n, 3), radians
 
-    def edge(self, theta: Floats) -> Floats:
-        """Distance from the centre to the outline in directions `theta`, shape (n, ...)."""
-        wide = (slice(None),) + (None,) * (theta.ndim - 1)
-        turned = theta - self.angle[wide]
+    def edge(self, direction: Directions) -> Floats:
+        """Distance from the centre to the outline along unit vectors x + iy, shape (n, ...)."""
+        wide = (slice(None),) + (None,) * (direction.ndim - 1)
+        turned = (direction**2 * np.exp(-2j * self.angle)[wide]).real  # cos 2 (theta - angle)
         stretch = self.elongation[wide]
-        ellipse = 1 / np.sqrt(np.cos(turned) ** 2 / stretch + np.sin(turned) ** 2 * stretch)
-        ripple = np.ones_like(theta)
-        for column, harmonic in enumerate(HARMONICS):
-            ripple += self.ripple[:, column][wide] * np.cos(
-                harmonic * theta + self.phase[:, column][wide]
-            )
-        return np.asarray(self.radius[wide] * ellipse * ripple)
+        ellipse = 1 / np.sqrt((1 + turned) / (2 * stretch) + (1 - turned) / 2 * stretch)
+        ripple = self.ripple * np.exp(1j * self.phase)  # (n, 3)
+        power, outline = direction, np.ones(direction.shape)
+        for column in range(ripple.shape[1]):  # harmonics 2, 3, 4
+            power = power * direction
+            outline += (power * ripple[:, column][wide]).real
+        return np.asarray(self.radius[wide] * ellipse * outline)
 
     def depth(self, grid: Floats) -> Floats:
         """0 at the centre, 1 on the outline, more outside. Shape: (n, H, W)."""
         x = grid[None, None, :] - self.centre[:, 0, None, None]
         y = grid[None, :, None] - self.centre[:, 1, None, None]
-        return np.asarray(np.hypot(x, y) / self.edge(np.arctan2(y, x)))
+        distance = np.hypot(x, y)
+        direction = np.asarray(x + 1j * y, np.complex128) / np.maximum(distance, 1e-9)
+        return np.asarray(distance / self.edge(direction))
 
 
 def photograph(traits: CellTraits, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -65,7 +68,7 @@ def photograph(traits: CellTraits, size: int, rng: np.random.Generator) -> NDArr
     """
     margin = size // 8  # light blurs into the field from beyond its border
     width = size + 2 * margin
-    grid = (np.arange(width) + 0.5 - width / 2) * (FIELD / size)
+    grid: Floats = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) * (FIELD / size)
     light = _specimen_light(traits, grid, rng)
     sharp, far = _blur(light, traits.blur, grid), _blur(light, traits.blur + OUT_OF_FOCUS, grid)
     haze = traits.haze[:, None, None]
@@ -101,8 +104,8 @@ def _draw_outline(traits: CellTraits, rng: np.random.Generator) -> Outline:
         radius=traits.radius,
         elongation=traits.elongation,
         angle=rng.uniform(0, np.pi, cells),
-        ripple=traits.wobble[:, None] * rng.standard_normal((cells, len(HARMONICS))),
-        phase=rng.uniform(0, 2 * np.pi, (cells, len(HARMONICS))),
+        ripple=traits.wobble[:, None] * rng.standard_normal((cells, HARMONICS)),
+        phase=rng.uniform(0, 2 * np.pi, (cells, HARMONICS)),
     )
 
 
@@ -148,7 +151,7 @@ def _spots(traits: CellTraits, nucleus: Outline, grid: Floats, rng: np.random.Ge
             weights = heights * share_x * share_y
             points += np.bincount(pixels.ravel(), weights.ravel(), len(points))
     peak = 2 * np.pi * (traits.spot_size[:, None, None] / pixel) ** 2  # a Gaussian's volume
-    return peak * _blur(points.reshape(cells, width, width), traits.spot_size, grid)
+    return np.asarray(peak * _blur(points.reshape(cells, width, width), traits.spot_size, grid))
 
 
 def _nucleoli(
@@ -170,10 +173,9 @@ def _nucleoli(
 def _places(nucleus: Outline, count: int, depth: float, rng: np.random.Generator) -> Floats:
     """Points spread evenly over the nucleus as far out as `depth`. Shape: (n, count, 2)."""
     theta = rng.uniform(-np.pi, np.pi, (len(nucleus.radius), count))
-    reach = depth * np.sqrt(rng.uniform(size=theta.shape)) * nucleus.edge(theta)
-    return nucleus.centre[:, None] + np.stack(
-        [reach * np.cos(theta), reach * np.sin(theta)], axis=-1
-    )
+    direction = np.exp(1j * theta)
+    place = depth * np.sqrt(rng.uniform(size=theta.shape)) * nucleus.edge(direction) * direction
+    return np.asarray(nucleus.centre[:, None] + np.stack([place.real, place.imag], axis=-1))
 
 
 def _step(distance: Floats) -> Floats:

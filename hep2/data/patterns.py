@@ -79,15 +79,15 @@ COMMON: dict[str, Range] = {
     "elongation": (1.05, 1.25),
     "wobble": (0.006, 0.018),
     "dome": (0.1, 0.6),
-    "background": (0.05, 0.25),
-    "cytoplasm": (0.02, 0.1),
+    "background": (0.05, 0.22),
+    "cytoplasm": (0.03, 0.1),
     "neighbour": (0.1, 0.6),
     "blur": (0.7, 1.4),
     "haze": (0.12, 0.32),
     "exposure": (0.65, 0.95),
     "strength": (1.0, 1.0),
-    "photons": (60.0, 500.0),
-    "read_noise": (0.004, 0.016),
+    "photons": (80.0, 500.0),
+    "read_noise": (0.004, 0.012),
 }
 
 # What makes the five patterns, in the order of the paper's confusion matrix: (low, high).
@@ -98,7 +98,7 @@ PATTERNS: dict[str, dict[str, Range]] = {
         "grain_size": (1.0, 2.2),
         "spots": (1, 20),
         "spot_size": (0.8, 1.8),
-        "spot_light": (0.03, 0.2),
+        "spot_light": (0.02, 0.12),
         "nucleoli": (1, 4),
         "nucleolus_size": (2.0, 4.0),
         "dark": (0.03, 0.3),
@@ -170,14 +170,14 @@ SCATTER: dict[str, float] = {
     "bright": 0.12,
     "background": 0.2,
     "cytoplasm": 0.3,
-    "blur": 0.15,
+    "blur": 0.08,
     "haze": 0.2,
     "strength": 0.05,
 }
 
 DOTS = (40, 60)  # of a centromere cell, the least and the most
 NUCLEOLI = (1, 6)  # of any cell, the least and the most
-STRAY = 0.1  # part of the cells that lie out of focus and show their pattern faintly
+STRAY = 0.06  # part of the cells that lie out of focus and show their pattern faintly
 TRAITS = tuple(field.name for field in fields(CellTraits))
 
 

@@ -93,7 +93,7 @@ def _specimen(
     pattern: str, number: int, cells: int, image_size: int, seed: int
 ) -> NDArray[np.uint8]:
     """The images of one specimen, shape (cells, image_size, image_size)."""
-    rng = np.random.default_rng([seed, 1, CLASSES.index(pattern), number])
+    rng = np.random.default_rng([seed, 2, CLASSES.index(pattern), number])
     return photograph(draw_cells(pattern, cells, rng), image_size, rng)
 
 
