@@ -24,7 +24,6 @@ from omegaconf import DictConfig
 
 from hep2 import cli, config
 from hep2.errors import HEp2Error
-from hep2.rundir import encoder_run
 from hep2.sweep.hardware import visible_gpus
 from hep2.sweep.jobs import Job, plan
 from hep2.sweep.processes import die_with_parent
@@ -33,6 +32,7 @@ from hep2.sweep.view import explained
 
 HEADS_OWN = ("stage", "head", "features")  # groups that an encoder does not depend on
 SHARED = ("name", "data", "protocol", "runs_dir", "cache_dir", "trainer", "debug", "seed")
+PROGRAM = cli.CONF.parent / "train.py"
 METRIC = "mean_val_mca"
 
 
@@ -51,14 +51,15 @@ def fold_by_fold(
         HEp2Error: a job failed (the message has the end of its log), or a fold has no validation
             cells of every pattern.
     """
+    name = str(composed(given).name)
+    for_encoder = [word for word in tuned if _group(word) not in HEADS_OWN]
     for fold in folds:
         words = [*given, "logger=csv", f"fold={fold}"]
-        encoder = [word for word in tuned if _group(word) not in HEADS_OWN]
-        first = [*words, *encoder, "stage=dcae", f"name={_name(words, encoder)}"]
-        path = encoder_run(composed(first)).best
-        second = [*words, "stage=head", *tuned, f"name={_name(words, tuned)}", f"encoder='{path}'"]
-        _run(_job(first))
-        head = _job(second)
+        named = f"name={_named(name, for_encoder)}"
+        encoder = _job([*words, *for_encoder, "stage=dcae", named])
+        _run(encoder)
+        named = f"name={_named(name, tuned)}"
+        head = _job([*words, "stage=head", *tuned, named, f"encoder='{encoder.run.best}'"])
         _run(head)
         yield validation_mca(head.run.path)
 
@@ -99,17 +100,15 @@ def _job(words: Sequence[str]) -> Job:
     return plan([words], [composed(words)])[0]
 
 
-def _name(words: Sequence[str], tuned: Sequence[str]) -> str:
-    """The given name, and a digest of what is tuned."""
-    name = str(composed(words).name)
-    if not tuned:
-        return name
-    return f"{name}-{hashlib.sha256(' '.join(sorted(tuned)).encode()).hexdigest()[:8]}"
+def _named(name: str, tuned: Sequence[str]) -> str:
+    """A name for each configuration: the search's own, and a digest of what is tuned."""
+    digest = hashlib.sha256(" ".join(sorted(tuned)).encode()).hexdigest()
+    return f"{name}-{digest[:8]}" if tuned else name
 
 
 def _run(job: Job) -> None:
     def command(job: Job) -> list[str]:
-        return [sys.executable, str(cli.CONF.parent / "train.py"), *job.overrides]
+        return [sys.executable, str(PROGRAM), *job.overrides]
 
     schedule = Schedule([job], command, gpus=visible_gpus())
     with closing(schedule.steps()) as steps:

@@ -10,6 +10,7 @@ import argparse
 import io
 import logging
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from hep2.errors import HEp2Error
 from hep2.folds import METRIC, composed, fold_by_fold
 from hep2.rundir import write_atomic
 from hep2.sweep.processes import die_with_parent
+
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ def read_space(path: Path) -> Space:
             raise HEp2Error(f"{path}: {key} needs low and high, or choices")
         for end in ("low", "high"):
             if not isinstance(entry.get(end, 0), int | float):
-                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is no number; YAML wants 1.0e-4")
+                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is no number")
     return {str(key): entry for key, entry in space.items()}
 
 
@@ -77,7 +80,7 @@ def open_study(path: Path, name: str, seed: int) -> optuna.Study:
         engine_kwargs={"connect_args": {"timeout": 60}},
         heartbeat_interval=HEARTBEAT,
         grace_period=3 * HEARTBEAT,
-        failed_trial_callback=optuna.storages.RetryFailedTrialCallback(max_retry=2),
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(2),
     )
     return optuna.create_study(
         study_name=name,
