@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from hep2 import cli, config, launcher
+from hep2.allocator import keep_freed_memory
 from hep2.sweep.processes import die_with_parent
 
 config.register()
@@ -14,6 +15,7 @@ launcher.register()
 def train(cfg: DictConfig) -> None:
     """One run; heavy imports wait until the configuration is known to be right."""
     with cli.clear_errors():
+        keep_freed_memory()
         from hep2.run import fit
 
         fit(cfg)

@@ -99,7 +99,9 @@ def test_fewer_validation_cells_than_devices_are_refused() -> None:
 
 
 def datamodule(fold: Fold, workers: int = 0) -> HEp2DataModule:
-    augmentation = Augmentation(flips=True, rotate=180, brightness=0.1, contrast=0.1, seed=3)
+    augmentation = Augmentation(
+        flips=True, rotate=180, brightness=0.1, contrast=0.1, seed=3, cells=len(fold.cells)
+    )
     images = CellImages(fold.cells, augmentation)
     return HEp2DataModule(images, fold.cells.labels, fold.split, 16, seed=3, workers=workers)
 

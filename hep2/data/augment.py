@@ -1,22 +1,46 @@
 """Augmentation that suits cells: a cell has no up, no left and no fixed brightness."""
 
 import os
-from typing import Any
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
-import albumentations as A
+import albucore
 import cv2
+from albumentations.augmentations.geometric import functional as geometry
+
+# The symmetries of a square, by albumentations' names.
+SQUARE = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")
+
+Floats = NDArray[np.float64]
+
+
+class Draws(NamedTuple):
+    """What is done to each of B cells; every array has shape (B,).
+
+    Attributes:
+        symmetry: of the square, 0 to 7: see `SQUARE`. Comes first.
+        angle: of the free rotation, in degrees, counter-clockwise. Comes second.
+        gain: factor of the intensities.
+        shift: added to the intensities then, as a share of the full scale.
+    """
+
+    symmetry: NDArray[np.int64]
+    angle: Floats
+    gain: Floats
+    shift: Floats
 
 
 class Augmentation:
     """Random flips, quarter turns, rotation and mild changes of intensity.
 
     The draw is a function of (seed, epoch, cell) alone: worker processes, their number and the
-    order of cells change nothing, and a resumed run sees what an undisturbed one sees.
-    (albumentations itself repeats one stream in every worker.)
+    order of cells change nothing, and a resumed run sees what an undisturbed one sees. So we draw,
+    and albumentations' functions are told what to do: its own pipeline repeats one stream in every
+    worker, and takes eight times as long, most of it to seed itself and to draw.
 
     Args:
         flips: whether to draw one of the eight flips and quarter turns of a square.
@@ -24,37 +48,79 @@ class Augmentation:
         brightness: largest shift of intensity, as a share of the full scale.
         contrast: largest relative change of contrast.
         seed: the run's seed.
+        cells: how many cells the data set has.
     """
 
     def __init__(
-        self, flips: bool, rotate: float, brightness: float, contrast: float, seed: int
+        self,
+        flips: bool,
+        rotate: float,
+        brightness: float,
+        contrast: float,
+        seed: int,
+        cells: int,
     ) -> None:
-        transforms: list[Any] = []
-        if flips:
-            transforms.append(A.D4(p=1))
-        if rotate:
-            transforms.append(A.Rotate(limit=rotate, border_mode=cv2.BORDER_REFLECT_101, p=1))
-        if brightness or contrast:
-            transforms.append(
-                A.RandomBrightnessContrast(
-                    brightness_limit=brightness, contrast_limit=contrast, p=1
-                )
-            )
-        self.transform = A.Compose(transforms)
+        self.flips = flips
+        self.rotate = rotate
+        self.brightness = brightness
+        self.contrast = contrast
         self.seed = seed
+        self.cells = cells
 
-    def __call__(self, image: NDArray[np.generic], epoch: int, cell: int) -> NDArray[np.generic]:
-        """Augment one image.
+    def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
+        """Decide what is done to some cells.
 
         Args:
-            image: shape (H, W), uint8 or uint16.
             epoch: counted from 0.
-            cell: position of the cell in the data set.
+            cells: positions of the cells in the data set, shape (B,).
+        """
+        uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 4)
+        either_way = 2 * uniform[:, 1:] - 1
+        return Draws(
+            symmetry=(len(SQUARE) * uniform[:, 0]).astype(np.int64) * self.flips,
+            angle=self.rotate * either_way[:, 0],
+            gain=1 + self.contrast * either_way[:, 1],
+            shift=self.brightness * either_way[:, 2],
+        )
+
+    def __call__(
+        self, images: NDArray[np.generic], epoch: int, cells: NDArray[np.int64]
+    ) -> NDArray[np.generic]:
+        """Augment a batch, one image after the other.
+
+        Args:
+            images: shape (B, H, H), uint8 or uint16.
+            epoch: counted from 0.
+            cells: positions of the cells in the data set, shape (B,).
 
         Returns:
-            An image of the same shape and type.
+            Images of the same shape and type.
         """
-        draw = np.random.SeedSequence((self.seed, epoch, cell)).generate_state(1)
-        self.transform.set_random_seed(int(draw[0]))
-        augmented: NDArray[np.generic] = self.transform(image=image)["image"]
-        return augmented
+        draws = zip(*self.draw(epoch, cells), strict=True)
+        return np.stack([self._one(*one) for one in zip(images, draws, strict=True)])
+
+    def _one(
+        self, image: NDArray[np.generic], draw: tuple[np.int64, np.float64, np.float64, np.float64]
+    ) -> NDArray[np.generic]:
+        symmetry, angle, gain, shift = draw
+        side = len(image)
+        changed: NDArray[np.generic] = geometry.d4(image, SQUARE[symmetry])
+        if self.rotate:
+            matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(angle), 1)
+            changed = geometry.warp_affine_with_value_extension(
+                changed, matrix, (side, side), cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101, 0
+            )
+        if self.brightness or self.contrast:
+            full_scale = np.iinfo(image.dtype).max  # type: ignore[type-var]
+            changed = albucore.multiply_add(changed, gain, shift * full_scale, inplace=False)
+        return changed
+
+
+@lru_cache(maxsize=1)
+def _uniform(seed: int, epoch: int, cells: int) -> Floats:
+    """Drawn for all cells at once, so that a cell's draw hangs on no other cell of its batch.
+
+    Shape:
+        (cells, 4), in [0, 1)
+    """
+    return np.random.default_rng([seed, epoch]).random((cells, 4))

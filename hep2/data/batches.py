@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from hep2.data.inputs import Inputs
+from hep2.data.inputs import CellImages, Inputs
 from hep2.errors import HEp2Error
 
 Positions = NDArray[np.int64]
@@ -25,11 +25,14 @@ class CellBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         epoch, positions = key
         index = torch.from_numpy(positions)
-        return {
+        batch = {
             self.inputs.key: self.inputs.gather(positions, epoch),
             "label": self.labels[index],
             "index": index,
         }
+        if isinstance(self.inputs, CellImages):
+            batch |= self.inputs.draws(positions, epoch)
+        return batch
 
 
 class TrainingOrder(Sampler[Key]):

@@ -6,8 +6,10 @@ import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from hep2.data.augment_batch import augment_batch
 from hep2.data.batches import CellBatches, EvaluationOrder, TrainingOrder
 from hep2.data.inputs import Inputs
 from hep2.data.protocols import Split
@@ -58,6 +60,14 @@ class HEp2DataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """All test cells, each once: read it on one process."""
         return self._loader(EvaluationOrder(self.split.test, self.batch_size))
+
+    def on_after_batch_transfer(
+        self, batch: dict[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Augment on the device, where the batch says so."""
+        if "draws" in batch:
+            batch["image"] = augment_batch(batch["image"], batch.pop("draws"))
+        return batch
 
     def _place(self) -> tuple[int, int]:
         """This device's number and how many there are."""

@@ -35,27 +35,33 @@ class CellImages:
     Args:
         cells: the data set.
         augmentation: applied in training, or None.
+        batched: leave the augmentation to the device; `draws` says what it has to do.
     """
 
     key = "image"
 
-    def __init__(self, cells: Cells, augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self, cells: Cells, augmentation: Augmentation | None = None, batched: bool = False
+    ) -> None:
         self.cells = cells
         self.augmentation = augmentation
+        self.batched = batched
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
-        images = self.cells.images[positions]
-        if epoch is not None and self.augmentation is not None:
-            images = np.stack(
-                [
-                    self.augmentation(image[0], epoch, int(cell))[None]
-                    for image, cell in zip(images, positions, strict=True)
-                ]
-            )
+        images: NDArray[np.generic] = self.cells.images[positions]
+        if epoch is not None and self.augmentation is not None and not self.batched:
+            images = self.augmentation(images[:, 0], epoch, positions)[:, None]
         scaled = images.astype(np.float32)
         scaled *= 1 / self.cells.full_scale
         return torch.from_numpy(scaled)
+
+    def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
+        """What `augment_batch` shall do to a batch: {"draws": (B, 4)}, or nothing."""
+        if epoch is None or self.augmentation is None or not self.batched:
+            return {}
+        drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)
+        return {"draws": torch.from_numpy(drawn.astype(np.float32))}
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,11 @@ def autoencoder(cfg: DictConfig, fold: Fold, run: RunDir) -> "AutoencoderStage":
 def augmented_images(cfg: DictConfig, fold: Fold) -> CellImages:
     """The fold's images, with the augmentation that the configuration asks for."""
     settings = {key: value for key, value in plain(cfg.augment).items() if key != "name"}
+    batched = settings.pop("batched", False)
     if not any(settings.values()):
         return CellImages(fold.cells)
-    return CellImages(fold.cells, Augmentation(**settings, seed=cfg.seed))
+    augmentation = Augmentation(**settings, seed=cfg.seed, cells=len(fold.cells))
+    return CellImages(fold.cells, augmentation, batched)
 
 
 @dataclass
