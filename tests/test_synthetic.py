@@ -131,7 +131,7 @@ def test_structures_are_counted_as_the_patterns_ask() -> None:
     assert few.max() < many.min()
 
 
-@pytest.mark.parametrize(("column", "least"), [(0, 0.4), (1, 0.5), (2, 0.25), (4, 0.2)])
+@pytest.mark.parametrize(("column", "least"), [(0, 0.4), (1, 0.5), (2, 0.25), (5, 0.2)])
 def test_specimens_differ_within_their_pattern(
     cells: SyntheticCells, column: int, least: float
 ) -> None:

@@ -58,13 +58,7 @@ class Outline:
 def photograph(traits: CellTraits, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Image the cells of one specimen.
 
-    Args:
-        traits: of n cells.
-        size: pixels along each side of an image; the field they show is the same for any size.
-        rng: the specimen's own generator.
-
-    Returns:
-        Images, shape (n, size, size). Under one pixel in a hundred is saturated.
+    Returns images of shape (n, size, size); the field they show is the same for any size.
     """
     margin = size // 8  # light blurs into the field from beyond its border
     width = size + 2 * margin

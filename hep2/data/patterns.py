@@ -1,9 +1,8 @@
 """What the simulator draws for synthetic cells: the traits of a specimen, then those of its cells.
 
 A specimen takes one value of every trait, uniform over the trait's range on a logarithmic scale;
-its cells scatter around that value. Every range is a choice made by eye, by putting montages of
-simulated cells and of real ones of the I3A contest side by side; none is a published measurement,
-except the counts: 40 to 60 discrete dots for centromere, 1 to 6 nucleoli for nucleolar.
+its cells scatter around it. The ranges are choices, made with montages of simulated and real cells
+side by side; only the counts (40 to 60 dots, 1 to 6 nucleoli) are what the patterns' names mean.
 """
 
 from dataclasses import dataclass, fields
@@ -79,15 +78,15 @@ COMMON: dict[str, Range] = {
     "elongation": (1.05, 1.25),
     "wobble": (0.006, 0.018),
     "dome": (0.1, 0.6),
-    "background": (0.05, 0.22),
+    "background": (0.05, 0.25),
     "cytoplasm": (0.03, 0.1),
     "neighbour": (0.1, 0.6),
-    "blur": (0.7, 1.4),
+    "blur": (0.7, 1.5),
     "haze": (0.12, 0.32),
-    "exposure": (0.65, 0.95),
+    "exposure": (0.62, 0.95),
     "strength": (1.0, 1.0),
-    "photons": (80.0, 500.0),
-    "read_noise": (0.004, 0.012),
+    "photons": (60.0, 500.0),
+    "read_noise": (0.004, 0.014),
 }
 
 # What makes the five patterns, in the order of the paper's confusion matrix: (low, high).
@@ -177,18 +176,12 @@ SCATTER: dict[str, float] = {
 
 DOTS = (40, 60)  # of a centromere cell, the least and the most
 NUCLEOLI = (1, 6)  # of any cell, the least and the most
-STRAY = 0.06  # part of the cells that lie out of focus and show their pattern faintly
+STRAY = 0.09  # part of the cells that lie out of focus and show their pattern faintly
 TRAITS = tuple(field.name for field in fields(CellTraits))
 
 
 def draw_cells(pattern: str, cells: int, rng: np.random.Generator) -> CellTraits:
-    """Draw one specimen of `pattern` and `cells` cells around it.
-
-    Args:
-        pattern: one of `PATTERNS`.
-        cells: how many cells to draw, n.
-        rng: the specimen's own generator.
-    """
+    """Draw one specimen of `pattern` (one of `PATTERNS`) and `cells` cells around it."""
     ranges = COMMON | PATTERNS[pattern]
     traits = {}
     for name in TRAITS:
@@ -202,6 +195,5 @@ def draw_cells(pattern: str, cells: int, rng: np.random.Generator) -> CellTraits
     stray = rng.uniform(size=cells) < STRAY
     traits["blur"] *= np.where(stray, rng.uniform(1.5, 3, cells), 1)
     faint = np.where(stray, rng.uniform(0.1, 0.6, cells), 1)
-    for name in ("spot_light", "bright", "dark"):
-        traits[name] *= faint
+    traits |= {name: traits[name] * faint for name in ("spot_light", "bright", "dark")}
     return CellTraits(**traits)
