@@ -55,7 +55,10 @@ def clear_errors() -> Iterator[None]:
         _leave(str(error), 1)
     except HydraException as error:  # a component's constructor refuses its settings
         _leave(_explained(error), 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Lightning turns an interruption into exit code 1, and says nothing.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+            raise
         _leave("interrupted; the same command goes on from the last whole epoch", 130)
 
 
@@ -102,10 +105,12 @@ def _plain(error: BaseException) -> str:
 
 
 def _nearest(key: str) -> str:
-    """`; did you mean ...?`, where a setting of the default configuration is spelt like it."""
+    """What may have been meant: a setting of the default configuration that is spelt like it."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         known = list(_keys(compose("train")))
+    if key in known:
+        return " with the options chosen (--cfg job shows all of them)"
     near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
         key.rpartition(".")[2], {name.rpartition(".")[2] for name in known}, n=1
     )

@@ -1,8 +1,10 @@
+import math
 import os
 import pickle
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hep2.callbacks import Checkpoints
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.features.checkpoint import read_checkpoint, read_encoder
@@ -259,3 +262,24 @@ def test_the_whole_run_refuses_an_encoder_of_another_fold(
     cfg = configure("stage=head", "fold=1", f"encoder={trained.dcae.best}")
     with pytest.raises(HEp2Error, match=r"fold is 0, not 1.*python train\.py stage=dcae .* fold=1"):
         fit(cfg)
+
+
+def test_the_best_epoch_is_the_first_of_the_lowest_and_a_resumed_run_knows_it(
+    tmp_path: Path,
+) -> None:
+    def saved(keeper: Checkpoints, figures: list[float]) -> list[bool]:
+        found = []
+        for figure in figures:
+            trainer = MagicMock(callback_metrics={"val/loss": torch.tensor(figure)})
+            keeper.on_train_epoch_end(trainer, MagicMock())
+            names = [call.args[0].name for call in trainer.save_checkpoint.call_args_list]
+            assert names in (["last.ckpt"], ["best.ckpt", "last.ckpt"])
+            found.append("best.ckpt" in names)
+        return found
+
+    keeper = Checkpoints(tmp_path, "val/loss")
+    assert saved(keeper, [math.nan, 2.0, 3.0, 1.0, 1.0]) == [True, True, False, True, False]
+    resumed = Checkpoints(tmp_path / "moved", "val/loss")
+    resumed.load_state_dict(keeper.state_dict())
+    assert saved(resumed, [1.0, math.nan, 0.5]) == [False, False, True]
+    assert saved(Checkpoints(tmp_path, None), [1.0, 2.0]) == [True, True]

@@ -1,4 +1,5 @@
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,8 +39,9 @@ def command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
+    cache_dir: Path,
 ) -> Command:
-    """`python train.py ...` in this process; runs and caches go to this test's folder."""
+    """`python train.py ...` in this process; runs go to this test's folder."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as main sets it: taken back after the test
     monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # finds conf/ as `python train.py` does
     monkeypatch.setattr(logging.root, "handlers", [])
@@ -47,7 +49,7 @@ def command(
     monkeypatch.setattr(hydra, "cfg", hydra.cfg)
 
     def run(*words: str) -> Said:
-        where = (f"runs_dir={tmp_path}/runs", f"cache_dir={tmp_path}/cache", "logger=csv")
+        where = (f"runs_dir={tmp_path}/runs", f"cache_dir={cache_dir}", "logger=csv")
         argv = ["train.py", *(() if "--help" in words else where), *words]
         monkeypatch.setattr(sys, "argv", argv)
         code: int | str | None = 0
@@ -67,6 +69,7 @@ def command(
         (["stage.epoch=3"], "there is no setting stage.epoch; did you mean stage.epochs?"),
         (["trainer.device=4"], "there is no setting trainer.device; did you mean trainer.devices?"),
         (["nothing_like_it=1"], "there is no setting nothing_like_it (--cfg job shows all"),
+        (["data=i3a", "data.source.cells=1"], "no setting data.source.cells with the options ch"),
         (["stage=daec"], "stage=daec is no option: choose one of dcae, head"),
         (["protocol=kfold"], "protocol=kfold is no option: choose one of loso, public_split, publ"),
         (["data=hep2"], "data=hep2 is no option: choose one of folder, i3a, manifest, snphep2, sy"),
@@ -111,14 +114,14 @@ def test_a_wrong_command_line_is_one_sentence_and_code_2(
 def test_a_wrong_input_is_one_sentence_and_code_1(
     words: list[str], message: str, command: Command
 ) -> None:
-    said = command(*TINY, *words)
+    said = command(*(() if words[0].startswith("data=") else TINY), *words)
     assert message in said.sentence()
     assert said.code == 1
 
 
 def test_a_missing_encoder_names_the_command_that_makes_it(command: Command) -> None:
-    said = command(*TINY, "stage=head", "fold=1", "seed=2", "name=mine", "protocol=published")
-    wanted = "python train.py stage=dcae model=dcae data=synthetic protocol=published"
+    said = command(*TINY, "stage=head", "fold=1", "seed=2", "name=mine", "protocol=random")
+    wanted = "python train.py stage=dcae model=dcae data=synthetic protocol=random"
     assert f"train it first: {wanted} fold=1 seed=2 name=mine" in said.sentence()
 
 
@@ -175,7 +178,11 @@ def test_an_interruption_in_training_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Reconstruction, "training_step", pressed)
-    said = command(*TINY)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        said = command(*TINY)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     assert said.code == 130
     assert "the same command goes on" in said.err and "Traceback" not in said.err
 
