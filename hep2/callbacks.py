@@ -57,6 +57,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save; validation has been before."""
+        # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
+        # rank 0 alone; the others must do so too before all wait for each other.
+        _ = trainer.callback_metrics
         if self._is_best(trainer):
             trainer.save_checkpoint(self.folder / "best.ckpt")
         # Last: whenever the process dies, no epoch behind this checkpoint is counted as the best.

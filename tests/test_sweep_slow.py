@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -221,3 +222,75 @@ def test_the_dry_run_of_two_folds_on_two_processes(tmp_path):
     assert len(results(tmp_path)) == 2
     assert len(list((tmp_path / "runs").rglob("metrics.csv"))) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "runs"]
+
+
+def test_two_jobs_by_submitit_on_this_machine(tmp_path):
+    pytest.importorskip("submitit")
+    words = ("hydra/launcher=slurm_rehearsal", "stage=dcae", "fold=0,1", "debug=fdr")
+    code, output = sweep(tmp_path, *words)
+    assert code == 0, output
+    assert [path.parents[1].name for path in results(tmp_path)] == ["fold0", "fold1"]
+
+
+def agent(folder: Path, file: str, *extra: str) -> subprocess.CompletedProcess:
+    """Run the command that W&B's agent would run for one configuration of a sweep."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    sweep = yaml.safe_load((ROOT / file).read_text())
+    args = {
+        name: {"value": entry.get("value", entry.get("values", [entry.get("min")])[0])}
+        for name, entry in sweep["parameters"].items()
+    }
+    filled = {
+        "${env}": [],
+        "${interpreter}": [sys.executable],
+        "${program}": [str(ROOT / sweep["program"])],
+        "${args_no_hyphens}": create_sweep_command_args({"args": args})["args_no_hyphens"],
+    }
+    command = [word for part in sweep["command"] for word in filled.get(part, [part])]
+    places = [f"runs_dir={folder}/runs", f"cache_dir={folder}/cache"]
+    environment = {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "a1b2c3d4", "WANDB_RUN_ID": "e5f6"}
+    return subprocess.run(
+        [*command, *places, "trainer.accelerator=cpu", *extra],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_an_agent_s_command_for_the_grid_runs(tmp_path):
+    parameters = yaml.safe_load((ROOT / "sweep.yaml").read_text())["parameters"]
+    shared = [f"{name}={parameters[name]['value']}" for name in ("name", "data", "protocol")]
+    tiny = ("data.source.cells=120", "data.source.specimens=10", "debug=fdr")
+    model = f"model={parameters['model']['values'][0]}"
+    encoder = train(tmp_path, *shared, model, *tiny, "stage=dcae", "logger=csv")
+    assert encoder.wait() == 0, encoder.communicate()[0]
+    done = agent(tmp_path, "sweep.yaml", *tiny)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(predictions(tmp_path)) == 1
+
+
+def test_an_agent_s_command_for_the_search_runs(tmp_path):
+    tiny = ("data.source.cells=240", "data.source.specimens=30", "model=dcae_small")
+    done = agent(tmp_path, "conf/sweep_bayes.yaml", *tiny, "debug=fdr", "--folds=0,1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = [float(line.split()[-1]) for line in done.stdout.splitlines() if "MCA" in line]
+    assert len(figures) == 2
+    mean = float(done.stdout.splitlines()[-1].removeprefix("mean_val_mca "))
+    assert mean == pytest.approx(sum(figures) / 2, abs=1e-4)
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1, "the search's own, no job's"
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    words = (*SMALL, "stage=dcae", "fold=0,1", "trainer.devices=2", "stage.epochs=2000")
+    process = train(tmp_path, "-m", *words, start_new_session=True)
+    while not list(tmp_path.rglob("last.ckpt")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 130
+    assert "error: interrupted; the same command goes on" in output
+    time.sleep(0.5)
+    assert not processes_below(tmp_path)

@@ -20,6 +20,8 @@ from hep2.rundir import RunDir
 
 for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
     logging.getLogger(chatter).setLevel(logging.WARNING)
+# but the one who ends a run because a rank of it has died is to say so
+logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
 
 LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is half an hour
 

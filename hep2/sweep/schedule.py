@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
+from omegaconf import ListConfig
+
 from hep2.errors import HEp2Error
 from hep2.lock import holder
 from hep2.sweep import hardware
@@ -173,7 +175,7 @@ class Schedule:
             environment["OMP_NUM_THREADS"] = str(threads)
         taken = [gpu for one in self.running for gpu in one.gpus]
         gpus = hardware.least_used(available, taken, processes)
-        if gpus:
+        if gpus and not isinstance(trainer.devices, ListConfig):  # a list names them by itself
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         return environment, gpus
 
