@@ -235,7 +235,8 @@ def test_report_of_synthetic_runs(tmp_path):
     assert all(path.is_file() for path in report.files)
     names = {path.name for path in (tmp_path / "reports/default").iterdir()}
     stem = "confusion-synthetic-published-dcae-mlp"
-    assert names == {"results.csv", "results.md", f"{stem}.png", f"{stem}.csv"}
+    tables_and_page = {"results.csv", "results.md", "results.tex", "report.html", "figures"}
+    assert names == {*tables_and_page, f"{stem}.png", f"{stem}.csv"}
     text = (tmp_path / "reports/default/results.md").read_text()
     assert text.startswith("# Results of default (synthetic cells)\n")
     assert published.paper_statement() in text

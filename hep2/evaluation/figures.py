@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hep2.evaluation import metrics
+from hep2.evaluation.drawing import WIDTH, Picture, about, picture, plain_name
 from hep2.evaluation.metrics import FloatArray
+from hep2.evaluation.plots import stem_of
 from hep2.evaluation.published import (
     PAPER_CLASSES,
     PAPER_CONFUSION,
@@ -22,6 +24,7 @@ from hep2.evaluation.tidy import neutral
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
 
@@ -71,9 +74,62 @@ def confusion_png(result: Result) -> bytes:
     ):
         _draw_matrix(axes, shares, classes, colours)
         axes.set_title(title, fontsize=9.5, pad=10)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    written = io.BytesIO()
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()
+
+
+def confusion_picture(result: Result) -> Picture:
+    """The same matrix alone, for the page."""
+    run = result.group.first
+    shares = column_per_cent(result.confusion)
+    return picture(
+        lambda figure: _draw_panel(figure, shares, run.classes, _title(result), "Blues"),
+        _page_size(len(run.classes)),
+        stem_of(run, "matrix"),
+        "Which patterns it mixes up",
+        f"Confusion matrix of {run.method}. {_worst_confusion(shares, run.classes)}",
+        f"{about(run)}. Rows: output class; columns: target class; per cent of the target class, "
+        "so every column adds up to 100.",
+    )
+
+
+def paper_picture() -> Picture:
+    """The paper's own matrix, marked as published."""
+    shares, classes, title, colours = _paper_panel()
+    return picture(
+        lambda figure: _draw_panel(figure, shares, classes, title, colours),
+        _page_size(len(classes)),
+        "matrix-published-paper",
+        "The paper's own matrix",
+        f"Confusion matrix printed in the paper. {_worst_confusion(shares, classes)}",
+        "PUBLISHED figures of real cells (SNPHEp-2), copied from Fig. 1 of Vununu et al.; not "
+        "computed here.",
+    )
+
+
+def _page_size(classes: int) -> tuple[float, float]:
+    return WIDTH, min(WIDTH, 2.0 + 0.65 * classes) + 0.3
+
+
+def _draw_panel(
+    figure: "Figure", shares: FloatArray, classes: Sequence[str], title: str, colours: str
+) -> None:
+    axes = figure.subplots()
+    _draw_matrix(axes, shares, classes, colours)
+    axes.set_title(title, fontsize=9, pad=10)
+
+
+def _worst_confusion(shares: FloatArray, classes: Sequence[str]) -> str:
+    """The greatest share off the diagonal, in words."""
+    off = np.where(np.eye(len(classes), dtype=bool), 0, np.nan_to_num(shares))
+    if not off.any():
+        return "No cell is misclassified."
+    output, target = divmod(int(off.argmax()), len(classes))
+    return (
+        f"The greatest confusion: {off.max():.1f} per cent of {plain_name(classes[target])} are "
+        f"taken for {plain_name(classes[output])}."
+    )
 
 
 def _title(result: Result) -> str:
@@ -106,7 +162,7 @@ def _paper_panel() -> tuple[FloatArray, tuple[str, ...], str, str]:
 
 def _draw_matrix(axes: "Axes", shares: FloatArray, classes: Sequence[str], colours: str) -> None:
     labels = [name.replace("_", "\n").replace("-", "-\n") for name in classes]
-    axes.imshow(np.nan_to_num(shares), cmap=colours, vmin=0, vmax=100)
+    axes.imshow(np.nan_to_num(shares), cmap=colours, vmin=0, vmax=100, interpolation="none")
     for (row, column), share in np.ndenumerate(shares):
         text = NOTHING if np.isnan(share) else f"{share:.2f}"
         cell = axes.text(column, row, text, ha="center", va="center", fontsize=9)

@@ -8,8 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hep2.errors import HEp2Error
-from hep2.evaluation import figures, published, tables, tidy
+from hep2.evaluation import figures, html, latex, published, tables, tidy
 from hep2.evaluation.groups import group_runs
+from hep2.evaluation.leak import LeakGap, leak_gaps
 from hep2.evaluation.results import Result, compare_with_first, rank, summarise_group
 from hep2.evaluation.runs import Run, data_label, protocol_label, read_run, run_directories
 from hep2.rundir import write_atomic
@@ -42,17 +43,25 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
         raise HEp2Error(_nothing_to_report(name, runs_dir, finished, unfinished))
     results = [summarise_group(g) for g in tqdm(groups, "statistics", delay=_SLOW, leave=False)]
     blocks = [rank(list(block)) for _, block in groupby(results, key=_data_and_protocol)]
+    gaps = leak_gaps(groups)
     shown = [table for block in blocks for table in _block_tables(block)]
+    shown += [tables.leaks(list(part)) for _, part in groupby(gaps, key=_data_of_gap)]
     report = reports_dir / name
-    files = {
+    page = html.make_page(name, runs, blocks, gaps)
+    files: dict[Path, bytes | str] = {
+        report / "report.html": html.page_html(page),
         report / "results.csv": tidy.results_csv(result for block in blocks for result in block),
         report / "results.md": _markdown(name, shown, blocks),
+        report / "results.tex": latex.results_tex(shown),
     }
     pictures: dict[Path, bytes | str] = {}
-    for result in tqdm(results, "pictures", delay=_SLOW, leave=False):
+    for result in tqdm(results, "matrices", delay=_SLOW, leave=False):
         stem = f"confusion-{_file_stem(result.group.first)}"
         pictures[report / f"{stem}.csv"] = figures.confusion_csv(result)
         pictures[report / f"{stem}.png"] = figures.confusion_png(result)
+    for picture in page.pictures:
+        pictures[report / "figures" / f"{picture.stem}.png"] = picture.png
+        pictures[report / "figures" / f"{picture.stem}.svg"] = picture.svg
     for path, content in (files | pictures).items():
         write_atomic(path, content)
     return Report(
@@ -120,6 +129,10 @@ def _names_with_runs(runs_dir: Path) -> Iterable[str]:
 
 def _data_and_protocol(result: Result) -> tuple[str, str]:
     return result.group.first.data, result.group.first.protocol
+
+
+def _data_of_gap(gap: LeakGap) -> str:
+    return gap.group.first.data
 
 
 def _file_stem(run: Run) -> str:

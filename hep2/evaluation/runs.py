@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -38,6 +38,7 @@ class Run:
         seconds: wall time of the run.
         command: what started it; empty where it was no command line.
         predictions: its test cells; None for a stage that classifies nothing.
+        kept: everything that result.json holds, unchecked; `hep2.evaluation.kept` reads it.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Run:
     seconds: float
     command: str
     predictions: Predictions | None
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def cells(self) -> Predictions:
@@ -94,35 +96,36 @@ def read_run(path: Path) -> Run:
     """
     file = path / "result.json"
     stored = _load(file)
-    field = _reader(file, stored)
-    classes = tuple(field("classes", list))
+    value = _reader(file, stored)
+    classes = tuple(value("classes", list))
     if not classes or not all(isinstance(c, str) for c in classes) or _repeats(classes):
-        raise _damaged(file, "classes must be different names")
+        raise damaged(file, "classes must be different names")
     run = Run(
         path=path,
-        stage=_matching(file, "stage", field("stage", str), _NAME),
-        method=_matching(file, "method", field("method", str), _NAME),
-        data=_matching(file, "data", field("data", str), _NAME),
-        synthetic=field("synthetic", bool),
-        protocol=_matching(file, "protocol", field("protocol", str), _NAME),
-        leaky=field("leaky", bool),
-        fold=field("fold", int),
-        folds=field("folds", int),
-        seed=field("seed", int),
+        stage=_matching(file, "stage", value("stage", str), _NAME),
+        method=_matching(file, "method", value("method", str), _NAME),
+        data=_matching(file, "data", value("data", str), _NAME),
+        synthetic=value("synthetic", bool),
+        protocol=_matching(file, "protocol", value("protocol", str), _NAME),
+        leaky=value("leaky", bool),
+        fold=value("fold", int),
+        folds=value("folds", int),
+        seed=value("seed", int),
         classes=classes,
-        data_key=_matching(file, "data_key", field("data_key", str), _KEY),
-        split_hash=_matching(file, "split_hash", field("split_hash", str), _KEY),
-        metrics=_numbers(file, "metrics", field("metrics", dict)),
-        seconds=float(field("seconds", (int, float))),
-        command=field("command", (str, NoneType)) or "",
+        data_key=_matching(file, "data_key", value("data_key", str), _KEY),
+        split_hash=_matching(file, "split_hash", value("split_hash", str), _KEY),
+        metrics=_numbers(file, "metrics", value("metrics", dict)),
+        seconds=float(value("seconds", (int, float))),
+        command=value("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
+        kept=stored,
     )
     if not 0 <= run.fold < run.folds:
-        raise _damaged(file, f"fold {run.fold} is none of the {run.folds} folds")
+        raise damaged(file, f"fold {run.fold} is none of the {run.folds} folds")
     if (path.parent.name, path.name) != (f"fold{run.fold}", f"seed{run.seed}"):
-        raise _damaged(file, f"it is of fold {run.fold}, seed {run.seed}, another directory's")
+        raise damaged(file, f"it is of fold {run.fold}, seed {run.seed}, another directory's")
     if run.predictions is not None:
-        _check_against(run, run.predictions, field("cells", dict).get("test"))
+        _check_against(run, run.predictions, value("cells", dict).get("test"))
     return run
 
 
@@ -137,7 +140,7 @@ def _check_against(run: Run, predictions: Predictions, cells: object) -> None:
     """The figures that the run wrote must be those of its predictions."""
     file = run.path / "result.json"
     if cells != len(predictions.ids):
-        raise _damaged(
+        raise damaged(
             file, f"it counts {cells} test cells, predictions.csv has {len(predictions.ids)}"
         )
     confusion = predictions.confusion()
@@ -145,16 +148,16 @@ def _check_against(run: Run, predictions: Predictions, cells: object) -> None:
     for key, value in run.metrics.items():
         name = key.rpartition("/test/")[2]
         if "/test/" in key and name in computed and abs(value - computed[name]) > 1e-4:
-            raise _damaged(file, f"{key} is {value:.4f}, predictions.csv says {computed[name]:.4f}")
+            raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {computed[name]:.4f}")
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise _damaged(file, f"it cannot be read as JSON ({error})") from error
+        raise damaged(file, f"it cannot be read as JSON ({error})") from error
     if not isinstance(stored, dict):
-        raise _damaged(file, "it is no JSON object")
+        raise damaged(file, "it is no JSON object")
     return stored
 
 
@@ -163,10 +166,10 @@ def _reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[t
 
     def field(key: str, kind: type | tuple[type, ...]) -> Any:
         if key not in stored:
-            raise _damaged(file, f"key {key} is missing")
+            raise damaged(file, f"key {key} is missing")
         value = stored[key]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _damaged(file, f"key {key} is {value!r}")
+            raise damaged(file, f"key {key} is {value!r}")
         return value
 
     return field
@@ -174,14 +177,14 @@ def _reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[t
 
 def _matching(file: Path, key: str, value: str, pattern: re.Pattern[str]) -> str:
     if pattern.fullmatch(value) is None:
-        raise _damaged(file, f"key {key} is {value!r}")
+        raise damaged(file, f"key {key} is {value!r}")
     return value
 
 
 def _numbers(file: Path, key: str, values: dict[str, Any]) -> dict[str, float]:
     for name, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise _damaged(file, f"key {key}.{name} is {value!r}")
+            raise damaged(file, f"key {key}.{name} is {value!r}")
     return {name: float("nan") if value is None else float(value) for name, value in values.items()}
 
 
@@ -189,7 +192,8 @@ def _repeats(names: tuple[str, ...]) -> bool:
     return len(set(names)) < len(names)
 
 
-def _damaged(file: Path, what: str) -> HEp2Error:
+def damaged(file: Path, what: str) -> HEp2Error:
+    """The error to raise for a file of a run that cannot be what the run wrote."""
     return HEp2Error(f"{file} is damaged or foreign: {what}; {_remedy(file.parent)}")
 
 

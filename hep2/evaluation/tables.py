@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.published import Published
 from hep2.evaluation.results import Comparison, Result, Spread
 from hep2.evaluation.runs import Run, data_label, protocol_label
@@ -52,7 +53,7 @@ def over_folds(results: Sequence[Result]) -> Table:
     """The ranked table: mean and standard deviation over folds. All of one data and protocol."""
     of = protocol_label(results[0].group.first)
     return Table(
-        _caption(results[0].group.first, "mean ± standard deviation over folds, by MCA"),
+        caption(results[0].group.first, "mean ± standard deviation over folds, by MCA"),
         ["rank", "method", f"MCA %\n({of})", f"ACA %\n({of})", f"macro-F1 %\n({of})", "folds"],
         [
             [str(place), result.method]
@@ -68,7 +69,7 @@ def pooled(results: Sequence[Result]) -> Table:
     """All folds' test cells put together, with 95 % intervals by bootstrap over specimens."""
     of = protocol_label(results[0].group.first)
     return Table(
-        _caption(results[0].group.first, "pooled over folds, 95 % interval over specimens"),
+        caption(results[0].group.first, "pooled over folds, 95 % interval over specimens"),
         [
             "method",
             f"MCA %\n({of})",
@@ -92,7 +93,7 @@ def recalls(results: Sequence[Result]) -> Table:
     """Recall of each class, mean and standard deviation over the folds that have the class."""
     first = results[0].group.first
     return Table(
-        _caption(first, "recall of each class, mean ± standard deviation over folds"),
+        caption(first, "recall of each class, mean ± standard deviation over folds"),
         ["method", *(f"{name} %\n({protocol_label(first)})" for name in first.classes)],
         [[result.method, *map(_percent, result.recalls)] for result in results],
     )
@@ -105,7 +106,7 @@ def further(results: Sequence[Result]) -> Table:
     names = ("kappa", "AUROC", "ECE", "specimens by majority", "by mean probability")
     absent = Spread(math.nan, math.nan, 0)
     return Table(
-        _caption(results[0].group.first, "further measures, mean ± standard deviation over folds"),
+        caption(results[0].group.first, "further measures, mean ± standard deviation over folds"),
         ["method", *(f"{name}\n({of})" for name in names)],
         [
             [result.method, *(_plain(result.measures.get(name, absent)) for name in shown)]
@@ -118,7 +119,7 @@ def comparisons(run: Run, pairs: Sequence[Comparison]) -> Table:
     """The first-ranked method against the others, on the same test cells."""
     of = protocol_label(run)
     return Table(
-        _caption(run, f"{pairs[0].first} against the others on the same test cells"),
+        caption(run, f"{pairs[0].first} against the others on the same test cells"),
         [
             "other method",
             f"MCA difference\nin points ({of})",
@@ -138,6 +139,38 @@ def comparisons(run: Run, pairs: Sequence[Comparison]) -> Table:
             ]
             for pair in pairs
         ],
+    )
+
+
+def leaks(gaps: Sequence[LeakGap]) -> Table:
+    """What dealing cells out at random adds to a method's MCA. All of one data set."""
+    run = gaps[0].group.first
+    caption = (
+        f"{_data_caption(run)}: what the leak of protocol {LEAKY} is worth, the same method on "
+        f"the same test cells"
+    )
+    return Table(
+        caption,
+        [
+            "method",
+            f"MCA %\n({protocol_label(run)})",
+            f"MCA %\n({HONEST})",
+            f"the leak's worth in points\n({protocol_label(run)} - {HONEST})",
+            "test cells",
+            "folds finished",
+        ],
+        [
+            [
+                gap.group.first.method,
+                f"{100 * gap.leaky:.2f}",
+                f"{100 * gap.honest:.2f}",
+                _interval(gap.difference, signed=True),
+                str(gap.cells),
+                f"{gap.folds[0]} and {gap.folds[1]} of {run.folds}",
+            ]
+            for gap in gaps
+        ],
+        ["paired 95 % interval by bootstrap over specimens, on the cells that both have tested."],
     )
 
 
@@ -162,10 +195,14 @@ def published(caption: str, rows: Iterable[Published]) -> Table:
     )
 
 
-def _caption(run: Run, what: str) -> str:
-    kind = "cells (simulated, not real)" if run.synthetic else "cells"
+def _data_caption(run: Run) -> str:
+    return f"{data_label(run)} {'cells (simulated, not real)' if run.synthetic else 'cells'}"
+
+
+def caption(run: Run, what: str) -> str:
+    """Data set, protocol and what the table shows; synthetic and leaky ones say so."""
     leak = ", leaky: cells of one specimen on both sides" if run.leaky else ""
-    return f"{data_label(run)} {kind}, protocol {protocol_label(run)}{leak}: {what}"
+    return f"{_data_caption(run)}, protocol {protocol_label(run)}{leak}: {what}"
 
 
 def _comparability_notes(results: Sequence[Result]) -> list[str]:

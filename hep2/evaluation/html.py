@@ -1,0 +1,285 @@
+"""The page of a report: one HTML file that holds everything and asks the network for nothing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hep2.evaluation import figures, plots, published, sheets, tables
+from hep2.evaluation.drawing import Picture, plain_name
+from hep2.evaluation.kept import audit_of, latents_of, reconstructions_of
+from hep2.evaluation.leak import LeakGap
+from hep2.evaluation.published import PAPER_CLASSES
+from hep2.evaluation.results import Result, compare_with_first
+from hep2.evaluation.runs import Run, data_label, protocol_label
+from hep2.evaluation.tables import NOTHING, Table
+
+LARGEST_PAGE = 5_000_000  # bytes; mail and telephones take no more
+_TEXT = 600_000  # of which tables and text may need
+
+PROTOCOLS = {
+    "published": "The data set's two pools share no specimen. In every fold the method learns from "
+    "a random half of the training pool and is tested on a random half of the test pool, as in "
+    "the paper; folds therefore overlap.",
+    "specimen": "Whole specimens are held out, every pattern spread over the folds. No specimen is "
+    "on both sides, and every cell is tested once.",
+    "loso": "One specimen is held out at a time. No specimen is on both sides, and every cell is "
+    "tested once.",
+    "random": "LEAKY: cells are dealt out at random, so that cells of one specimen, cut from one "
+    "image, stand on both sides. The figures tell how well known specimens are recognised again, "
+    "not how well new ones are diagnosed. They are here to be compared with papers that split so.",
+    "public_split": "LEAKY: the fixed split that a public copy of the data is published with. It "
+    "was drawn over cells, so that cells of one specimen stand on both sides.",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the page shows of one method."""
+
+    name: str
+    pictures: list[Picture]
+    mistakes: Table | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the page shows of one data set under one protocol."""
+
+    title: str
+    words: str
+    ranking: Picture
+    tables: list[Table]
+    comparisons: Table | None
+    beside: Table | None
+    methods: list[Method]
+    encoders: list[Picture]
+    curves: list[Picture]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """All of them, the most important first."""
+        firsts = [p for method in self.methods[:1] for p in method.pictures]
+        others = [p for method in self.methods[1:] for p in method.pictures]
+        return [self.ranking, *firsts, *self.encoders, *self.curves, *others]
+
+
+@dataclass
+class Page:
+    """Everything that the template fills in."""
+
+    name: str
+    synthetic: str
+    blocks: list[Block]
+    leaks: list[Table]
+    audits: Table
+    elsewhere: Table
+    provenance: list[Table]
+    remark: str
+    paper: list[Picture] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Every picture once, the most important first."""
+        return [*self.paper, *(p for block in self.blocks for p in block.pictures)]
+
+
+def make_page(
+    name: str, runs: Sequence[Run], blocks: Sequence[list[Result]], gaps: Sequence[LeakGap]
+) -> Page:
+    """Draw all pictures and set all tables of a page.
+
+    Args:
+        name: of the runs.
+        runs: all finished ones.
+        blocks: ranked results, one list for each data set and protocol.
+        gaps: what leaks are worth.
+    """
+    firsts = [block[0].group.first for block in blocks]
+    beside = [row for run in firsts for row in published.beside(run.data, run.protocol)]
+    others = [row for row in published.ROWS if row not in beside]
+    caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
+    by_data = [[g for g in gaps if g.group.first.data == data] for data in _data_of(gaps)]
+    return Page(
+        name=name,
+        synthetic=_synthetic_words(runs),
+        blocks=[_block(results, runs) for results in blocks],
+        leaks=[tables.leaks(part) for part in by_data],
+        audits=_audits(runs),
+        elsewhere=tables.published(caption, others),
+        provenance=[_origins(runs), _commands(runs)],
+        remark=published.paper_statement(),
+        paper=[figures.paper_picture()] if any(r.classes == PAPER_CLASSES for r in firsts) else [],
+    )
+
+
+def page_html(page: Page) -> str:
+    """Fill the template; pictures that would make the page too large are named instead."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hep2.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["header_column"] = _header_column
+    environment.tests["figure"] = _is_figure
+    return environment.get_template("report.html.j2").render(page=page, uris=_uris(page))
+
+
+def _uris(page: Page) -> dict[str, str]:
+    """Data URIs by the pictures' stems, as many as fit into a page."""
+    room, uris = LARGEST_PAGE - _TEXT, {}
+    for picture in page.pictures:
+        uri = picture.uri
+        if len(uri) <= room:
+            uris[picture.stem] = uri
+            room -= len(uri)
+    return uris
+
+
+def _block(results: list[Result], runs: Sequence[Run]) -> Block:
+    run = results[0].group.first
+    beside = published.beside(run.data, run.protocol)
+    pairs = compare_with_first(results)
+    here = [r for r in runs if (r.data, r.protocol) == (run.data, run.protocol)]
+    caption = f"published figures: {run.data}, protocol {protocol_label(run)}"
+    return Block(
+        title=f"{data_label(run)}, protocol {protocol_label(run)}",
+        words=PROTOCOLS.get(run.protocol, ""),
+        ranking=plots.ranking(results, beside),
+        tables=[tables.over_folds(results), tables.pooled(results), tables.recalls(results),
+                tables.further(results)],
+        comparisons=tables.comparisons(run, pairs) if pairs else None,
+        beside=tables.published(caption, beside) if beside else None,
+        methods=[_method(result) for result in results],
+        encoders=_encoder_pictures(here),
+        curves=_curves(here),
+    )  # fmt: skip
+
+
+def _method(result: Result) -> Method:
+    shown = [figures.confusion_picture(result), plots.specimen_strips(result)]
+    shown.append(plots.reliability(result))
+    sheet = sheets.confident_mistakes(result)
+    if sheet is None:
+        return Method(result.method, [p for p in shown if p], None)
+    shown.append(sheets.mistake_gallery(result, sheet))
+    run = result.group.first
+    table = Table(
+        tables.caption(run, f"the most confident mistakes of {result.method}"),
+        ["cell", "specimen", "target", "output", "confidence %"],
+        [
+            [
+                str(cell["id"]),
+                str(cell["specimen"]) or NOTHING,
+                plain_name(str(cell["target"])),
+                plain_name(str(cell["output"])),
+                f"{100 * float(cell['confidence']):.2f}",
+            ]
+            for cell in sheet.cells
+        ],
+    )
+    return Method(result.method, [p for p in shown if p], table)
+
+
+def _encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
+    """Reconstructions and latents of each encoder, of its first fold that kept some."""
+    shown: list[Picture] = []
+    drawn: set[tuple[str, str]] = set()
+    for run in sorted(runs, key=lambda run: (run.method, run.fold, run.seed)):
+        sheet, latents = reconstructions_of(run), latents_of(run)
+        if sheet and ("sheet", run.method) not in drawn:
+            drawn.add(("sheet", run.method))
+            shown.append(sheets.reconstruction_sheet(run, sheet))
+        if latents and ("map", run.method) not in drawn:
+            drawn.add(("map", run.method))
+            shown.append(plots.latent_maps(run, latents))
+    return shown
+
+
+def _curves(runs: Sequence[Run]) -> list[Picture]:
+    kinds = dict.fromkeys((run.stage, run.method) for run in runs)
+    drawn = (plots.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds)
+    return [picture for picture in drawn if picture]
+
+
+def _audits(runs: Sequence[Run]) -> Table:
+    """One row a split; runs on the same split have the same audit."""
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        audit = audit_of(run)
+        if audit is None or run.split_hash in rows:
+            continue
+        counts = (audit[name] for name in ("shared_specimens", "cells_of_shared_specimens",
+                                           "identical_cells", "near_duplicate_cells"))  # fmt: skip
+        texts = [NOTHING if count is None else str(count) for count in counts]
+        place = [data_label(run), protocol_label(run), str(run.fold)]
+        rows[run.split_hash] = [*place, *texts, str(run.kept.get("cells", {}).get("test", NOTHING))]
+    heading = ["data", "protocol", "fold", "specimens on both sides", "their test cells",
+               "identical cells", "look-alikes", "of test cells"]  # fmt: skip
+    return Table(
+        f"leakage audit{_synthetic_words(runs)}: what test cells share with the cells learned from",
+        heading,
+        list(rows.values()),
+        [
+            "look-alikes: a perceptual hash differs in at most 4 of 63 bits in some flip or "
+            "quarter turn, and the images correlate by 0.985 or more; simulated cells, which hold "
+            "no copy, reach a handful by chance."
+        ],
+    )
+
+
+def _origins(runs: Sequence[Run]) -> Table:
+    rows: dict[tuple[str, ...], int] = {}
+    for run in runs:
+        versions = run.kept.get("versions", {})
+        listed = ", ".join(f"{name} {number}" for name, number in versions.items())
+        commit = str(run.kept.get("git_commit") or "not known")
+        key = (data_label(run), run.data_key, commit, listed)
+        rows[key] = rows.get(key, 0) + 1
+    return Table(
+        f"where the figures come from{_synthetic_words(runs)}",
+        ["data", "data key", "git commit", "versions", "runs"],
+        [[*key, str(count)] for key, count in rows.items()],
+    )
+
+
+def _commands(runs: Sequence[Run]) -> Table:
+    return Table(
+        f"every run and its command{_synthetic_words(runs)}",
+        ["run", "split hash", "seconds", "command"],
+        [
+            [
+                f"{run.stage}-{run.method}, {protocol_label(run)}, fold {run.fold}, "
+                f"seed {run.seed}",
+                run.split_hash,
+                f"{run.seconds:.0f}",
+                run.command or NOTHING,
+            ]
+            for run in runs
+        ],
+    )
+
+
+def _synthetic_words(runs: Iterable[Run]) -> str:
+    kinds = {run.synthetic for run in runs}
+    if True not in kinds:
+        return ""
+    return " (partly synthetic cells)" if len(kinds) > 1 else " (synthetic cells)"
+
+
+def _data_of(gaps: Iterable[LeakGap]) -> list[str]:
+    return list(dict.fromkeys(gap.group.first.data for gap in gaps))
+
+
+def _header_column(table: Table) -> int:
+    """The column that names a row."""
+    names = ("method", "other method", "published method", "cell", "run")
+    found = [place for place, title in enumerate(table.heading) if title in names]
+    return found[0] if found else 0
+
+
+def _is_figure(text: str) -> bool:
+    """Whether a table's text is a number, to be set to the right."""
+    return text[:1].isdigit() or text[:1] in {"+", "-", "<", NOTHING}
