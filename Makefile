@@ -10,10 +10,11 @@ PROTOCOL ?= $(if $(filter $(DATA),synthetic snphep2),published,specimen)
 FOLDS ?= 0,1,2,3,4
 NAME ?= reproduce
 ARGS ?=
+FUZZ ?= 2000
 EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint lock clean
+.PHONY: help install reproduce test fuzz lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ reproduce: install  ## the paper's experiment, all folds, and its table (DATA=, 
 
 test: install  ## the fast tests (about two minutes)
 	$(BIN)/python -m pytest
+
+fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
+	HEP2_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py
 
 lint: install  ## formatting, style, types
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from hep2.errors import HEp2Error
 
@@ -53,7 +55,8 @@ def clear_errors() -> Iterator[None]:
         yield
     except HEp2Error as error:
         _leave(str(error), 1)
-    except HydraException as error:  # a component's constructor refuses its settings
+    except (HydraException, OmegaConfBaseException) as error:
+        # A component's constructor refuses its settings, or a ${...} leads nowhere.
         _leave(_explained(error), 1)
     except (KeyboardInterrupt, SystemExit) as end:
         # Lightning turns an interruption into exit code 1, and says nothing.
@@ -106,15 +109,21 @@ def _plain(error: BaseException) -> str:
 
 def _nearest(key: str) -> str:
     """What may have been meant: a setting of the default configuration that is spelt like it."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        known = list(_keys(compose("train")))
+    known = _settings()
     if key in known:
         return " with the options chosen (--cfg job shows all of them)"
     near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
         key.rpartition(".")[2], {name.rpartition(".")[2] for name in known}, n=1
     )
     return f"; did you mean {near[0]}?" if near else " (--cfg job shows all of them)"
+
+
+@cache
+def _settings() -> tuple[str, ...]:
+    """The settings of the default configuration."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return tuple(_keys(compose("train")))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,12 +127,22 @@ def train_command(cfg: DictConfig, stage: str) -> str:
 def _path(cfg: DictConfig, leaf: str) -> Path:
     return (
         Path(cfg.runs_dir)
-        / str(cfg.name)
-        / f"{cfg.data.name}-{cfg.protocol.name}"
-        / leaf
+        / _one_folder("name", str(cfg.name))
+        / _one_folder("data.name and protocol.name", f"{cfg.data.name}-{cfg.protocol.name}")
+        / _one_folder("the names of stage, model and head", leaf)
         / f"fold{cfg.fold}"
         / f"seed{cfg.seed}"
     )
+
+
+def _one_folder(what: str, text: str) -> str:
+    """A part of a run's path, which must neither lead elsewhere nor be hidden."""
+    if re.fullmatch(r"\w[\w.+=,-]{0,200}", text) is None:
+        raise HEp2Error(
+            f"{what}: {text!r} cannot name a folder; use letters, digits and _ - . + = , and begin "
+            "with a letter or a digit"
+        )
+    return text
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from hep2.errors import HEp2Error
 
+LONGEST = 1000  # characters of a field: a table of names is as wide as its longest, in every row
+
 
 def read_csv(
     path: Path, columns: Sequence[str], problems: list[str]
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
     """Yield (row number, {column: stripped text}) of a UTF-8 CSV; the header is row 1.
 
-    Rows with too few or too many fields are added to `problems` and skipped; empty lines are
-    skipped.
+    Rows with too few or too many fields, or an overlong one, are added to `problems` and skipped;
+    empty lines are skipped.
 
     Raises:
         HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks one of the columns.
@@ -33,6 +35,12 @@ def read_csv(
                 problems.append(
                     f"{path.name} row {reader.line_num}: {len(fields)} fields, the header has"
                     f" {len(header)} (quote fields that hold a comma)"
+                )
+                continue
+            if max(map(len, fields)) > LONGEST:
+                problems.append(
+                    f"{path.name} row {reader.line_num}: a field of {max(map(len, fields))} "
+                    f"characters, more than {LONGEST}; shorten it (is a quote left open?)"
                 )
                 continue
             yield reader.line_num, {n: f.strip() for n, f in zip(header, fields, strict=True)}

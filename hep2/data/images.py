@@ -17,8 +17,9 @@ Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 CHANNELS = ("green", "red", "blue", "mean")
-MAX_PIXELS = 64_000_000  # a whole slide field has 1-5 million; more than this is no cell
+MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is no cell
 
+_TILE_SIZE = (322, 323)  # TIFF's tags TileWidth and TileLength
 _BGR = ("blue", "green", "red")  # the order in which OpenCV decodes
 _COLOURS_WITHOUT_GREEN = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's names
 
@@ -93,6 +94,7 @@ def _check_header(file: Path) -> None:
             raise ImageError("the file is empty (0 bytes)")
         with Image.open(file, formats=FORMATS) as header:
             _check_dimensions(*header.size)
+            _check_tiles(header)
             if header.mode in _COLOURS_WITHOUT_GREEN:
                 raise ImageError(f"colours are {header.mode}; save it as grey or RGB")
             header.load()  # OpenCV returns the first part of a truncated JPEG, Pillow refuses it
@@ -119,6 +121,14 @@ def _check_dimensions(width: int, height: int) -> None:
         raise ImageError(
             f"{width} x {height} is more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
         )
+
+
+def _check_tiles(header: Image.Image) -> None:
+    """A small TIFF may be cut into huge tiles, which decoders make room for."""
+    tags = getattr(header, "tag_v2", {})
+    width, height = (tags.get(tag, 0) for tag in _TILE_SIZE)
+    if width and height:
+        _check_dimensions(int(width), int(height))
 
 
 def _pick_channel(decoded: Pixels, channel: str) -> Pixels:

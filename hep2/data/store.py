@@ -86,7 +86,13 @@ def open_cells(source: Source, cache_dir: Path, image_size: int, channel: str) -
             " free some space or choose another folder with cache_dir=<folder>"
         ) from error
     write_atomic(index, f"{key}\n")
-    return _load(cache_dir, key, source)
+    try:
+        return _load(cache_dir, key, source)
+    except BrokenStoreError as error:
+        raise HEp2Error(
+            f"the image cache in {cache_dir} is damaged as soon as it is written ({error}): "
+            "check the disk, or choose another folder with cache_dir=<folder>"
+        ) from error
 
 
 def _check_settings(name: str, image_size: int, channel: str) -> None:

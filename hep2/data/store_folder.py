@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.images import Pixels
+from hep2.data.npy import map_npy
 from hep2.rundir import write_atomic
 
 FORMAT = 1  # raise it when decoding, resizing or the files' layout change
@@ -86,7 +87,7 @@ def read_folder(folder: Path, key: str) -> tuple[Annotations, Stored]:
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
         table = (folder / "cells.csv").read_bytes().decode()
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        images = map_npy(folder / "images.npy")
         if meta["format"] != FORMAT or meta["key"] != key:
             raise BrokenStoreError("meta.json belongs to another store")
         if short_hash(table) != meta["cells_hash"]:
@@ -95,7 +96,7 @@ def read_folder(folder: Path, key: str) -> tuple[Annotations, Stored]:
             raise BrokenStoreError(f"images.npy is {images.dtype.name} {images.shape}")
         _check_pixels(folder / "images.npy", meta)
         records = list(csv.reader(io.StringIO(table, newline="")))[1:]
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
     return Annotations(*zip(*records, strict=True)), images
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hep2.data.csv_files import LONGEST
 from hep2.errors import HEp2Error
 from hep2.evaluation.metrics import FloatArray, IntArray, StringArray, confusion_counts
 
@@ -59,6 +60,8 @@ def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predi
     try:
         for number, row in _rows(file, ["id", "specimen", "target", "output"], classes):
             name, specimen, target, output = row[:4]
+            if max(len(name), len(specimen)) > LONGEST:
+                raise ValueError(f"row {number}: a name of more than {LONGEST} characters")
             if not name or name in ids:
                 raise ValueError(f"row {number}: id {name!r} is empty or already in use")
             if target not in index or output not in index:

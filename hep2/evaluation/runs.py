@@ -1,12 +1,13 @@
 """Finished runs read back from disk, every field and row checked."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, NoReturn
 
 from hep2.errors import HEp2Error
 from hep2.evaluation import metrics
@@ -14,6 +15,8 @@ from hep2.evaluation.predictions import Predictions, read_predictions
 
 _NAME = re.compile(r"[\w][\w.+=,-]*")  # part of a file's name: no separators, no spaces
 _KEY = re.compile(r"[0-9a-f]{16}")
+_LARGEST = 1e300  # of a figure or a time: a whole number in JSON can be too large for a float
+_MOST_FOLDS = 100_000  # one a specimen; a larger number is damage, and would be counted up to
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,12 @@ def read_run(path: Path) -> Run:
         data_key=_matching(file, "data_key", value("data_key", str), _KEY),
         split_hash=_matching(file, "split_hash", value("split_hash", str), _KEY),
         metrics=_numbers(file, "metrics", value("metrics", dict)),
-        seconds=float(value("seconds", (int, float))),
-        command=value("command", (str, NoneType)) or "",
+        seconds=_numbers(file, "seconds", {"": value("seconds", (int, float))})[""],
+        command=field("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
         kept=stored,
     )
-    if not 0 <= run.fold < run.folds:
+    if not 0 <= run.fold < run.folds <= _MOST_FOLDS:
         raise damaged(file, f"fold {run.fold} is none of the {run.folds} folds")
     if (path.parent.name, path.name) != (f"fold{run.fold}", f"seed{run.seed}"):
         raise damaged(file, f"it is of fold {run.fold}, seed {run.seed}, another directory's")
@@ -147,18 +150,27 @@ def _check_against(run: Run, predictions: Predictions, cells: object) -> None:
     computed = {"aca": float(metrics.aca(confusion)), "mca": float(metrics.mca(confusion))}
     for key, value in run.metrics.items():
         name = key.rpartition("/test/")[2]
-        if "/test/" in key and name in computed and abs(value - computed[name]) > 1e-4:
+        if "/test/" in key and name in computed and not _same(value, computed[name]):
             raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {computed[name]:.4f}")
+
+
+def _same(stored: float, computed: float) -> bool:
+    """Equal but for rounding; an undefined figure (NaN) is equal to another one only."""
+    return abs(stored - computed) <= 1e-4 or (math.isnan(stored) and math.isnan(computed))
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, OSError, RecursionError) as error:
         raise damaged(file, f"it cannot be read as JSON ({error})") from error
     if not isinstance(stored, dict):
         raise damaged(file, "it is no JSON object")
     return stored
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")  # Python's reader takes NaN and Infinity, JSON not
 
 
 def _reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[type, ...]], Any]:
@@ -183,8 +195,9 @@ def _matching(file: Path, key: str, value: str, pattern: re.Pattern[str]) -> str
 
 def _numbers(file: Path, key: str, values: dict[str, Any]) -> dict[str, float]:
     for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise damaged(file, f"key {key}.{name} is {value!r}")
+        number = not isinstance(value, bool) and isinstance(value, (int, float))
+        if value is not None and not (number and abs(value) <= _LARGEST):
+            raise damaged(file, f"key {key}.{name} is {str(value)[:40]!r}")
     return {name: float("nan") if value is None else float(value) for name, value in values.items()}
 
 

@@ -1,10 +1,13 @@
 """Features computed once and kept: a memory map keyed by what made it."""
 
 import hashlib
+import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -13,8 +16,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hep2.data.inputs import CellImages, Positions
+from hep2.data.npy import map_npy
 from hep2.errors import HEp2Error
 
+BLOCK = 1 << 24  # bytes checked at a time
 BATCH = 256  # cells a pass; an encoder without gradients needs little memory
 
 
@@ -69,8 +74,8 @@ def cached(
 ) -> NDArray[np.float32]:
     """The float32 matrix of a key, read-only: mapped from the cache, or made and kept there.
 
-    A file that is damaged or of another shape is made anew. Two processes may make the same
-    matrix at once; the last one to finish wins with the same bytes.
+    A file that is damaged (its checksum is read every time) or of another shape is made anew. Two
+    processes may make the same matrix at once; the last one to finish wins with the same bytes.
 
     Args:
         cache_dir: where caches are kept.
@@ -87,9 +92,9 @@ def cached(
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=cache_dir, prefix=f".{path.name}.")
-        os.close(handle)
         try:
-            fill(np.lib.format.open_memmap(temporary, "w+", np.float32, shape))
+            with os.fdopen(handle, "w+b") as file:
+                _write(file, shape, fill)
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -98,13 +103,59 @@ def cached(
             f"cannot write features to {cache_dir}: {error.strerror}; free "
             f"{4 * np.prod(shape) / 1e6:.0f} MB there, or choose another cache_dir"
         ) from error
-    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    if (kept := _kept(path, shape)) is None:
+        raise HEp2Error(f"{path} is damaged as soon as it is written: check the disk")
+    return kept
+
+
+def _write(
+    file: BinaryIO, shape: tuple[int, ...], fill: Callable[[NDArray[np.float32]], None]
+) -> None:
+    """A .npy file with the CRC-32 of all of it behind, where readers of .npy do not look."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.flush()
+    start = file.tell()
+    # Room first: a full disk is an error here, and a bus error when a memory map is written to.
+    _reserve(file, start + 4 * math.prod(shape))
+    matrix = np.memmap(file, np.float32, "r+", start, shape)
+    fill(matrix)
+    matrix.flush()
+    file.seek(0)
+    checksum, _ = _checksums(file, start + 4 * math.prod(shape))
+    file.write(checksum)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _reserve(file: BinaryIO, length: int) -> None:
+    """Make a file so long, with room on the disk for all of it where the system can promise that.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, length)
+    else:
+        file.truncate(length)
+
+
+def _checksums(file: BinaryIO, length: int) -> tuple[bytes, bytes]:
+    """The CRC-32 of so many bytes, and what follows them."""
+    checksum = 0
+    while length > 0 and (block := file.read(min(BLOCK, length))):
+        checksum = zlib.crc32(block, checksum)
+        length -= len(block)
+    return checksum.to_bytes(4, "little"), file.read(5)
 
 
 def _kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """What the cache holds, or None where it holds nothing whole."""
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        matrix = map_npy(path)
+        with path.open("rb") as file:
+            found, written = _checksums(file, path.stat().st_size - 4)
+    except (OSError, ValueError):
         return None
-    return matrix if matrix.shape == shape and matrix.dtype == np.float32 else None
+    whole = found == written and matrix.shape == shape and matrix.dtype == np.float32
+    return matrix if whole else None

@@ -1,5 +1,7 @@
 """The frozen encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
 
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
+from hep2.nets.architectures import ENCODERS, build
 
 PREFIX = "encoder."
 
@@ -20,6 +23,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         HEp2Error: the file is missing, damaged, or holds more than plain data.
     """
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise HEp2Error(f"there is no checkpoint {path}") from error
@@ -32,6 +36,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or any(not isinstance(content.get(p), dict) for p in parts):
         raise HEp2Error(f"{path} is no checkpoint of hep2: it lacks weights or hyper-parameters")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Test what torch's reader does not: that no byte changed, and that nothing is inflated.
+
+    torch writes a zip archive whose parts are not compressed, and does not compare their checksums
+    when it reads them: a flipped bit would be a changed weight. An archive of another form could
+    unfold to any size.
+
+    Raises:
+        BadZipFile: no archive, or damaged.
+        ValueError: not as torch writes it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("compressed")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("larger inside than outside")
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} is damaged")
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,7 @@ class EncoderCheckpoint:
         """
         try:
             encoder.load_state_dict(self.weights, strict=True)
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise HEp2Error(f"{path} does not fit its own network: {reason}") from error
 
@@ -93,4 +118,9 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
         for key, value in content["state_dict"].items()
         if key.startswith(PREFIX)
     }
-    return EncoderCheckpoint(hparams["architecture"], hparams["network"], weights, found)
+    encoder = EncoderCheckpoint(hparams["architecture"], hparams["network"], weights, found)
+    # Without memory, before a network is built that only a hostile file could ask for.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
+        encoder.load_into(build(ENCODERS, encoder.architecture, **encoder.network), path)
+    return encoder

@@ -1,0 +1,281 @@
+"""Every door to the outside, tried with spoilt files: success or our own error, nothing else."""
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import composed
+from hydra.errors import HydraException
+from made_up_runs import write_run
+from mutations import Mutation, fuzzed, spoilt
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
+
+from hep2 import cli
+from hep2.data import sources
+from hep2.data.image_source import ImageSource
+from hep2.data.images import ImageError, load_cell
+from hep2.data.store import open_cells
+from hep2.errors import HEp2Error
+from hep2.evaluation.groups import group_runs
+from hep2.evaluation.runs import read_run
+from hep2.features.cache import cached
+from hep2.features.checkpoint import read_encoder
+from hep2.nets.architectures import ENCODERS, build
+from hep2.rundir import RunDir, run_path
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+NETWORK = {"image_size": 16, "widths": [2, 4]}
+PROVENANCE = {"data": "0" * 16, "split": "1" * 16, "protocol": "specimen", "fold": 0, "seed": 0}
+
+
+def records(text: bytes) -> int:
+    """Lines of a CSV below its header that are not empty."""
+    lines = csv.reader(io.StringIO(text.decode("utf-8-sig"), newline=""), strict=True)
+    return sum(any(field.strip() for field in line) for line in lines) - 1
+
+
+def random_images(folder: Path, count: int) -> list[str]:
+    names = [f"{number:05d}.png" for number in range(1, count + 1)]
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 12), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return names
+
+
+def csv_door(
+    folder: Path, name: str, valid: str, open_source: Callable[[], ImageSource], every_row: bool
+) -> Callable[[list[Mutation]], None]:
+    """A CSV of a data set. Where it names the cells, no row of it is passed over in silence."""
+
+    def door(changes: list[Mutation]) -> None:
+        content = spoilt(valid.encode(), changes)
+        (folder / name).write_bytes(content)
+        try:
+            cells, images = open_source().read(16, "green")
+            count = len(list(images))
+        except HEp2Error as error:
+            assert len(str(error)) < 50_000
+            return
+        assert count == len(cells.ids)
+        assert not every_row or count == records(content)
+
+    (folder / name).write_text(valid)
+    assert len(list(open_source().read(16, "green")[1])) == 8
+    return door
+
+
+def test_manifest(tmp_path: Path) -> None:
+    rows = [
+        f"{name},{'ab'[i % 2]},s{i // 2},{['train', 'test'][i // 4]}"
+        for i, name in enumerate(random_images(tmp_path, 8))
+    ]
+    valid = "\n".join(["image,label,specimen,pool", *rows, ""])
+    fuzzed(csv_door(tmp_path, "manifest.csv", valid, lambda: sources.manifest(str(tmp_path)), True))
+
+
+@pytest.mark.parametrize("spoiled", ["gt_training.csv", "specimens.csv"])
+def test_contest_folder(spoiled: str, tmp_path: Path) -> None:
+    numbers = [int(Path(name).stem) for name in random_images(tmp_path, 8)]
+    tables = {
+        "gt_training.csv": ["Image ID,Image class", *(f"{n},Golgi" for n in numbers)],
+        "specimens.csv": ["Image ID,Specimen", *(f"{n},s{n % 3}" for n in numbers)],
+    }
+    for name, lines in tables.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    valid = (tmp_path / spoiled).read_text()
+    whole = spoiled == "gt_training.csv"
+    fuzzed(csv_door(tmp_path, spoiled, valid, lambda: sources.i3a(str(tmp_path)), whole))
+
+
+def encoded(kind: str) -> bytes:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
+    wide, colour = grey.astype(np.uint16) * 257, np.stack([grey, grey // 2, 255 - grey], axis=2)
+    if kind in (".png16", ".tiff16"):
+        return cv2.imencode(kind[:-2], wide)[1].tobytes()
+    if kind in (".tiff", ".jpg", ".bmp", ".png"):
+        return cv2.imencode(kind, colour)[1].tobytes()
+    buffer = io.BytesIO()
+    image, options = Image.fromarray(grey), {}
+    if kind == "palette.png":
+        image = image.convert("P")
+    if kind in ("deflate.tiff", "jpeg.tiff", "lzw.tiff", "raw.tiff"):
+        names = {"deflate": "tiff_adobe_deflate", "lzw": "tiff_lzw", "jpeg": "jpeg", "raw": None}
+        options = {"compression": names[kind.partition(".")[0]]}
+    image.save(buffer, kind.rpartition(".")[2], **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [".png", ".png16", "palette.png", ".jpg", ".bmp", ".tiff", ".tiff16", "deflate.tiff",
+     "lzw.tiff", "jpeg.tiff", "raw.tiff"],
+)  # fmt: skip
+def test_image_decoder(kind: str, tmp_path: Path) -> None:
+    valid, file = encoded(kind), tmp_path / "cell.image"
+
+    def door(changes: list[Mutation]) -> None:
+        file.write_bytes(spoilt(valid, changes))
+        try:
+            cell = load_cell(file, 16, "green")
+        except ImageError as error:
+            assert "\n" not in str(error)
+            return
+        assert cell.pixels.shape == (16, 16)
+        assert cell.pixels.dtype in (np.uint8, np.uint16)
+
+    file.write_bytes(valid)
+    assert load_cell(file, 16, "green").pixels.shape == (16, 16)
+    fuzzed(door)
+
+
+@pytest.mark.parametrize("spoiled", ["images.npy", "cells.csv", "meta.json", "index"])
+def test_image_cache(spoiled: str, tmp_path: Path) -> None:
+    """A cache that was tampered with is built again: the cells are the same, whatever happens."""
+    source = sources.synthetic(cells=40, specimens=10)
+    good = open_cells(source, tmp_path / "good", 16, "green")
+    pixels = np.array(good.images)
+    file = next((tmp_path / "good").rglob("*.txt" if spoiled == "index" else spoiled))
+    valid = file.read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        shutil.copytree(tmp_path / "good", tmp_path / "cache")
+        (tmp_path / "cache" / file.relative_to(tmp_path / "good")).write_bytes(
+            spoilt(valid, changes)
+        )
+        cells = open_cells(source, tmp_path / "cache", 16, "green")
+        assert (cells.key, list(cells.ids)) == (good.key, list(good.ids))
+        assert np.array_equal(cells.images, pixels)
+        assert np.array_equal(cells.labels, good.labels)
+        assert list(cells.specimens) == list(good.specimens)
+
+    fuzzed(door)
+
+
+def test_feature_cache(tmp_path: Path) -> None:
+    """Damaged features are computed again, also where only their values changed."""
+    matrix = np.random.default_rng(0).random((6, 2, 5)).astype(np.float32)
+
+    def fill(out: np.ndarray) -> None:
+        out[:] = matrix
+
+    cached(tmp_path, "key", matrix.shape, fill)
+    file = tmp_path / "features-key.npy"
+    valid = file.read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        file.write_bytes(spoilt(valid, changes))
+        assert np.array_equal(cached(tmp_path, "key", matrix.shape, fill), matrix)
+
+    fuzzed(door)
+
+
+def test_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint is refused, or its weights are those that were saved: none is changed."""
+    encoder = build(ENCODERS, "dcae", **NETWORK)
+    weights = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    hyper = {"architecture": "dcae", "network": NETWORK, "provenance": PROVENANCE}
+    file = tmp_path / "best.ckpt"
+    torch.save({"state_dict": weights, "hyper_parameters": hyper}, file)
+    valid = file.read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        file.write_bytes(spoilt(valid, changes))
+        try:
+            checkpoint = read_encoder(file, PROVENANCE, "train it")
+            other = build(ENCODERS, checkpoint.architecture, **checkpoint.network)
+            checkpoint.load_into(other, file)
+        except HEp2Error as error:
+            assert len(str(error)) < 5_000
+            return
+        found = other.state_dict()
+        assert all(torch.equal(value, found[key]) for key, value in encoder.state_dict().items())
+
+    door([])
+    fuzzed(door)
+
+
+@pytest.mark.parametrize("spoiled", ["predictions.csv", "result.json"])
+def test_finished_run(spoiled: str, tmp_path: Path) -> None:
+    """A run that is read has every cell of its file, and figures that are its predictions'."""
+    rows = [(f"c{i}", f"s{i // 2}", i % 5) for i in range(20)]
+    path = write_run(tmp_path, rows=rows)[0]
+    valid = (path / spoiled).read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        content = spoilt(valid, changes)
+        (path / spoiled).write_bytes(content)
+        try:
+            groups = group_runs([read_run(path)])
+        except HEp2Error as error:
+            assert len(str(error)) < 50_000
+            return
+        for group in groups:
+            assert len(group.missing_folds) == group.first.folds - 1
+            assert len(group.first.cells.ids) == 20
+            assert np.isfinite(group.first.cells.probabilities).all()
+
+    door([])
+    fuzzed(door)
+
+
+def test_stored_configuration(tmp_path: Path) -> None:
+    """`config.yaml` of a run that is to be resumed: the same settings, or a refusal."""
+    asked = composed(f"runs_dir={tmp_path}", "logger=csv")
+    run = RunDir(run_path(asked))
+    run.claim(asked)
+    run.last.touch()
+    valid = run.config.read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        run.config.write_bytes(spoilt(valid, changes))
+        try:
+            run.claim(asked)
+        except HEp2Error as error:
+            assert str(run.path) in str(error)
+
+    door([])
+    fuzzed(door)
+
+
+OVERRIDES = (
+    "stage=head fold=1 seed=2 name=x model=dcae_small data.source.cells=100 encoder=null "
+    "model.network.widths=[8,16] stage.optimizer.lr=1e-3 +trainer.limit_train_batches=2 "
+    "~callbacks.progress data.root=/data/cells logger=csv protocol=published"
+)
+
+
+def test_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    """What Hydra cannot read, or we cannot use, is said in one sentence."""
+
+    def door(changes: list[Mutation]) -> None:
+        words = spoilt(OVERRIDES.encode(), changes).decode(errors="surrogateescape").split(" ")
+        try:
+            cfg = composed(*(word for word in words if word))
+        except (HydraException, OmegaConfBaseException) as error:
+            sentence = cli._explained(error)
+            assert sentence
+            assert "\n" not in sentence
+            return
+        capsys.readouterr()
+        try:
+            with cli.clear_errors():
+                assert run_path(cfg).relative_to(cfg.runs_dir).parts[0] == str(cfg.name)
+                OmegaConf.to_container(cfg, resolve=True)
+        except SystemExit as error:
+            said = capsys.readouterr().err
+            assert error.code == 1
+            assert said.startswith("error: ")
+            assert said.count("\n") == 1
+
+    door([])
+    fuzzed(door)
