@@ -22,8 +22,10 @@ from hep2.lock import locked
 from hep2.results import describe, learning_curves
 from hep2.rundir import RunDir, method_of, run_path
 from hep2.stages.autoencoder import autoencoder
+from hep2.stages.clustering import clustering
 from hep2.stages.head import head
 from hep2.stages.network import plain
+from hep2.stages.supervised import supervised
 from hep2.sweep.processes import IN_SWEEP
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Stage(Protocol):
 STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
     "autoencoder": autoencoder,
     "head": head,
+    "supervised": supervised,
+    "clustering": clustering,
 }
 
 

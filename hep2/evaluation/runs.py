@@ -36,6 +36,9 @@ class Run:
         split_hash: of the split, 16 hex digits.
         metrics: figures the run wrote itself, e.g. "published/test/mca", in [0, 1].
         seconds: wall time of the run.
+        encoder_seconds: wall time of the runs whose encoders it started from.
+        labels_in_features: whether its features were learned with labels; None: not learned.
+        kind: "clustering" where clusters were compared with patterns, else "".
         command: what started it; empty where it was no command line.
         predictions: its test cells; None for a stage that classifies nothing.
     """
@@ -55,6 +58,9 @@ class Run:
     split_hash: str
     metrics: dict[str, float]
     seconds: float
+    encoder_seconds: float
+    labels_in_features: bool | None
+    kind: str
     command: str
     predictions: Predictions | None
 
@@ -114,6 +120,9 @@ def read_run(path: Path) -> Run:
         split_hash=_matching(file, "split_hash", field("split_hash", str), _KEY),
         metrics=_numbers(file, "metrics", field("metrics", dict)),
         seconds=float(field("seconds", (int, float))),
+        encoder_seconds=float(stored.get("encoder_seconds", 0)),
+        labels_in_features=stored.get("labels_in_features"),
+        kind=str(stored.get("kind", "")),
         command=field("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
     )

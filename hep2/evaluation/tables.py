@@ -15,6 +15,7 @@ from hep2.evaluation.runs import Run, data_label, protocol_label
 from hep2.evaluation.statistics import Interval
 
 NOTHING = "–"  # noqa: RUF001  the dash that tables print where there is no figure
+_LABELS = {True: "yes", False: "no", None: NOTHING}
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,30 @@ def over_folds(results: Sequence[Result]) -> Table:
     """The ranked table: mean and standard deviation over folds. All of one data and protocol."""
     of = protocol_label(results[0].group.first)
     return Table(
-        _caption(results[0].group.first, "mean ± standard deviation over folds, by MCA"),
-        ["rank", "method", f"MCA %\n({of})", f"ACA %\n({of})", f"macro-F1 %\n({of})", "folds"],
+        caption(results[0].group.first, "mean ± standard deviation over folds, by MCA"),
         [
-            [str(place), result.method]
+            "rank",
+            "method",
+            "labels in\nfeatures",
+            f"MCA %\n({of})",
+            f"ACA %\n({of})",
+            f"macro-F1 %\n({of})",
+            "seconds\na fold",
+            "folds",
+        ],
+        [
+            [str(place), result.method, _LABELS[result.group.first.labels_in_features]]
             + [_percent(result.measures[name]) for name in ("mca", "aca", "macro_f1")]
-            + [_folds(result)]
+            + [f"{result.seconds.mean:.0f}", _folds(result)]
             for place, result in enumerate(results, start=1)
         ],
-        [*_comparability_notes(results), *(note for r in results for note in _notes(r))],
+        [
+            "labels in features: whether labels were read where the features were learned; "
+            f"{_LABELS[None]}: nothing was learned. Seconds: of the head and its encoders, without "
+            "features that were found in the cache.",
+            *_comparability_notes(results),
+            *(note for r in results for note in _notes(r)),
+        ],
     )
 
 
@@ -68,7 +84,7 @@ def pooled(results: Sequence[Result]) -> Table:
     """All folds' test cells put together, with 95 % intervals by bootstrap over specimens."""
     of = protocol_label(results[0].group.first)
     return Table(
-        _caption(results[0].group.first, "pooled over folds, 95 % interval over specimens"),
+        caption(results[0].group.first, "pooled over folds, 95 % interval over specimens"),
         [
             "method",
             f"MCA %\n({of})",
@@ -92,7 +108,7 @@ def recalls(results: Sequence[Result]) -> Table:
     """Recall of each class, mean and standard deviation over the folds that have the class."""
     first = results[0].group.first
     return Table(
-        _caption(first, "recall of each class, mean ± standard deviation over folds"),
+        caption(first, "recall of each class, mean ± standard deviation over folds"),
         ["method", *(f"{name} %\n({protocol_label(first)})" for name in first.classes)],
         [[result.method, *map(_percent, result.recalls)] for result in results],
     )
@@ -105,7 +121,7 @@ def further(results: Sequence[Result]) -> Table:
     names = ("kappa", "AUROC", "ECE", "specimens by majority", "by mean probability")
     absent = Spread(math.nan, math.nan, 0)
     return Table(
-        _caption(results[0].group.first, "further measures, mean ± standard deviation over folds"),
+        caption(results[0].group.first, "further measures, mean ± standard deviation over folds"),
         ["method", *(f"{name}\n({of})" for name in names)],
         [
             [result.method, *(_plain(result.measures.get(name, absent)) for name in shown)]
@@ -118,7 +134,7 @@ def comparisons(run: Run, pairs: Sequence[Comparison]) -> Table:
     """The first-ranked method against the others, on the same test cells."""
     of = protocol_label(run)
     return Table(
-        _caption(run, f"{pairs[0].first} against the others on the same test cells"),
+        caption(run, f"{pairs[0].first} against the others on the same test cells"),
         [
             "other method",
             f"MCA difference\nin points ({of})",
@@ -162,7 +178,8 @@ def published(caption: str, rows: Iterable[Published]) -> Table:
     )
 
 
-def _caption(run: Run, what: str) -> str:
+def caption(run: Run, what: str) -> str:
+    """Data set, protocol, and what they ask to be said: synthetic, leaky."""
     kind = "cells (simulated, not real)" if run.synthetic else "cells"
     leak = ", leaky: cells of one specimen on both sides" if run.leaky else ""
     return f"{data_label(run)} {kind}, protocol {protocol_label(run)}{leak}: {what}"
@@ -219,14 +236,15 @@ def _folds(result: Result) -> str:
 
 
 def _percent(values: Spread) -> str:
-    return _spread_text(values, 100, 2)
+    return spread_text(values, 100, 2)
 
 
 def _plain(values: Spread) -> str:
-    return _spread_text(values, 1, 3)
+    return spread_text(values, 1, 3)
 
 
-def _spread_text(values: Spread, scale: int, digits: int) -> str:
+def spread_text(values: Spread, scale: int, digits: int) -> str:
+    """Mean and, where there are several folds, deviation."""
     if math.isnan(values.mean):
         return NOTHING
     mean = f"{scale * values.mean:.{digits}f}"

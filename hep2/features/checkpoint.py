@@ -1,4 +1,4 @@
-"""The frozen encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
+"""The fold's encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
-
-PREFIX = "encoder."
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -36,24 +34,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
-    """What a head needs to know of a trained encoder."""
+    """What a later stage needs to know of a trained autoencoder."""
 
+    path: Path
     architecture: str
     network: dict[str, Any]
-    weights: dict[str, Tensor]  # keys without the prefix "encoder."
-    provenance: dict[str, str | int]
+    view: str  # of the cells: "intensity" or "gradient"
+    learned_with_labels: bool
+    state: dict[str, Tensor]  # keys begin with the part: "encoder." or "decoder."
 
-    def load_into(self, encoder: nn.Module, path: Path) -> None:
-        """Copy the weights and buffers, all of them or none.
+    def weights(self, part: str = "encoder") -> dict[str, Tensor]:
+        """Weights and buffers of a part, under the names that they have in it."""
+        prefix = f"{part}."
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.state.items()
+            if key.startswith(prefix)
+        }
+
+    def load_into(self, network: nn.Module, part: str = "encoder") -> None:
+        """Copy the weights and buffers of a part, all of them or none.
 
         Raises:
             HEp2Error: keys or shapes differ; the message names them.
         """
         try:
-            encoder.load_state_dict(self.weights, strict=True)
+            network.load_state_dict(self.weights(part), strict=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise HEp2Error(f"{path} does not fit its own network: {reason}") from error
+            raise HEp2Error(f"{self.path} does not fit its own network: {reason}") from error
 
 
 def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
@@ -88,9 +97,11 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
             f"the encoder {path} belongs to another experiment ({'; '.join(wrong)}) and may have "
             f"seen test specimens of this one; train the right one: {remedy}"
         )
-    weights = {
-        key.removeprefix(PREFIX): value
-        for key, value in content["state_dict"].items()
-        if key.startswith(PREFIX)
-    }
-    return EncoderCheckpoint(hparams["architecture"], hparams["network"], weights, found)
+    return EncoderCheckpoint(
+        path=path,
+        architecture=hparams["architecture"],
+        network=hparams["network"],
+        view=hparams.get("view", "intensity"),
+        learned_with_labels=hparams.get("freeze") is False,  # a supervised network's encoder
+        state=content["state_dict"],
+    )
