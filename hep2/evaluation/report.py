@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from hep2.errors import HEp2Error
 from hep2.evaluation import figures, published, tables, tidy
+from hep2.evaluation.cluster_table import clustering_tables
 from hep2.evaluation.groups import group_runs
 from hep2.evaluation.results import Result, compare_with_first, rank, summarise_group
 from hep2.evaluation.runs import Run, data_label, protocol_label, read_run, run_directories
@@ -38,11 +39,12 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     finished, unfinished = run_directories(root)
     runs = [read_run(path) for path in tqdm(finished, "reading runs", delay=_SLOW, leave=False)]
     groups = group_runs(runs)
-    if not groups:
+    clusters = clustering_tables(runs)
+    if not groups and not clusters:
         raise HEp2Error(_nothing_to_report(name, runs_dir, finished, unfinished))
     results = [summarise_group(g) for g in tqdm(groups, "statistics", delay=_SLOW, leave=False)]
     blocks = [rank(list(block)) for _, block in groupby(results, key=_data_and_protocol)]
-    shown = [table for block in blocks for table in _block_tables(block)]
+    shown = [table for block in blocks for table in _block_tables(block)] + clusters
     report = reports_dir / name
     files = {
         report / "results.csv": tidy.results_csv(result for block in blocks for result in block),

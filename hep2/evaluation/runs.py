@@ -38,7 +38,7 @@ class Run:
         seconds: wall time of the run.
         encoder_seconds: wall time of the runs whose encoders it started from.
         labels_in_features: whether its features were learned with labels; None: not learned.
-        kind: "clustering" where clusters were compared with patterns, else "".
+        kind: "classification", "clustering" or "reconstruction".
         command: what started it; empty where it was no command line.
         predictions: its test cells; None for a stage that classifies nothing.
     """
@@ -120,9 +120,9 @@ def read_run(path: Path) -> Run:
         split_hash=_matching(file, "split_hash", field("split_hash", str), _KEY),
         metrics=_numbers(file, "metrics", field("metrics", dict)),
         seconds=float(field("seconds", (int, float))),
-        encoder_seconds=float(stored.get("encoder_seconds", 0)),
-        labels_in_features=stored.get("labels_in_features"),
-        kind=str(stored.get("kind", "")),
+        encoder_seconds=float(field("encoder_seconds", (int, float))),
+        labels_in_features=field("labels_in_features", (bool, NoneType)),
+        kind=_matching(file, "kind", field("kind", str), _NAME),
         command=field("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
     )
@@ -174,11 +174,16 @@ def _reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[t
         if key not in stored:
             raise _damaged(file, f"key {key} is missing")
         value = stored[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and not _allows_bool(kind)):
             raise _damaged(file, f"key {key} is {value!r}")
         return value
 
     return field
+
+
+def _allows_bool(kind: type | tuple[type, ...]) -> bool:
+    """Python counts True as an int; here only what says bool takes one."""
+    return kind is bool or (isinstance(kind, tuple) and bool in kind)
 
 
 def _matching(file: Path, key: str, value: str, pattern: re.Pattern[str]) -> str:

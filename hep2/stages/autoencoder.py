@@ -83,6 +83,7 @@ class AutoencoderStage(NetworkStage):
         return {
             "metrics": metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
+            "labels_in_features": False,
             **self._record(),
         }
 

@@ -70,7 +70,6 @@ class ClusteringStage(NetworkStage):
         named = shares[:, patterns.argsort()]  # columns in the order of the patterns
         write_atomic(self.run.predictions, predictions_csv(self.fold, named))
         return {
-            "kind": "clustering",
             "labels_in_features": False,
             "metrics": metrics(self.fold, "test", figures),
         }
