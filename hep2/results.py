@@ -2,9 +2,10 @@
 
 import csv
 import io
+import json
 import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,15 @@ from omegaconf import DictConfig
 
 from hep2 import __version__
 from hep2.fold import Fold
-from hep2.rundir import method_of
+from hep2.rundir import RunDir, method_of
 
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
+KINDS = {  # what a task's figures are; those of different kinds never share a table
+    "autoencoder": "reconstruction",
+    "head": "classification",
+    "supervised": "classification",
+    "clustering": "clustering",
+}
 
 
 def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
@@ -46,6 +53,7 @@ def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
     return {
         "stage": cfg.stage.name,
         "method": method_of(cfg),
+        "kind": KINDS[cfg.stage.task],
         "name": cfg.name,
         "data": cells.name,
         "synthetic": cells.synthetic,
@@ -74,6 +82,11 @@ def metrics(fold: Fold, part: str, figures: Mapping[str, float]) -> dict[str, fl
         f"{fold.protocol}/{part}/{name}": None if math.isnan(value) else float(value)
         for name, value in figures.items()
     }
+
+
+def seconds_of(runs: Iterable[RunDir]) -> float:
+    """Wall time of other, finished runs together."""
+    return float(sum(json.loads(run.result.read_text())["seconds"] for run in runs))
 
 
 def learning_curves(metrics_csv: Path) -> dict[str, list[list[float]]]:

@@ -19,11 +19,13 @@ from hep2 import tracking
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, audited, open_fold
 from hep2.lock import locked
-from hep2.results import describe, learning_curves
-from hep2.rundir import RunDir, method_of, run_path
+from hep2.results import describe, learning_curves, seconds_of
+from hep2.rundir import RunDir, encoder_runs, method_of, run_path
 from hep2.stages.autoencoder import autoencoder
+from hep2.stages.clustering import clustering
 from hep2.stages.head import head
 from hep2.stages.network import plain
+from hep2.stages.supervised import supervised
 from hep2.sweep.processes import IN_SWEEP
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Stage(Protocol):
 STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
     "autoencoder": autoencoder,
     "head": head,
+    "supervised": supervised,
+    "clustering": clustering,
 }
 
 
@@ -94,7 +98,11 @@ def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
             figures = stage.score()
             tracking.log_summary(loggers, figures["metrics"])
             curves = {"curves": learning_curves(run.path / "metrics.csv")}
-            extent = {"epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
+            extent = {
+                "epochs": epochs,
+                "seconds": round(time.monotonic() - started, 1),
+                "encoder_seconds": seconds_of(encoder_runs(cfg)),
+            }
             run.write_result(describe(cfg, fold) | audit | extent | curves | figures)
             log.info("%s: %s", run.path, _headline(figures["metrics"]))
     return run
@@ -125,5 +133,6 @@ def _tracked(cfg: DictConfig, fold: Fold, run: RunDir) -> Iterator[list[Logger]]
 
 
 def _headline(figures: dict[str, float | None]) -> str:
-    shown = {key: value for key, value in figures.items() if key.endswith(("aca", "mca", "mse"))}
+    worth_a_line = ("aca", "mca", "mse", "clustering_accuracy")
+    shown = {key: value for key, value in figures.items() if key.endswith(worth_a_line)}
     return ", ".join(f"{key} {value:.4f}" for key, value in shown.items() if value is not None)

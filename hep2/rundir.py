@@ -35,7 +35,12 @@ INCIDENTAL = (
 )
 
 # Choices that a stage's task does not read: sweeping over them does not touch its runs.
-UNREAD = {"autoencoder": ("head", "features", "encoder")}
+UNREAD = {
+    "autoencoder": ("head", "features", "encoder"),
+    "head": ("augment",),
+    "supervised": ("features",),
+    "clustering": ("head", "features"),
+}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -70,49 +75,75 @@ def _umask() -> int:
 
 
 def method_of(cfg: DictConfig) -> str:
-    """What tells methods apart in a run's name: "dcae" in stage 1, "dcae-mlp" in stage 2."""
+    """What tells methods apart in tables: what the features are called, and the head.
+
+    "dcae" in stage 1; "dcae-mlp", "handcrafted-svm" in stage 2; any other stage puts its own name
+    in front: "cnn-lenet-linear", "cnn_finetuned-dcae-mlp".
+    """
+    if cfg.stage.task == "autoencoder":
+        return str(cfg.model.name)
     if cfg.stage.task == "head":
-        return f"{cfg.model.name}-{cfg.head.name}"
-    return str(cfg.model.name)
+        return f"{cfg.features.label}-{cfg.head.name}"
+    head = f"-{cfg.head.name}" if cfg.stage.task == "supervised" else ""
+    return f"{cfg.stage.name}-{cfg.model.name}{head}"
 
 
 def run_path(cfg: DictConfig) -> Path:
-    """`<runs_dir>/<name>/<data>-<protocol>/<stage>-<method>/fold<k>/seed<s>`, no time stamp."""
-    return _path(cfg, f"{cfg.stage.name}-{method_of(cfg)}")
+    """`<runs_dir>/<name>/<data>-<protocol>/<stage>-<method>/fold<k>/seed<s>`, no time stamp.
+
+    A method that begins with its stage's name does not repeat it.
+    """
+    method = method_of(cfg)
+    begun = method.startswith(f"{cfg.stage.name}-")
+    return _path(cfg, method if begun else f"{cfg.stage.name}-{method}")
 
 
-def encoder_path(cfg: DictConfig, selected: bool) -> Path:
-    """The checkpoint of the encoder whose latents a head reads.
+def encoders_of(cfg: DictConfig) -> dict[str, str]:
+    """The encoders that a run starts from: the stage that makes each one -> its model's name."""
+    if cfg.stage.task == "head":
+        return {str(stage): str(model) for stage, model in cfg.features.encoders.items()}
+    initial = cfg.stage.get("initial")
+    return {} if initial is None else {str(initial): str(cfg.model.name)}
+
+
+def encoder_runs(cfg: DictConfig) -> list["RunDir"]:
+    """The runs that must be finished before this one can start."""
+    if cfg.encoder is not None:
+        return []
+    return [RunDir(_path(cfg, f"{stage}-{model}")) for stage, model in encoders_of(cfg).items()]
+
+
+def encoder_paths(cfg: DictConfig, selected: bool) -> list[Path]:
+    """The checkpoints of the encoders that a run starts from.
 
     Args:
-        cfg: of a run of stage 2.
+        cfg: the run's configuration.
         selected: whether validation chose among the epochs, or the last one counts.
 
     Raises:
-        HEp2Error: the encoder's own run is not finished.
+        HEp2Error: an encoder's own run is not finished.
     """
+    stages = encoders_of(cfg)
     if cfg.encoder is not None:
-        return Path(cfg.encoder)
-    run = encoder_run(cfg)
-    if not run.finished:
-        state = "is not finished" if run.config.is_file() else "does not exist"
-        raise HEp2Error(
-            f"stage={cfg.stage.name} needs the encoder of fold {cfg.fold}, but {run.path} {state}; "
-            f"train it first: {train_command(cfg, cfg.features.stage)}"
-        )
-    return run.best if selected else run.last
+        if len(stages) != 1:
+            raise HEp2Error(f"encoder={cfg.encoder} is one checkpoint, needed are {len(stages)}")
+        return [Path(cfg.encoder)]
+    runs = encoder_runs(cfg)
+    for run, (stage, model) in zip(runs, stages.items(), strict=True):
+        if not run.finished:
+            state = "is not finished" if run.config.is_file() else "does not exist"
+            raise HEp2Error(
+                f"stage={cfg.stage.name} needs the encoder of fold {cfg.fold}, but {run.path} "
+                f"{state}; train it first: {train_command(cfg, stage, model)}"
+            )
+    return [run.best if selected else run.last for run in runs]
 
 
-def encoder_run(cfg: DictConfig) -> "RunDir":
-    """The run of stage 1 that belongs to a run of stage 2."""
-    return RunDir(_path(cfg, f"{cfg.features.stage}-{cfg.model.name}"))
-
-
-def train_command(cfg: DictConfig, stage: str) -> str:
+def train_command(cfg: DictConfig, stage: str, model: str) -> str:
     """The command that runs another stage of the same experiment."""
     words = {
         "stage": stage,
-        "model": cfg.model.name,
+        "model": model,
         "data": cfg.data.name,
         "data.root": cfg.data.get("root"),
         "protocol": cfg.protocol.name,
@@ -250,6 +281,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     """
     old, new = _flat(stored), _flat(OmegaConf.to_container(asked, resolve=True))
     unread = UNREAD.get(asked.stage.task, ())
+    if asked.stage.task == "head" and asked.model.name not in encoders_of(asked).values():
+        unread = (*unread, "model")  # features that no network of that model makes
     missing = "absent"
     return [
         f"{key}: {old.get(key, missing)} there, {new.get(key, missing)} asked"

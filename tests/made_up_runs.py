@@ -55,6 +55,9 @@ def write_run(runs_dir, method="dcae-mlp", fold=0, seed=0, rows=None, accuracy=0
         "recall": {},
         "epochs": 40,
         "seconds": 12.3,
+        "encoder_seconds": 10.0,
+        "labels_in_features": False,
+        "kind": "classification",
         "versions": {"torch": "2"},
         "git_commit": "",
         "command": "python train.py stage=head",
@@ -70,6 +73,6 @@ def write_reconstruction(runs_dir, fold=0):
     (path / "predictions.csv").unlink()
     result = json.loads((path / "result.json").read_text())
     del result["recall"]
-    result["metrics"] = {"published/test/mse": 0.004}
+    result |= {"kind": "reconstruction", "metrics": {"published/test/mse": 0.004}}
     (path / "result.json").write_text(json.dumps(result))
     return path

@@ -34,7 +34,7 @@ def encoder_file(trained: Trained, tmp_path: Path) -> Path:
 def loaded(file: Path, fold: Fold) -> nn.Module:
     checkpoint = read_encoder(file, fold.provenance, REMEDY)
     encoder: nn.Module = build(ENCODERS, checkpoint.architecture, **checkpoint.network)
-    checkpoint.load_into(encoder, file)
+    checkpoint.load_into(encoder)
     return encoder
 
 
@@ -141,7 +141,7 @@ def test_a_head_checkpoint_of_the_right_fold_holds_the_right_encoder(
     trained: Trained, fold: Fold
 ) -> None:
     one, two = (
-        read_encoder(run.best, fold.provenance, REMEDY).weights
+        read_encoder(run.best, fold.provenance, REMEDY).weights()
         for run in (trained.dcae, trained.head)
     )
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

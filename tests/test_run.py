@@ -18,7 +18,7 @@ from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, open_fold
 from hep2.run import fit
-from hep2.rundir import RunDir
+from hep2.rundir import RunDir, encoders_of
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -435,8 +435,8 @@ def test_every_experiment_runs(experiment: str, tmp_path: Path, cache_dir: Path)
         "debug=fdr",
     )
     cfg = composed(*small)
-    if cfg.stage.task == "head":
-        fit(composed(*small, f"stage={cfg.features.stage}"))
+    for stage, model in encoders_of(cfg).items():
+        fit(composed(*small, f"stage={stage}", f"model={model}"))
     run = fit(cfg)
     assert result(run)["name"] == "debug" and result(run)["metrics"]
     assert len(pd.read_csv(run.predictions)) == result(run)["cells"]["test"]

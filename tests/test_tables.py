@@ -47,7 +47,7 @@ def test_every_figure_over_folds_is_scikit_learn_s(tmp_path):
         assert found == pytest.approx((np.mean(values), np.std(values, ddof=1), 5)), name
     row = tables.over_folds([result]).rows[0]
     columns = [percent([fold[name] for fold in folds]) for name in ("mca", "aca", "macro_f1")]
-    assert row == ["1", "dcae-mlp", *columns, "5"]
+    assert row == ["1", "dcae-mlp", "no", *columns, "22", "5"]  # 12.3 s and 10 of the encoder
     recalls = np.array([reference.recall_score(t, o, average=None) for _, t, o, _ in runs])
     assert tables.recalls([result]).rows == [["dcae-mlp", *(percent(r) for r in recalls.T)]]
 
@@ -71,8 +71,8 @@ def test_one_fold_has_no_deviation_and_says_what_is_missing(tmp_path):
     run = write_run(tmp_path, fold=3)
     table = tables.over_folds(results_of([run]))
     mca = reference.balanced_accuracy_score(run[1], run[2])
-    assert table.rows[0][2] == f"{100 * mca:.2f}"
-    assert table.rows[0][5] == "1 of 5"
+    assert table.rows[0][3] == f"{100 * mca:.2f}"
+    assert table.rows[0][7] == "1 of 5"
     assert any("folds not finished: 0, 1, 2, 4" in note for note in table.notes)
 
 
@@ -167,7 +167,7 @@ def test_methods_on_other_data_are_marked_and_not_compared(tmp_path):
     runs = [write_run(tmp_path, "a"), write_run(tmp_path, "b", data_key="e" * 16)]
     results = results_of(runs)
     assert compare_with_first(results) == []
-    assert "not run on the same data" in tables.over_folds(results).notes[0]
+    assert "not run on the same data" in tables.over_folds(results).notes[1]
 
 
 def test_csv_is_tidy_and_neutral(tmp_path):

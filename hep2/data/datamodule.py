@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from hep2.data.augment_batch import augment_batch
 from hep2.data.batches import CellBatches, EvaluationOrder, TrainingOrder
-from hep2.data.inputs import Inputs
+from hep2.data.inputs import CellImages, Inputs
 from hep2.data.protocols import Split
 
 
@@ -64,9 +64,10 @@ class HEp2DataModule(L.LightningDataModule):
     def on_after_batch_transfer(
         self, batch: dict[str, Tensor], dataloader_idx: int
     ) -> dict[str, Tensor]:
-        """Augment on the device, where the batch says so."""
-        if "draws" in batch:
-            batch["image"] = augment_batch(batch["image"], batch.pop("draws"))
+        """Augment on the device, where the batch says so, and make the view of that."""
+        if "draws" in batch and isinstance(self.batches.inputs, CellImages):
+            augmented = augment_batch(batch["image"], batch.pop("draws"))
+            batch["image"] = self.batches.inputs.view(augmented)
         return batch
 
     def _place(self) -> tuple[int, int]:

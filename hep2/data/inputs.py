@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hep2.data.augment import Augmentation
 from hep2.data.cells import Cells
+from hep2.data.views import view_of
 
 Positions = NDArray[np.int64]
 
@@ -36,32 +37,46 @@ class CellImages:
         cells: the data set.
         augmentation: applied in training, or None.
         batched: leave the augmentation to the device; `draws` says what it has to do.
+        view: of the cells, a name of `hep2.data.views`.
+
+    Raises:
+        HEp2Error: unknown view.
     """
 
     key = "image"
 
     def __init__(
-        self, cells: Cells, augmentation: Augmentation | None = None, batched: bool = False
+        self,
+        cells: Cells,
+        augmentation: Augmentation | None = None,
+        batched: bool = False,
+        view: str = "intensity",
     ) -> None:
         self.cells = cells
         self.augmentation = augmentation
         self.batched = batched
+        self.view = view_of(view)
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
         images: NDArray[np.generic] = self.cells.images[positions]
-        if epoch is not None and self.augmentation is not None and not self.batched:
+        if epoch is not None and self.augmentation is not None and not self._on_device(epoch):
             images = self.augmentation(images[:, 0], epoch, positions)[:, None]
         scaled = images.astype(np.float32)
         scaled *= 1 / self.cells.full_scale
-        return torch.from_numpy(scaled)
+        batch = torch.from_numpy(scaled)
+        return batch if self._on_device(epoch) else self.view(batch)
 
     def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
         """What `augment_batch` shall do to a batch: {"draws": (B, 4)}, or nothing."""
-        if epoch is None or self.augmentation is None or not self.batched:
+        if self.augmentation is None or epoch is None or not self.batched:
             return {}
         drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)
         return {"draws": torch.from_numpy(drawn.astype(np.float32))}
+
+    def _on_device(self, epoch: int | None) -> bool:
+        """Whether the device augments, and makes the view of what it has augmented."""
+        return epoch is not None and self.augmentation is not None and self.batched
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,10 @@ class FeatureTable:
 
     cells: Positions
     matrix: NDArray[np.float32]
+
+    def of(self, positions: Positions) -> NDArray[np.float32]:
+        """Features of some cells as they are, shape (len(positions), D)."""
+        return np.asarray(self.matrix[self.rows(positions), 0])
 
     def rows(self, positions: Positions) -> Positions:
         """The rows of some cells, all of which must be in the table."""
@@ -94,6 +113,11 @@ class CachedFeatures:
 
     key = "features"
 
+    @property
+    def size(self) -> int:
+        """Length of a feature vector, D."""
+        return int(self.training.matrix.shape[2])
+
     def __init__(self, training: FeatureTable, evaluation: FeatureTable, seed: int) -> None:
         self.training = training
         self.evaluation = evaluation
@@ -102,8 +126,7 @@ class CachedFeatures:
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of a matrix."""
         if epoch is None:
-            table = self.evaluation
-            return torch.from_numpy(table.matrix[table.rows(positions), 0])
+            return torch.from_numpy(self.evaluation.of(positions))
         table = self.training
         rows = table.rows(positions)
         # Drawn for all cells at once, so that a cell's turn hangs on no other cell of its batch.

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from hep2.errors import HEp2Error
 from hep2.evaluation import figures, html, latex, published, tables, tidy
+from hep2.evaluation.cluster_table import clustering_tables
 from hep2.evaluation.groups import group_runs
 from hep2.evaluation.leak import LeakGap, leak_gaps
 from hep2.evaluation.results import Result, compare_with_first, rank, summarise_group
@@ -39,13 +40,15 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     finished, unfinished = run_directories(root)
     runs = [read_run(path) for path in tqdm(finished, "reading runs", delay=_SLOW, leave=False)]
     groups = group_runs(runs)
-    if not groups:
+    clusters = clustering_tables(runs)
+    if not groups and not clusters:
         raise HEp2Error(_nothing_to_report(name, runs_dir, finished, unfinished))
     results = [summarise_group(g) for g in tqdm(groups, "statistics", delay=_SLOW, leave=False)]
     blocks = [rank(list(block)) for _, block in groupby(results, key=_data_and_protocol)]
     gaps = leak_gaps(groups)
     shown = [table for block in blocks for table in _block_tables(block)]
     shown += [tables.leaks(list(part)) for _, part in groupby(gaps, key=_data_of_gap)]
+    shown += clusters
     report = reports_dir / name
     page = html.make_page(name, runs, blocks, gaps)
     files: dict[Path, bytes | str] = {

@@ -1,6 +1,6 @@
 """The figures of one method: over its folds, pooled over them, and against another method's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class Result:
         confusion: counts pooled over folds, shape (C, C), rows = output class.
         pooled: aca, mca and macro_f1 of the pooled counts, with their 95 % intervals.
         specimens: number of test specimens; None where they are not known.
+        seconds: spread over folds of the wall time, with that of the encoders.
     """
 
     group: Group
@@ -53,6 +54,7 @@ class Result:
     confusion: FloatArray
     pooled: dict[str, Interval]
     specimens: int | None
+    seconds: Spread
 
     @property
     def method(self) -> str:
@@ -93,6 +95,17 @@ def summarise_group(group: Group) -> Result:
         confusion=confusions.sum(axis=0),
         pooled={name: _pooled(confusions, statistic, known) for name, statistic in POOLED.items()},
         specimens=len(names) if known else None,
+        seconds=wall_time(group.by_fold),
+    )
+
+
+def wall_time(by_fold: Mapping[int, Sequence[Run]]) -> Spread:
+    """Seconds a fold, mean over its seeds: of the run, and of the encoders that it started from."""
+    return spread(
+        [
+            spread([run.seconds + run.encoder_seconds for run in runs]).mean
+            for runs in by_fold.values()
+        ]
     )
 
 

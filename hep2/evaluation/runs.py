@@ -39,6 +39,9 @@ class Run:
         split_hash: of the split, 16 hex digits.
         metrics: figures the run wrote itself, e.g. "published/test/mca", in [0, 1].
         seconds: wall time of the run.
+        encoder_seconds: wall time of the runs whose encoders it started from.
+        labels_in_features: whether its features were learned with labels; None: not learned.
+        kind: "classification", "clustering" or "reconstruction".
         command: what started it; empty where it was no command line.
         predictions: its test cells; None for a stage that classifies nothing.
         kept: everything that result.json holds, unchecked; `hep2.evaluation.kept` reads it.
@@ -59,6 +62,9 @@ class Run:
     split_hash: str
     metrics: dict[str, float]
     seconds: float
+    encoder_seconds: float
+    labels_in_features: bool | None
+    kind: str
     command: str
     predictions: Predictions | None
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -119,7 +125,10 @@ def read_run(path: Path) -> Run:
         split_hash=_matching(file, "split_hash", value("split_hash", str), _KEY),
         metrics=_numbers(file, "metrics", value("metrics", dict)),
         seconds=_numbers(file, "seconds", {"": value("seconds", (int, float))})[""],
-        command=field("command", (str, NoneType)) or "",
+        encoder_seconds=_numbers(file, "seconds", {"": value("encoder_seconds", (int, float))})[""],
+        labels_in_features=value("labels_in_features", (bool, NoneType)),
+        kind=_matching(file, "kind", value("kind", str), _NAME),
+        command=value("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
         kept=stored,
     )
@@ -180,11 +189,16 @@ def _reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[t
         if key not in stored:
             raise damaged(file, f"key {key} is missing")
         value = stored[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and not _allows_bool(kind)):
             raise damaged(file, f"key {key} is {value!r}")
         return value
 
     return field
+
+
+def _allows_bool(kind: type | tuple[type, ...]) -> bool:
+    """Python counts True as an int; here only what says bool takes one."""
+    return kind is bool or (isinstance(kind, tuple) and bool in kind)
 
 
 def _matching(file: Path, key: str, value: str, pattern: re.Pattern[str]) -> str:

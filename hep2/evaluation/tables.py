@@ -16,6 +16,7 @@ from hep2.evaluation.runs import Run, data_label, protocol_label
 from hep2.evaluation.statistics import Interval
 
 NOTHING = "–"  # noqa: RUF001  the dash that tables print where there is no figure
+_LABELS = {True: "yes", False: "no", None: NOTHING}
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,29 @@ def over_folds(results: Sequence[Result]) -> Table:
     of = protocol_label(results[0].group.first)
     return Table(
         caption(results[0].group.first, "mean ± standard deviation over folds, by MCA"),
-        ["rank", "method", f"MCA %\n({of})", f"ACA %\n({of})", f"macro-F1 %\n({of})", "folds"],
         [
-            [str(place), result.method]
+            "rank",
+            "method",
+            "labels in\nfeatures",
+            f"MCA %\n({of})",
+            f"ACA %\n({of})",
+            f"macro-F1 %\n({of})",
+            "seconds\na fold",
+            "folds",
+        ],
+        [
+            [str(place), result.method, _LABELS[result.group.first.labels_in_features]]
             + [_percent(result.measures[name]) for name in ("mca", "aca", "macro_f1")]
-            + [_folds(result)]
+            + [f"{result.seconds.mean:.0f}", _folds(result)]
             for place, result in enumerate(results, start=1)
         ],
-        [*_comparability_notes(results), *(note for r in results for note in _notes(r))],
+        [
+            "labels in features: whether labels were read where the features were learned; "
+            f"{_LABELS[None]}: nothing was learned. Seconds: of the head and its encoders, without "
+            "features that were found in the cache.",
+            *_comparability_notes(results),
+            *(note for r in results for note in _notes(r)),
+        ],
     )
 
 
@@ -256,14 +272,15 @@ def _folds(result: Result) -> str:
 
 
 def _percent(values: Spread) -> str:
-    return _spread_text(values, 100, 2)
+    return spread_text(values, 100, 2)
 
 
 def _plain(values: Spread) -> str:
-    return _spread_text(values, 1, 3)
+    return spread_text(values, 1, 3)
 
 
-def _spread_text(values: Spread, scale: int, digits: int) -> str:
+def spread_text(values: Spread, scale: int, digits: int) -> str:
+    """Mean and, where there are several folds, deviation."""
     if math.isnan(values.mean):
         return NOTHING
     mean = f"{scale * values.mean:.{digits}f}"

@@ -42,6 +42,27 @@ def turned(image: Tensor, orientation: int) -> Tensor:
     return torch.rot90(image.flip(-1) if flip else image, turns, dims=(-2, -1))
 
 
+def fill(
+    extract: Callable[[Tensor], Tensor],
+    images: CellImages,
+    cells: Positions,
+    out: NDArray[np.float32],
+) -> None:
+    """Write the features of some cells, in their first orientations, into `out`.
+
+    Args:
+        extract: (B, 1, H, W) -> (B, D).
+        images: the data set's images.
+        cells: positions of the cells.
+        out: shape (cells, orientations, D); filled batch by batch, so memory does not grow.
+    """
+    steps = range(0, len(cells), BATCH)
+    for start in tqdm(steps, "features", unit="batch", delay=2, leave=False, disable=None):
+        batch = images.gather(cells[start : start + BATCH], epoch=None)
+        for turn in range(out.shape[1]):
+            out[start : start + BATCH, turn] = extract(turned(batch, turn)).numpy()
+
+
 def encode(
     encoder: nn.Module, images: CellImages, cells: Positions, out: NDArray[np.float32]
 ) -> None:
@@ -51,19 +72,11 @@ def encode(
         encoder: frozen; its device is where the work is done.
         images: the data set's images.
         cells: positions of the cells to encode.
-        out: shape (cells, orientations, D); filled batch by batch, so memory does not grow.
+        out: shape (cells, orientations, D).
     """
     device = next(encoder.parameters()).device
-    steps = range(0, len(cells), BATCH)
     with torch.inference_mode():
-        for start in tqdm(
-            steps, "encoding cells", unit="batch", delay=2, leave=False, disable=None
-        ):
-            batch = images.gather(cells[start : start + BATCH], epoch=None).to(device)
-            for turn in range(out.shape[1]):
-                out[start : start + BATCH, turn] = (
-                    encoder(turned(batch, turn)).float().cpu().numpy()
-                )
+        fill(lambda batch: encoder(batch.to(device)).float().cpu(), images, cells, out)
 
 
 def cached(

@@ -1,4 +1,4 @@
-"""The frozen encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
+"""The fold's encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
 
 import warnings
 import zipfile
@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
 from hep2.nets.architectures import ENCODERS, build
-
-PREFIX = "encoder."
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -61,24 +59,35 @@ def _check_archive(path: Path) -> None:
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
-    """What a head needs to know of a trained encoder."""
+    """What a later stage needs to know of a trained autoencoder."""
 
+    path: Path
     architecture: str
     network: dict[str, Any]
-    weights: dict[str, Tensor]  # keys without the prefix "encoder."
-    provenance: dict[str, str | int]
+    view: str  # of the cells: "intensity" or "gradient"
+    learned_with_labels: bool
+    state: dict[str, Tensor]  # keys begin with the part: "encoder." or "decoder."
 
-    def load_into(self, encoder: nn.Module, path: Path) -> None:
-        """Copy the weights and buffers, all of them or none.
+    def weights(self, part: str = "encoder") -> dict[str, Tensor]:
+        """Weights and buffers of a part, under the names that they have in it."""
+        prefix = f"{part}."
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.state.items()
+            if key.startswith(prefix)
+        }
+
+    def load_into(self, network: nn.Module, part: str = "encoder") -> None:
+        """Copy the weights and buffers of a part, all of them or none.
 
         Raises:
             HEp2Error: keys or shapes differ; the message names them.
         """
         try:
-            encoder.load_state_dict(self.weights, strict=True)
+            network.load_state_dict(self.weights(part), strict=True)
         except (RuntimeError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())
-            raise HEp2Error(f"{path} does not fit its own network: {reason}") from error
+            raise HEp2Error(f"{self.path} does not fit its own network: {reason}") from error
 
 
 def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
@@ -113,14 +122,16 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
             f"the encoder {path} belongs to another experiment ({'; '.join(wrong)}) and may have "
             f"seen test specimens of this one; train the right one: {remedy}"
         )
-    weights = {
-        key.removeprefix(PREFIX): value
-        for key, value in content["state_dict"].items()
-        if key.startswith(PREFIX)
-    }
-    encoder = EncoderCheckpoint(hparams["architecture"], hparams["network"], weights, found)
+    encoder = EncoderCheckpoint(
+        path=path,
+        architecture=hparams["architecture"],
+        network=hparams["network"],
+        view=hparams.get("view", "intensity"),
+        learned_with_labels=hparams.get("freeze") is False,  # a supervised network's encoder
+        state=content["state_dict"],
+    )
     # Without memory, before a network is built that only a hostile file could ask for.
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
-        encoder.load_into(build(ENCODERS, encoder.architecture, **encoder.network), path)
+        encoder.load_into(build(ENCODERS, encoder.architecture, **encoder.network))
     return encoder

@@ -1,5 +1,6 @@
 """Latents of a fold: each cell is encoded once, then heads read a matrix."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hep2.fold import Fold
 
 
 def latents_of_fold(
-    encoder: nn.Module, fold: Fold, orientations: int, cache_dir: Path, seed: int
+    encoder: nn.Module, fold: Fold, orientations: int, cache_dir: Path, seed: int, view: str
 ) -> CachedFeatures:
     """Encode the cells of a fold, or find their latents in the cache.
 
@@ -25,8 +26,9 @@ def latents_of_fold(
         orientations: 1 to 8 of the flips and quarter turns of a square image.
         cache_dir: where the matrices are kept.
         seed: of the draw among orientations in training.
+        view: of the cells that the encoder was trained on.
     """
-    images = CellImages(fold.cells)
+    images = CellImages(fold.cells, view=view)
     latent_size: Any = encoder.latent_size
     weights = digest_of_weights(encoder)
     evaluated = np.sort(np.concatenate([fold.split.val, fold.split.test]))
@@ -41,3 +43,18 @@ def latents_of_fold(
     return CachedFeatures(
         table(fold.split.train, "train", orientations), table(evaluated, "evaluation", 1), seed
     )
+
+
+def joined(parts: Sequence[CachedFeatures]) -> CachedFeatures:
+    """The features of several extractors for the same cells, side by side."""
+    first, *others = parts
+    if not others:
+        return first
+    training, evaluation = (
+        FeatureTable(tables[0].cells, np.concatenate([table.matrix for table in tables], axis=2))
+        for tables in (
+            [part.training for part in parts],
+            [part.evaluation for part in parts],
+        )
+    )
+    return CachedFeatures(training, evaluation, first.seed)

@@ -7,14 +7,16 @@ from torch import nn
 
 from hep2.errors import HEp2Error
 from hep2.nets.dcae import Decoder, Encoder
+from hep2.nets.dense import DenseDecoder, DenseEncoder
+from hep2.nets.lenet import LeNet
 from hep2.nets.mlp import MLP
 
 Build = Callable[..., nn.Module]
 
 # To add a network: write its module, add it here, and give it a conf/model/<name>.yaml.
 # An encoder has the attribute `latent_size` and maps (B, 1, H, W) to (B, latent_size).
-ENCODERS: dict[str, Build] = {"dcae": Encoder}
-DECODERS: dict[str, Build] = {"dcae": Decoder}
+ENCODERS: dict[str, Build] = {"dcae": Encoder, "dense": DenseEncoder, "lenet": LeNet}
+DECODERS: dict[str, Build] = {"dcae": Decoder, "dense": DenseDecoder}
 HEADS: dict[str, Build] = {"mlp": MLP}
 
 

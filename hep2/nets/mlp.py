@@ -9,25 +9,32 @@ from torch import Tensor, nn
 class MLP(nn.Module):
     """The paper's head: 4096-250-50-classes, "The best results were obtained using" it.
 
-    Inputs are standardised by a batch normalisation without learned parameters, as is usual for
-    heads on frozen features (He et al. 2022, Masked autoencoders, appendix A): latents of
-    different encoders have scales that differ by orders of magnitude.
+    Without hidden layers it is a linear classifier. Inputs are standardised by a batch
+    normalisation without learned parameters, as is usual for heads on frozen features (He et al.
+    2022, Masked autoencoders, appendix A): latents of different encoders have scales that differ
+    by orders of magnitude.
 
     Args:
         inputs: length of a feature vector.
         classes: number of patterns.
         widths: neurons of the hidden layers.
         dropout: probability that a hidden neuron is silenced in training.
+        standardise: whether inputs are standardised.
 
     Shape:
         (B, inputs) -> (B, classes), logits
     """
 
     def __init__(
-        self, inputs: int, classes: int, widths: Sequence[int] = (250, 50), dropout: float = 0.0
+        self,
+        inputs: int,
+        classes: int,
+        widths: Sequence[int] = (250, 50),
+        dropout: float = 0.0,
+        standardise: bool = True,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.BatchNorm1d(inputs, affine=False)]
+        layers: list[nn.Module] = [nn.BatchNorm1d(inputs, affine=False)] if standardise else []
         for before, after in itertools.pairwise((inputs, *widths)):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         layers.append(nn.Linear(widths[-1] if widths else inputs, classes))

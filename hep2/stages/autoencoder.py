@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
@@ -17,20 +18,19 @@ from hep2.fold import Fold
 from hep2.results import metrics
 from hep2.rundir import RunDir, write_atomic
 from hep2.scoring import score_reconstruction, squared_error
-from hep2.stages.network import NetworkStage, plain
+from hep2.stages.network import NetworkStage, device, plain
 from hep2.stages.record import (
     cells_csv,
     latent_map,
     reconstructions_record,
     typical_and_worst,
 )
+from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
 
-NOVEL_PERCENTILE = (
-    99  # of the errors on held-out cells; a cell beyond it is unlike the training set
-)
+NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
 
 
 def autoencoder(cfg: DictConfig, fold: Fold, run: RunDir) -> "AutoencoderStage":
@@ -41,18 +41,19 @@ def autoencoder(cfg: DictConfig, fold: Fold, run: RunDir) -> "AutoencoderStage":
         loss=cfg.stage.loss,
         optimizer=plain(cfg.stage.optimizer),
         provenance=fold.provenance,
+        view=cfg.stage.view,
     )
-    return AutoencoderStage(cfg, fold, run, task, augmented_images(cfg, fold))
+    return AutoencoderStage(cfg, fold, run, task, augmented_images(cfg, fold, cfg.stage.view))
 
 
-def augmented_images(cfg: DictConfig, fold: Fold) -> CellImages:
+def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> CellImages:
     """The fold's images, with the augmentation that the configuration asks for."""
     settings = {key: value for key, value in plain(cfg.augment).items() if key != "name"}
     batched = settings.pop("batched", False)
     if not any(settings.values()):
-        return CellImages(fold.cells)
+        return CellImages(fold.cells, view=view)
     augmentation = Augmentation(**settings, seed=cfg.seed, cells=len(fold.cells))
-    return CellImages(fold.cells, augmentation, batched)
+    return CellImages(fold.cells, augmentation, batched, view)
 
 
 @dataclass
@@ -60,22 +61,35 @@ class AutoencoderStage(NetworkStage):
     """Scored by how well it reconstructs cells of specimens that it has never seen."""
 
     task: Reconstruction
+    inputs: CellImages
+
+    def train(self, loggers: list[Logger]) -> int | None:
+        """Layers by themselves first, where that is asked for and the run begins."""
+        if self.cfg.stage.pretrain_epochs and not self.run.last.is_file():
+            pretrain_layers(
+                self.task.to(device(self.cfg)),
+                self.datamodule,
+                self.cfg.stage.pretrain_epochs,
+                self.cfg.stage.optimizer.lr,
+            )
+        return super().train(loggers)
 
     def score(self) -> dict[str, Any]:
         """Reconstruction errors on the test cells, and whether the latents are worth a head."""
         loader = self.datamodule.test_dataloader()
-        score = score_reconstruction(self.task, loader, _mean_image(self.fold))
+        score = score_reconstruction(self.task, loader, _mean_image(self.fold, self.inputs))
         if score.collapsed:
             log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
         return {
             "metrics": metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
+            "labels_in_features": False,
             **self._record(),
         }
 
     def _record(self) -> dict[str, Any]:
         """What the report and predictions on other cells need of this autoencoder."""
-        fold, images = self.fold, CellImages(self.fold.cells)
+        fold, images = self.fold, self.inputs
         errors, latents = errors_and_latents(self.task, images, fold.split.test)
         validation, _ = errors_and_latents(self.task, images, fold.split.val)
         held_out = np.concatenate([validation, errors])
@@ -119,9 +133,10 @@ def _reconstructed(task: Reconstruction, images: CellImages, cells: Positions) -
     return np.asarray((made.float().cpu() * 255).round().to(torch.uint8).numpy())
 
 
-def _mean_image(fold: Fold) -> Tensor:
-    """The mean training image, shape (1, H, W), in [0, 1]."""
-    total = np.zeros(fold.cells.images.shape[1:])
-    for cell in fold.split.train:
-        total += fold.cells.images[cell]
-    return torch.from_numpy(total / (len(fold.split.train) * fold.cells.full_scale)).float()
+def _mean_image(fold: Fold, inputs: CellImages) -> Tensor:
+    """The mean of what the autoencoder sees of the training cells, shape (1, H, W), in [0, 1]."""
+    train = fold.split.train
+    total = torch.zeros(fold.cells.images.shape[1:], dtype=torch.float64)
+    for start in range(0, len(train), BATCH):
+        total += inputs.gather(train[start : start + BATCH], epoch=None).double().sum(dim=0)
+    return (total / len(train)).float()

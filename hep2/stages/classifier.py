@@ -4,12 +4,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
+from hep2.errors import HEp2Error
 from hep2.evaluation.metrics import confusion_counts, recalls, summarise
 from hep2.fold import Fold
 from hep2.results import metrics, predictions_csv
 from hep2.rundir import RunDir, write_atomic
+from hep2.stages.network import plain
 from hep2.stages.record import mistakes_record
+from hep2.tasks.classification import balanced_weights
 
 
 def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]) -> dict[str, Any]:
@@ -35,3 +39,21 @@ def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]
         },
         "mistakes": mistakes_record(fold, probabilities),
     }
+
+
+def class_weights(cfg: DictConfig, fold: Fold) -> list[float] | None:
+    """None, the balanced ones, or those that the configuration lists.
+
+    Raises:
+        HEp2Error: the list has not one weight for each class.
+    """
+    asked = plain(cfg.stage.class_weights)
+    classes = fold.cells.classes
+    if asked == "balanced":
+        return balanced_weights(fold.cells.labels[fold.split.train], len(classes))
+    if asked is None or (isinstance(asked, list) and len(asked) == len(classes)):
+        return asked
+    raise HEp2Error(
+        f"stage.class_weights={asked} must be null, balanced, or a list of one weight for each "
+        f"of {', '.join(classes)}"
+    )

@@ -1,34 +1,35 @@
-"""Stage 2: a head on the latents of the fold's own, frozen encoder."""
+"""Stage 2: any head on any features."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
-from hep2.errors import HEp2Error
-from hep2.features.checkpoint import read_encoder
-from hep2.features.latents import latents_of_fold
 from hep2.fold import Fold
-from hep2.rundir import RunDir, encoder_path, train_command
+from hep2.rundir import RunDir
 from hep2.scoring import probabilities
-from hep2.stages.classifier import score_classifier
+from hep2.stages.classifier import class_weights, score_classifier
+from hep2.stages.estimator import EstimatorStage
+from hep2.stages.features import features_of
 from hep2.stages.network import NetworkStage, plain
-from hep2.tasks.classification import Classification, balanced_weights
+from hep2.tasks.classification import Classification
 
 
-def head(cfg: DictConfig, fold: Fold, run: RunDir) -> "HeadStage":
-    """The fold's encoder, loaded and frozen, and a fresh head on its cached latents.
+def head(cfg: DictConfig, fold: Fold, run: RunDir) -> "HeadStage | EstimatorStage":
+    """A fresh head, a network or not, on features that are there or are computed now.
+
+    The features of one encoder keep it in the task: the checkpoint then names patterns by itself.
 
     Raises:
-        HEp2Error: the encoder is missing, or belongs to another fold.
+        HEp2Error: an encoder is missing, or belongs to another fold.
     """
-    path = encoder_path(cfg, selected=not fold.split.note)
-    checkpoint = read_encoder(path, fold.provenance, train_command(cfg, cfg.features.stage))
+    if "estimator" in cfg.head:
+        return EstimatorStage(cfg, fold, run, features_of(cfg, fold, orientations=1))
+    features = features_of(cfg, fold, cfg.features.orientations)
+    encoder = features.checkpoints[0] if len(features.checkpoints) == 1 else None
     task = Classification(
-        architecture=checkpoint.architecture,
-        network=checkpoint.network,
+        architecture=encoder.architecture if encoder else None,
+        network=encoder.network if encoder else {"latent_size": features.inputs.size},
         head={key: value for key, value in plain(cfg.head).items() if key != "name"},
         classes=list(fold.cells.classes),
         freeze=True,
@@ -36,44 +37,26 @@ def head(cfg: DictConfig, fold: Fold, run: RunDir) -> "HeadStage":
         class_weights=class_weights(cfg, fold),
         protocol=fold.protocol,
         provenance=fold.provenance,
+        view=encoder.view if encoder else "intensity",
     )
-    checkpoint.load_into(task.encoder, path)
-    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    latents = latents_of_fold(
-        task.encoder.to("cuda" if on_gpu else "cpu"),
-        fold,
-        cfg.features.orientations,
-        Path(cfg.cache_dir),
-        cfg.seed,
-    )
-    return HeadStage(cfg, fold, run, task, latents)
+    if encoder and task.encoder:
+        encoder.load_into(task.encoder)
+    return HeadStage(cfg, fold, run, task, features.inputs, features.learned_with_labels)
 
 
 @dataclass
 class HeadStage(NetworkStage):
-    """Scored by its predictions of the test cells."""
+    """A network that classifies, scored by its predictions of the test cells.
+
+    Attributes:
+        labels_in_features: whether the features were learned with labels; None: not learned.
+    """
 
     task: Classification
+    labels_in_features: bool | None
 
     def score(self) -> dict[str, Any]:
         """Predictions and figures of the test cells."""
         rows = probabilities(self.task, self.datamodule.test_dataloader())
-        return score_classifier(self.fold, self.run, rows)
-
-
-def class_weights(cfg: DictConfig, fold: Fold) -> list[float] | None:
-    """None, the balanced ones, or those that the configuration lists.
-
-    Raises:
-        HEp2Error: the list has not one weight for each class.
-    """
-    asked = plain(cfg.stage.class_weights)
-    classes = fold.cells.classes
-    if asked == "balanced":
-        return balanced_weights(fold.cells.labels[fold.split.train], len(classes))
-    if asked is None or (isinstance(asked, list) and len(asked) == len(classes)):
-        return asked
-    raise HEp2Error(
-        f"stage.class_weights={asked} must be null, balanced, or a list of one weight for each "
-        f"of {', '.join(classes)}"
-    )
+        figures = score_classifier(self.fold, self.run, rows)
+        return figures | {"labels_in_features": self.labels_in_features}

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
@@ -29,6 +30,12 @@ LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is
 def plain(node: Any) -> Any:
     """Plain containers: checkpoints and constructors never see a DictConfig."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def device(cfg: DictConfig) -> str:
+    """Where the trainer would work, for what is done beside it: "cuda" or "cpu"."""
+    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
 
 
 @dataclass
@@ -59,16 +66,22 @@ class NetworkStage:
             self.cfg.data.workers,
         )
 
+    @property
+    def selecting(self) -> bool:
+        """Whether validation chooses among epochs.
+
+        Where a pattern has no validation cell the loss must not choose: the last epoch counts.
+        """
+        return not self.fold.split.note
+
     def train(self, loggers: list[Logger]) -> int | None:
         """Fit, from the last whole epoch where there is one; take the weights to be tested.
 
         Returns:
             The number of epochs, or None on a process that has no say in the result.
         """
-        # Where a pattern has no validation cell the loss must not choose: the last epoch counts.
-        selecting = not self.fold.split.note
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
-        keeper = Checkpoints(self.run.path, "val/loss" if selecting else None)
+        keeper = Checkpoints(self.run.path, "val/loss" if self.selecting else None)
         trainer: L.Trainer = instantiate(
             self.cfg.trainer,
             callbacks=[EpochSeed(self.cfg.seed), keeper, *named],
@@ -83,6 +96,6 @@ class NetworkStage:
         trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
         if not trainer.is_global_zero:
             return None
-        selected = self.run.best if selecting else self.run.last
+        selected = self.run.best if self.selecting else self.run.last
         self.task.load_state_dict(read_checkpoint(selected)["state_dict"], strict=True)
         return trainer.current_epoch

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.errors import HEp2Error
-from hep2.rundir import RunDir, configuration_differences, encoder_run, run_path
+from hep2.rundir import RunDir, configuration_differences, encoder_runs, run_path
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,7 @@ def _same_run(first: Job, cfg: DictConfig) -> None:
 
 
 def _with_needs(job: Job, numbers: dict[Path, int]) -> Job:
-    """A head waits for the sweep's job that trains its encoder."""
-    cfg = job.cfg
-    if cfg.stage.task != "head" or cfg.encoder is not None:
-        return job
-    needed = numbers.get(encoder_run(cfg).path)
-    needs = () if needed is None else (needed,)
-    return Job(job.number, job.title, job.overrides, cfg, needs)
+    """What starts from an encoder waits for the sweep's job that trains it."""
+    paths = [run.path for run in encoder_runs(job.cfg)]
+    needs = tuple(numbers[path] for path in paths if path in numbers)
+    return Job(job.number, job.title, job.overrides, job.cfg, needs)

@@ -1,6 +1,7 @@
 """Stage 2: a head learns to name the pattern from the latents of a frozen encoder.
 
-The same class with `freeze=False` is the supervised network: encoder and head learn together.
+The same class with `freeze=False` is the supervised network: encoder and head learn together; and
+without an encoder it is a head on features that no network of ours made.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -23,8 +24,10 @@ class Classification(L.LightningModule):
     """Encoder and head.
 
     Args:
-        architecture: name of the encoder in the tables of `hep2.nets.architectures`.
-        network: the encoder's arguments, plain values.
+        architecture: name of the encoder in the tables of `hep2.nets.architectures`; None for a
+            head alone, which takes batches of features.
+        network: the encoder's arguments, plain values; for a head alone {"latent_size": length of
+            a feature vector}.
         head: the head's name and arguments: {"architecture": "mlp", "widths": [250, 50], ...}.
         classes: pattern names, in the order of the logits.
         freeze: whether the encoder stays exactly as it was loaded.
@@ -32,11 +35,12 @@ class Classification(L.LightningModule):
         class_weights: weight of each pattern in the loss, or None for equal ones.
         protocol: part of the metrics' names.
         provenance: as in `Reconstruction`.
+        view: as in `Reconstruction`.
     """
 
     def __init__(
         self,
-        architecture: str,
+        architecture: str | None,
         network: dict[str, Any],
         head: dict[str, Any],
         classes: list[str],
@@ -45,12 +49,15 @@ class Classification(L.LightningModule):
         class_weights: list[float] | None,
         protocol: str,
         provenance: dict[str, str | int],
+        view: str = "intensity",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.encoder = build(ENCODERS, architecture, **network)
+        self.encoder: nn.Module | None
+        self.encoder = None if architecture is None else build(ENCODERS, architecture, **network)
+        latent_size = network["latent_size"] if self.encoder is None else self.encoder.latent_size
         shape = {key: value for key, value in head.items() if key != "architecture"}
-        sizes = {"inputs": self.encoder.latent_size, "classes": len(classes)}
+        sizes = {"inputs": latent_size, "classes": len(classes)}
         self.head = build(HEADS, head["architecture"], **sizes, **shape)
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.class_weights: Tensor | None
@@ -64,16 +71,21 @@ class Classification(L.LightningModule):
             prefix=f"val/{protocol}/",
         )
         self.freeze_encoder = freeze
-        if freeze:
-            self.encoder.requires_grad_(False)
-            self.encoder.eval()
+        if self.frozen is not None:
+            self.frozen.requires_grad_(False)
+            self.frozen.eval()
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def frozen(self) -> nn.Module | None:
+        """The encoder, where there is one and it is frozen."""
+        return self.encoder if self.freeze_encoder else None
 
     def train(self, mode: bool = True) -> "Classification":
         """Set the mode; a frozen encoder stays in evaluation, or its buffers would drift."""
         super().train(mode)
-        if self.freeze_encoder:
-            self.encoder.eval()
+        if self.frozen is not None:
+            self.frozen.eval()
         return self
 
     def forward(self, image: Tensor) -> Tensor:
@@ -82,13 +94,14 @@ class Classification(L.LightningModule):
         Shape:
             (B, 1, H, W) -> (B, classes)
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+        assert self.encoder is not None, "a head alone takes features"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen is None):
             features = self.encoder(image)
         logits: Tensor = self.head(features)
         return logits
 
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits of a batch of images, or of features that the frozen encoder made before."""
+        """Logits of a batch of images, or of features that were computed before."""
         if "features" in batch:
             logits: Tensor = self.head(batch["features"])
             return logits

@@ -20,6 +20,8 @@ class Reconstruction(L.LightningModule):
         network: arguments of both networks, plain values.
         loss: "mse", "l1" or "ssim".
         optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
+        view: of the cells that the networks see, a name of `hep2.data.views`; kept in the
+            checkpoint, so that the encoder is fed with the same later.
         provenance: what the weights were learned from: data key, split hash, protocol, fold, seed.
             Kept in the checkpoint, so that no other fold can use it by mistake.
     """
@@ -31,6 +33,7 @@ class Reconstruction(L.LightningModule):
         loss: str,
         optimizer: dict[str, Any],
         provenance: dict[str, str | int],
+        view: str = "intensity",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

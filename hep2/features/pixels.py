@@ -1,0 +1,62 @@
+"""Floors: the pixels themselves, and their principal components."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Pixels:
+    """Every pixel is a feature.
+
+    Shape:
+        (B, H, W) -> (B, H * W)
+    """
+
+    version = 1
+    learns = False
+
+    def fit(self, images: NDArray[np.float32], seed: int) -> None:
+        """Nothing to learn."""
+
+    def fitted(self) -> list[NDArray[Any]]:
+        """Nothing."""
+        return []
+
+    def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The pixels in a row."""
+        return images.reshape(len(images), -1)
+
+
+class PrincipalComponents:
+    """Coordinates along the principal axes of the training cells' pixels.
+
+    Args:
+        components: how many; as many as there are training cells, where they are fewer.
+
+    Shape:
+        (B, H, W) -> (B, components)
+    """
+
+    version = 1
+    learns = True
+
+    def __init__(self, components: int) -> None:
+        self.components = components
+
+    def fit(self, images: NDArray[np.float32], seed: int) -> None:
+        """Find the axes."""
+        from sklearn.decomposition import PCA
+
+        pixels = images.reshape(len(images), -1)
+        count = min(self.components, *pixels.shape)
+        self.pca = PCA(count, svd_solver="randomized", random_state=seed).fit(pixels)
+
+    def fitted(self) -> list[NDArray[Any]]:
+        """Mean and axes."""
+        return [self.pca.mean_, self.pca.components_]
+
+    def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Project."""
+        projected = self.pca.transform(images.reshape(len(images), -1))
+        return np.asarray(projected, dtype=np.float32)

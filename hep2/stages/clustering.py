@@ -1,0 +1,75 @@
+"""Unsupervised clusters in the latents of the fold's own autoencoder, compared with patterns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from hep2.data.inputs import CellImages
+from hep2.evaluation.clusters import agreement, match
+from hep2.fold import Fold
+from hep2.results import metrics, predictions_csv
+from hep2.rundir import RunDir, write_atomic
+from hep2.stages.autoencoder import augmented_images
+from hep2.stages.features import own_encoders
+from hep2.stages.network import NetworkStage, device, plain
+from hep2.tasks.clustering import Clustering
+
+
+def clustering(cfg: DictConfig, fold: Fold, run: RunDir) -> "ClusteringStage":
+    """The fold's autoencoder, loaded whole, and centres by k-means on its latents.
+
+    Raises:
+        HEp2Error: the autoencoder is missing, or belongs to another fold.
+    """
+    (start,) = own_encoders(cfg, fold)
+    task = Clustering(
+        architecture=start.architecture,
+        network=start.network,
+        clusters=len(fold.cells.classes),
+        loss=cfg.stage.loss,
+        clustering_weight=cfg.stage.clustering_weight,
+        optimizer=plain(cfg.stage.optimizer),
+        provenance=fold.provenance,
+    )
+    start.load_into(task.encoder, "encoder")
+    start.load_into(task.decoder, "decoder")
+    images = augmented_images(cfg, fold, start.view)
+    if not run.last.is_file():  # else the centres come with the checkpoint
+        task.to(device(cfg)).start(images, fold.split.train, cfg.seed)
+    return ClusteringStage(cfg, fold, run, task, images)
+
+
+@dataclass
+class ClusteringStage(NetworkStage):
+    """Scored by the agreement of clusters with patterns; labels are read here alone."""
+
+    task: Clustering
+    inputs: CellImages
+
+    @property
+    def selecting(self) -> bool:
+        """Never: no figure of validation says which clusters are good."""
+        return False
+
+    def score(self) -> dict[str, Any]:
+        """Agreement on the test cells, and predictions under the matching of the training cells."""
+        labels, split = self.fold.cells.labels, self.fold.split
+        count = len(self.fold.cells.classes)
+        shares = self.task.assignments(self.inputs, split.test).double().cpu().numpy()
+        clusters = shares.argmax(axis=1)
+        seen = self.task.assignments(self.inputs, split.train).argmax(dim=1).cpu().numpy()
+        patterns = match(labels[split.train], seen, count).patterns
+        figures = {
+            "clustering_accuracy": match(labels[split.test], clusters, count).accuracy,
+            "accuracy_matched_in_training": float(
+                (patterns[clusters] == labels[split.test]).mean()
+            ),
+            **agreement(labels[split.test], clusters),
+        }
+        named = shares[:, patterns.argsort()]  # columns in the order of the patterns
+        write_atomic(self.run.predictions, predictions_csv(self.fold, named))
+        return {
+            "labels_in_features": False,
+            "metrics": metrics(self.fold, "test", figures),
+        }

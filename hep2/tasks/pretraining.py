@@ -1,0 +1,61 @@
+"""Greedy layer-wise pre-training of a dense autoencoder."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from hep2.data.batches import TrainingOrder
+from hep2.data.datamodule import HEp2DataModule
+from hep2.errors import HEp2Error
+from hep2.nets.dense import DenseDecoder, DenseEncoder
+from hep2.tasks.reconstruction import Reconstruction
+
+
+def pretrain_layers(
+    task: Reconstruction, datamodule: HEp2DataModule, epochs: int, lr: float
+) -> None:
+    """Train each pair of layers to give back what the layers below it make of the images.
+
+    Hinton and Salakhutdinov (2006) pre-train with restricted Boltzmann machines; plain
+    autoencoders (Bengio et al. 2007) do the same service here. The layers below stay as they are.
+
+    Args:
+        task: an untrained dense autoencoder, on the device that shall do the work.
+        datamodule: of the fold; its training batches are used as they come in the first epochs.
+        epochs: for each pair of layers.
+        lr: Adam's learning rate.
+
+    Raises:
+        HEp2Error: the network is not dense.
+    """
+    encoder, decoder = task.encoder, task.decoder
+    if not isinstance(encoder, DenseEncoder) or not isinstance(decoder, DenseDecoder):
+        raise HEp2Error(
+            "stage.pretrain_epochs trains dense layers one by one: choose model=dense_ae, or "
+            "stage.pretrain_epochs=0"
+        )
+    levels = list(zip(encoder.levels, reversed(decoder.levels), strict=True))
+    for depth, (inward, outward) in enumerate(levels):
+        pair = nn.Sequential(inward, outward)
+        optimizer = torch.optim.Adam(pair.parameters(), lr=lr)
+        for epoch in tqdm(
+            range(epochs), f"layer {depth + 1} of {len(levels)}", leave=False, disable=None
+        ):
+            for key in _order(datamodule, epoch):
+                batch = {
+                    name: value.to(task.device) for name, value in datamodule.batches[key].items()
+                }
+                image = datamodule.on_after_batch_transfer(batch, 0)["image"]
+                with torch.no_grad():
+                    below = encoder.levels[:depth](image.flatten(1))
+                loss = F.mse_loss(pair(below), below)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+
+
+def _order(datamodule: HEp2DataModule, epoch: int) -> TrainingOrder:
+    cells, size = datamodule.split.train, datamodule.batch_size
+    steps = len(TrainingOrder(cells, size, datamodule.seed, lambda: 0))
+    return TrainingOrder(cells, size, datamodule.seed, lambda: epoch * steps)
