@@ -42,7 +42,7 @@ def histograms(values: NDArray[np.integer], bins: int) -> Matrix:
     flat = values.reshape(len(values), -1).astype(np.int64)
     flat += np.arange(len(flat))[:, None] * bins
     counts = np.bincount(flat.ravel(), minlength=len(flat) * bins).reshape(len(flat), bins)
-    return counts / counts.sum(axis=1, keepdims=True)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
 def binary_patterns(images: NDArray[np.uint8], reach: int) -> Matrix:
