@@ -76,13 +76,18 @@ def validation_mca(run_dir: Path) -> float:
     except OSError as error:
         raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error
     best = min(rows, key=lambda row: float(row["val/loss"]), default={})
-    figures = [float(value) for key, value in best.items() if key.endswith("val/mca") and value]
+    measured = {key: value for key, value in best.items() if key and value}
+    figures = [float(value) for key, value in measured.items() if _is_validation_mca(key)]
     if len(figures) != 1 or math.isnan(figures[0]):
         raise HEp2Error(
             f"{run_dir} has no MCA on validation cells: a search needs them in every fold; choose "
             "a protocol whose folds have three training specimens of every pattern"
         )
     return figures[0]
+
+
+def _is_validation_mca(key: str) -> bool:
+    return key.startswith("val/") and key.endswith("/mca")
 
 
 def composed(words: Sequence[str]) -> DictConfig:

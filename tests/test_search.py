@@ -27,17 +27,23 @@ def write_metrics(run_dir: Path, rows: list[dict]) -> None:
 
 def test_the_figure_is_that_of_the_weights_that_are_kept(tmp_path):
     rows = [
-        {"epoch": 0, "val/loss": 0.9, "specimen/val/mca": 0.5, "specimen/val/aca": 0.4},
+        {
+            "epoch": 0,
+            "val/loss": 0.9,
+            "train/specimen/mca": 0.1,
+            "val/specimen/mca": 0.5,
+            "val/specimen/aca": 0.4,
+        },
         {"epoch": 1, "train/loss": 0.1},
-        {"epoch": 1, "val/loss": 0.7, "specimen/val/mca": 0.6, "specimen/val/aca": 0.7},
-        {"epoch": 2, "val/loss": 0.8, "specimen/val/mca": 0.9, "specimen/val/aca": 0.8},
+        {"epoch": 1, "val/loss": 0.7, "val/specimen/mca": 0.6, "val/specimen/aca": 0.7},
+        {"epoch": 2, "val/loss": 0.8, "val/specimen/mca": 0.9, "val/specimen/aca": 0.8},
     ]
     write_metrics(tmp_path, rows)
     assert validation_mca(tmp_path) == 0.6
     write_metrics(tmp_path, [{"epoch": 0, "train/loss": 0.1}])
     with pytest.raises(HEp2Error, match="no MCA on validation cells"):
         validation_mca(tmp_path)
-    write_metrics(tmp_path, [{"epoch": 0, "val/loss": 0.1, "specimen/val/mca": "nan"}])
+    write_metrics(tmp_path, [{"epoch": 0, "val/loss": 0.1, "val/specimen/mca": "nan"}])
     with pytest.raises(HEp2Error, match="no MCA on validation cells"):
         validation_mca(tmp_path)
 
@@ -50,7 +56,7 @@ def jobs(monkeypatch):
     def run(job):
         ran.append(job)
         mca = 0.5 + job.cfg.fold / 10
-        write_metrics(job.run.path, [{"epoch": 0, "val/loss": 1, "specimen/val/mca": mca}])
+        write_metrics(job.run.path, [{"epoch": 0, "val/loss": 1, "val/specimen/mca": mca}])
 
     monkeypatch.setattr(folds, "_run", run)
     return ran

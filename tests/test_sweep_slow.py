@@ -1,5 +1,6 @@
 """Whole sweeps as a user starts them: killed, without room, without data, with a lost rank."""
 
+import functools
 import json
 import os
 import random
@@ -30,7 +31,7 @@ FOUR = ("stage=dcae,head", "trainer.devices=1,2", "name=with${trainer.devices}")
 
 def train(folder: Path, *words: str, **settings) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "train.py"), *words, f"runs_dir={folder}/runs"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [*command, f"cache_dir={folder}/cache"],
         cwd=folder,
@@ -83,7 +84,7 @@ def processes_below(folder: Path) -> list[str]:
 
 
 def predictions(folder: Path) -> dict[str, bytes]:
-    files = (folder / "runs").rglob("predictions.csv")
+    files = (folder / "runs").glob("*/*/head-*/*/*/predictions.csv")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
@@ -284,7 +285,9 @@ def test_an_agent_s_command_for_the_search_runs(tmp_path):
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     words = (*SMALL, "stage=dcae", "fold=0,1", "trainer.devices=2", "stage.epochs=2000")
-    process = train(tmp_path, "-m", *words, start_new_session=True)
+    # A shell that runs tests in the background lets them ignore Ctrl-C.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = train(tmp_path, "-m", *words, preexec_fn=heed)
     while not list(tmp_path.rglob("last.ckpt")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.2)
