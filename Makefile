@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What `make reproduce` runs; any can be set: make reproduce DATA=i3a ROOT=folder
+# What `make reproduce` runs; any can be set: make reproduce DATA=i3a ROOT=folder ROWS=dcae_mlp,cnn
+# Rows are the files of conf/experiment; each brings the stages that it needs.
+ROWS ?= dcae_mlp,handcrafted_svm,codebook_nch,dense_ae_mlp,lenet,cnn,dcae_linear,chance
 DATA ?= synthetic
 ROOT ?=
 PROTOCOL ?= $(if $(filter $(DATA),synthetic snphep2),published,specimen)
@@ -11,6 +13,7 @@ FOLDS ?= 0,1,2,3,4
 NAME ?= reproduce
 ARGS ?=
 FUZZ ?= 2000
+comma := ,
 EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -27,8 +30,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	    --constraint constraints.txt --editable '.[dev,sweeps]'
 	touch $@
 
-reproduce: install  ## the paper's experiment, all folds, and its table (DATA=, ROOT=, PROTOCOL=)
-	$(BIN)/python train.py -m experiment=dcae_mlp stage=dcae,head fold=$(FOLDS) $(EXPERIMENT)
+reproduce: install  ## the paper and its comparators, all folds, and their table (ROWS=, DATA=, ROOT=)
+	@for row in $(subst $(comma), ,$(ROWS)); do \
+	    $(BIN)/python train.py -m experiment=$$row fold=$(FOLDS) $(EXPERIMENT) || exit 1; \
+	done
 	$(BIN)/python evaluate.py name=$(NAME)
 
 test: install  ## the fast tests (about two minutes)

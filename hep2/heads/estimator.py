@@ -56,24 +56,24 @@ def inner_folds(fold: Fold, count: int) -> InnerFolds:
         fold: validation cells take no part.
         count: at most so many; fewer where there are fewer specimens.
     """
+    import warnings
+
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     train = fold.split.train
     labels, specimens = fold.cells.labels[train], fold.cells.specimens[train]
-    if fold.split.leaky:
-        count = min(count, int(np.bincount(labels).max()))
-        splitter: Any = StratifiedKFold(count, shuffle=True, random_state=0)
-    else:
-        count = min(count, len(np.unique(specimens)))
-        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    leaky = fold.split.leaky
+    count = min(count, int(np.bincount(labels).max()) if leaky else len(np.unique(specimens)))
     if count < 2:
         return []
-    import warnings
+    kind: Any = StratifiedKFold if leaky else StratifiedGroupKFold
+    splitter = kind(count, shuffle=True, random_state=0)
 
     with warnings.catch_warnings():
         # A pattern of fewer specimens than folds is held out in fewer of them, as it must be.
         warnings.filterwarnings("ignore", "The least populated class")
-        return list(splitter.split(np.empty(len(train)), labels, specimens))
+        groups = None if leaky else specimens
+        return list(splitter.split(np.empty(len(train)), labels, groups))
 
 
 def in_columns(shares: Probabilities, present: Labels, classes: int) -> Probabilities:

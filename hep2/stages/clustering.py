@@ -56,19 +56,17 @@ class ClusteringStage(NetworkStage):
         """Agreement on the test cells, and predictions under the matching of the training cells."""
         labels, split = self.fold.cells.labels, self.fold.split
         count = len(self.fold.cells.classes)
-        shares = self.task.assignments(self.inputs, split.test).double().cpu().numpy()
-        clusters = shares.argmax(axis=1)
         seen = self.task.assignments(self.inputs, split.train).argmax(dim=1).cpu().numpy()
         patterns = match(labels[split.train], seen, count).patterns
+        shares = self.task.assignments(self.inputs, split.test).double().cpu().numpy()
+        named = shares[:, patterns.argsort()]  # columns in the order of the patterns
+        clusters = named.argmax(axis=1)
+        write_atomic(self.run.predictions, predictions_csv(self.fold, named))
         figures = {
             "clustering_accuracy": match(labels[split.test], clusters, count).accuracy,
-            "accuracy_matched_in_training": float(
-                (patterns[clusters] == labels[split.test]).mean()
-            ),
+            "accuracy_matched_in_training": float((clusters == labels[split.test]).mean()),
             **agreement(labels[split.test], clusters),
         }
-        named = shares[:, patterns.argsort()]  # columns in the order of the patterns
-        write_atomic(self.run.predictions, predictions_csv(self.fold, named))
         return {
             "labels_in_features": False,
             "metrics": metrics(self.fold, "test", figures),

@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from hep2.fold import Fold
@@ -24,7 +25,12 @@ class EstimatorStage:
     features: Features
 
     def train(self, loggers: list[Logger]) -> int | None:
-        """Choose hyper-parameters on inner folds and fit; an estimator has no epochs."""
+        """Choose hyper-parameters on inner folds and fit; an estimator has no epochs.
+
+        Of several processes, as a cluster may start them, the first does the work.
+        """
+        if getattr(rank_zero_only, "rank", 0):
+            return None
         self.estimator: Estimator = instantiate(self.cfg.head.estimator, _convert_="all")
         train = self.fold.split.train
         self.estimator.fit(
