@@ -1,5 +1,6 @@
 """The run directory: where a run lives, whether it is finished, and what may be written into it."""
 
+import contextlib
 import json
 import os
 import re
@@ -43,7 +44,7 @@ UNREAD = {
 }
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
     """Write a file so that it is there whole or not at all, whenever the process dies.
 
     Raises:
@@ -60,12 +61,23 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise HEp2Error(
             f"cannot write {path}: {error.strerror}; free some space or choose another folder"
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last; some network file systems know no such thing."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:
@@ -193,6 +205,11 @@ class RunDir:
         return self.path / "last.ckpt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint of the epoch before the last, while a run trains."""
+        return self.path / "previous.ckpt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint of the epoch with the lowest validation loss."""
         return self.path / "best.ckpt"
@@ -236,7 +253,9 @@ class RunDir:
         else:
             self.check(cfg)
             if self.config.is_file() and (self.finished or self.last.is_file()):
+                self._sweep()
                 return
+        self._sweep()
         asked = OmegaConf.to_container(cfg, resolve=True)
         write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
 
@@ -266,8 +285,21 @@ class RunDir:
 
     def _clear(self) -> None:
         # The result goes first: a run that is being made anew must not look finished.
-        for file in (self.result, self.predictions, self.last, self.best, self.config):
+        for file in (
+            self.result,
+            self.predictions,
+            self.last,
+            self.previous,
+            self.best,
+            self.config,
+        ):
             file.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed had begun to write."""
+        for name in ("*.ckpt", "*.json", "*.csv", "*.yaml"):
+            for file in self.path.glob(f".{name}.*"):
+                file.unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, and with it declare the run finished."""

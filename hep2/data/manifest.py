@@ -60,12 +60,13 @@ def read_manifest(path: Path, root: Path, allow_outside: bool = False) -> Listin
         HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks a column.
     """
     listing = Listing([], [])
+    real_root = os.path.realpath(root)
     for number, cell in read_csv(path, ("image", "label", "specimen"), listing.problems):
         origin = f"{path.name} row {number}"
         file = Path(os.path.normpath(root / cell["image"]))
         identity = Path(os.path.relpath(file, root)).as_posix()
         row = Row(identity, cell["label"], cell["specimen"], cell.get("pool", ""), file, origin)
-        problem = _row_problem(row, cell["image"], allow_outside)
+        problem = _row_problem(row, cell["image"], real_root, allow_outside)
         if problem:
             listing.problems.append(f"{origin} ({cell['image']}): {problem}")
         else:
@@ -73,12 +74,17 @@ def read_manifest(path: Path, root: Path, allow_outside: bool = False) -> Listin
     return listing
 
 
-def _row_problem(row: Row, image: str, allow_outside: bool) -> str:
+def _leaves(file: Path, root: str) -> bool:
+    """Whether a file is not below the root, by its name or by a symbolic link on the way."""
+    return os.path.commonpath([os.path.realpath(file), root]) != root
+
+
+def _row_problem(row: Row, image: str, root: str, allow_outside: bool) -> str:
     if not image:
         return "no image is named"
     if "\0" in image:
         return "a null character in the image's path"
-    if row.id.split("/")[0] == ".." and not allow_outside:
+    if not allow_outside and _leaves(row.file, root):
         return "the image lies outside the data root (data.source.allow_outside=true accepts it)"
     return "" if row.label else "the label is empty"
 

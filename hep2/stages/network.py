@@ -13,9 +13,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.callbacks import Checkpoints, EpochSeed
+from hep2.checkpoint_files import CheckpointFiles, resume_point
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.inputs import Inputs
 from hep2.features.checkpoint import read_checkpoint
+from hep2.finite import FiniteLoss
 from hep2.fold import Fold
 from hep2.rundir import RunDir
 
@@ -84,7 +86,12 @@ class NetworkStage:
         keeper = Checkpoints(self.run.path, "val/loss" if self.selecting else None)
         trainer: L.Trainer = instantiate(
             self.cfg.trainer,
-            callbacks=[EpochSeed(self.cfg.seed), keeper, *named],
+            callbacks=[
+                EpochSeed(self.cfg.seed),
+                FiniteLoss(self.fold.cells.ids),
+                keeper,
+                *named,
+            ],
             logger=loggers,
             default_root_dir=str(self.run.path),
             _convert_="all",
@@ -92,10 +99,12 @@ class NetworkStage:
         if isinstance(trainer.strategy, DDPStrategy):
             # Its constructor's only; but `trainer.strategy` is to stay a word.
             trainer.strategy._timeout = LONGEST_WAIT
-        resume = str(self.run.last) if self.run.last.is_file() else None
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+        resume = resume_point(self.run)
         trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
         if not trainer.is_global_zero:
             return None
+        self.run.previous.unlink(missing_ok=True)
         selected = self.run.best if self.selecting else self.run.last
         self.task.load_state_dict(read_checkpoint(selected)["state_dict"], strict=True)
         return trainer.current_epoch

@@ -1,0 +1,88 @@
+"""Checkpoints on disk: written whole or not at all, kept by two, read by the safe loader only."""
+
+import contextlib
+import io
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+
+from hep2.errors import HEp2Error
+from hep2.features.checkpoint import read_checkpoint
+from hep2.rundir import RunDir, write_atomic
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How Lightning writes and reads checkpoints here.
+
+    Its own way goes through the system's folder for temporary files, which may lie on another disk
+    (then the checkpoint is copied, and can be torn), and does not wait for the disk.
+    """
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; `last.ckpt` becomes `previous.ckpt` first.
+
+        Raises:
+            HEp2Error: the file cannot be written.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        run = RunDir(Path(path).parent)
+        if Path(path) == run.last and run.last.is_file():
+            _keep(run)
+        write_atomic(Path(path), content.getbuffer())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; whatever is asked for, no code of it is run.
+
+        Raises:
+            HEp2Error: it is damaged, or holds more than plain data.
+        """
+        return read_checkpoint(Path(path))
+
+
+def _keep(run: RunDir) -> None:
+    """Give `last.ckpt` a second name; there is a `last.ckpt` all the time."""
+    with contextlib.suppress(OSError):  # a file system without links does without
+        second = run.path / f".{run.previous.name}.link"
+        second.unlink(missing_ok=True)
+        os.link(run.last, second)
+        os.replace(second, run.previous)
+
+
+@rank_zero_only
+def _restore(damaged: Path, whole: Path) -> None:
+    write_atomic(damaged, whole.read_bytes())
+
+
+def resume_point(run: RunDir) -> Path | None:
+    """The newest checkpoint of a run that is whole; None where it has not got so far.
+
+    Every checkpoint falls on the end of an epoch, and what follows is a function of it and of the
+    configuration: resuming from an older one repeats epochs, and ends in the same numbers.
+
+    Raises:
+        HEp2Error: no checkpoint is whole.
+    """
+    if not run.last.is_file():
+        return None
+    damage = []
+    for path in (run.last, run.previous, run.best):
+        try:
+            epoch = read_checkpoint(path).get("epoch")
+        except HEp2Error as error:
+            damage.append(error)
+            continue
+        if damage:
+            log.warning("%s is damaged: going on from %s, epoch %s", run.last, path, epoch)
+            _restore(run.last, path)
+        return path
+    raise damage[0]
