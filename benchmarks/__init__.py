@@ -1,0 +1,1 @@
+"""One small program a question; `make bench` runs those with a target and prints one table."""
