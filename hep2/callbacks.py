@@ -1,6 +1,8 @@
 """What happens beside a training: seeds of its epochs, checkpoints, pictures."""
 
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +62,14 @@ class Checkpoints(Checkpoint):
         # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
-        if self._is_best(trainer):
-            trainer.save_checkpoint(self.folder / "best.ckpt")
-        # Last: whenever the process dies, no epoch behind this checkpoint is counted as the best.
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+        best, last = self.folder / "best.ckpt", self.folder / "last.ckpt"
+        # `last` comes last: whenever the process dies, no epoch behind it is counted as the best.
+        if not self._is_best(trainer):
+            trainer.save_checkpoint(last)
+            return
+        trainer.save_checkpoint(best)
+        if trainer.is_global_zero:
+            _same_file(best, last)
 
     def _is_best(self, trainer: L.Trainer) -> bool:
         if self.monitor is None:
@@ -74,6 +80,20 @@ class Checkpoints(Checkpoint):
             return False
         self.lowest = figure
         return True
+
+
+def _same_file(there: Path, name: Path) -> None:
+    """Give a file a second name; checkpoints are replaced, never written into.
+
+    Writing it twice would take as long as a head's whole epoch.
+    """
+    temporary = name.with_name(f".{name.name}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(there, temporary)
+    except OSError:  # a file system without second names
+        shutil.copyfile(there, temporary)
+    os.replace(temporary, name)
 
 
 class ReconstructionPictures(Callback):

@@ -1,0 +1,155 @@
+"""What the cache of latents brings, and how fast a head learns on it.
+
+    python -m benchmarks head
+
+An autoencoder is trained for one epoch; then four processes take turns with its head
+(conf/stage/head.yaml, 40 epochs, one orientation, without dropout and outside loggers):
+
+    ours     `hep2.run.fit`, as train.py calls it, with an empty cache: every cell is encoded once.
+    in loop  the same stage and Trainer fed with images, so that the encoder runs in every epoch.
+             One and three epochs are measured, and 40 calculated: epochs cost the same.
+    epochs   the 40 epochs of ours alone: Trainer, validation and checkpoints, latents at hand.
+    sklearn  scikit-learn's MLPClassifier on the same latents in float32: same layers, batch,
+             epochs and Adam, no validation, no checkpoint.
+"""
+
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import Row, answer, configured, medians, processes, wait_for_turn
+
+if TYPE_CHECKING:
+    from hep2.stages.head import HeadStage
+
+SETTINGS = (
+    "data=synthetic",
+    "data.source.cells=1000",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+    "~callbacks.pictures", "~callbacks.progress",
+)
+HEAD = ("stage=head", "features.orientations=1", "head.dropout=0", "overwrite=true")
+SIDES = ("ours", "in loop", "epochs", "sklearn")
+
+
+def rows() -> list[Row]:
+    """Two rows."""
+    from hep2.run import fit
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(configured("stage=dcae", "stage.epochs=1", *SETTINGS, *_places(folder, "shared")))
+        with processes("benchmarks.head", {name: (name, folder) for name in SIDES}) as running:
+            seconds = medians(running)
+    return [
+        _row("head stage: encoding once against encoding in every epoch", seconds, "in loop", 10),
+        _row("head epochs on latents against MLPClassifier", seconds, "sklearn", 1.5),
+    ]
+
+
+def _row(name: str, seconds: dict[str, float], other: str, target: float) -> Row:
+    mine = seconds["ours" if other == "in loop" else "epochs"]
+    return Row(name, mine, seconds[other], "s", seconds[other] / mine, target, at_least=True)
+
+
+def _places(folder: str, side: str) -> list[str]:
+    return [f"runs_dir={folder}/runs", f"cache_dir={folder}/{side.replace(' ', '-')}"]
+
+
+def _stage(folder: str, side: str, *overrides: str) -> "HeadStage":
+    """The head's stage, latents at hand."""
+    from hep2.fold import open_fold
+    from hep2.rundir import RunDir
+    from hep2.stages.head import head
+
+    cfg = configured(*HEAD, *SETTINGS, *_places(folder, side), *overrides)
+    return head(cfg, open_fold(cfg), RunDir(Path(folder) / side))  # type: ignore[return-value]
+
+
+def ours(folder: str) -> float:
+    """The whole stage, encoding included."""
+    from hep2.run import fit
+
+    cfg = configured(*HEAD, *SETTINGS, *_places(folder, "ours"))
+    for latents in Path(cfg.cache_dir).glob("features-*"):
+        latents.unlink()
+    started = time.perf_counter()
+    fit(cfg)
+    return time.perf_counter() - started
+
+
+def in_loop(folder: str) -> float:
+    """The same with the encoder in the loop; 40 epochs calculated from one and three."""
+    from hep2.data.inputs import CellImages
+
+    seconds = {}
+    for epochs in (1, 3):
+        stage = _stage(folder, "in loop", f"stage.epochs={epochs}")
+        stage.run.last.unlink(missing_ok=True)
+        stage.inputs = CellImages(stage.fold.cells)
+        stage.__post_init__()  # the data module of these inputs
+        started = time.perf_counter()
+        stage.train([])
+        seconds[epochs] = time.perf_counter() - started
+    every = configured(*HEAD).stage.epochs
+    return seconds[1] + (every - 1) * (seconds[3] - seconds[1]) / 2
+
+
+def epochs(folder: str) -> float:
+    """The epochs alone."""
+    stage = _stage(folder, "epochs")
+    stage.run.last.unlink(missing_ok=True)
+    started = time.perf_counter()
+    stage.train([])
+    return time.perf_counter() - started
+
+
+def sklearn(folder: str) -> float:
+    """The same head and epochs in scikit-learn."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    stage = _stage(folder, "sklearn")
+    train, labels = stage.fold.split.train, stage.fold.cells.labels
+    latents = stage.inputs.gather(train, epoch=0).numpy()
+    cfg = stage.cfg
+    network = MLPClassifier(
+        hidden_layer_sizes=tuple(cfg.head.widths),
+        batch_size=cfg.stage.batch_size,
+        max_iter=cfg.stage.epochs,
+        n_iter_no_change=cfg.stage.epochs,
+        tol=0,
+        random_state=0,
+    )
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    started = time.perf_counter()
+    network.fit(latents, labels[train])
+    return time.perf_counter() - started
+
+
+def main(side: str, folder: str) -> None:
+    """Serve one side."""
+    from hep2.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    os.environ["TQDM_DISABLE"] = "1"
+    measure: dict[str, Callable[[str], float]] = {
+        "ours": ours,
+        "in loop": in_loop,
+        "epochs": epochs,
+        "sklearn": sklearn,
+    }
+    while True:
+        wait_for_turn()
+        answer(measure[side](folder))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main(*sys.argv[1:])
