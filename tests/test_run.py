@@ -51,7 +51,7 @@ def with_encoder(trained: Trained, configure: Configure, stage: str, tmp_path: P
 def test_a_run_leaves_its_files_and_nothing_else(trained: Trained) -> None:
     always = {".lock", "best.ckpt", "last.ckpt", "config.yaml", "metrics.csv", "result.json"}
     made = [{file.name for file in run.path.iterdir()} for run in (trained.dcae, trained.head)]
-    assert made[0] == always | {"pictures"}
+    assert made[0] == always | {"predictions.csv", "pictures"}
     assert made[1] == always | {"predictions.csv"}
 
 
@@ -88,9 +88,9 @@ def test_the_result_says_what_was_run_on_which_cells(trained: Trained, fold: Fol
     assert {key: found[key] for key in expected} == expected
     assert found["seconds"] > 0
     assert found["versions"]["torch"] == torch.__version__
-    assert set(found) == {
-        *expected, "metrics", "recall", "seconds", "versions", "git_commit", "command"
-    }  # fmt: skip
+    others = {"metrics", "recall", "mistakes", "curves", "audit", "seconds", "versions", "kind"}
+    others |= {"labels_in_features", "encoder_seconds"}
+    assert set(found) == expected.keys() | others | {"git_commit", "command"}
     of_stage_one = result(trained.dcae)
     assert (of_stage_one["stage"], of_stage_one["method"]) == ("dcae", "dcae")
     assert "recall" not in of_stage_one and of_stage_one["collapsed"] is False
@@ -288,7 +288,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("batches", [0.5, 1.0, 3.0, 3.5])  # in epochs
+@pytest.mark.parametrize("batches", [0.5, 3.0, 3.5])  # in epochs
 def test_a_killed_run_goes_on_to_the_same_bits(
     stage: str,
     batches: float,
@@ -365,7 +365,7 @@ def test_training_reads_training_cells_only_and_the_test_comes_last(
     first_test = next(n for n, (epoch, cells) in enumerate(reads) if epoch is None and cells & test)
     assert first_training < first_test < last_training
     for epoch, cells in reads[:first_test]:  # all of stage 1 before its test
-        assert cells <= (train if epoch is not None else val)
+        assert cells <= (train if epoch is not None else train | val)
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
@@ -400,20 +400,17 @@ def test_no_weight_hangs_on_a_pixel_outside_the_training_cells(
 ) -> None:
     CLEAN_CACHE[:] = [cache_dir]
     poisoned(monkeypatch, part)
-    head = both_stages(configure, f"cache_dir={tmp_path}/cache", f"encoder={_last(tmp_path)}")
-    for run, stage in ((head, "head"), (RunDir(Path(_last(tmp_path)).parent), "dcae")):
-        weights = [
+    ours = (f"cache_dir={tmp_path}/cache", f"encoder={trained.dcae.best}")  # of the clean images
+    for stage in STAGES:
+        run = fit(configure(f"stage={stage}", *ours))
+        one, other = (
             torch.load(path, weights_only=True)["state_dict"]
             for path in (run.last, getattr(trained, stage).last)
-        ]
-        names = [name for name in weights[0] if name.startswith(("encoder.", "decoder."))]
-        assert names
-        assert equal(*({name: one[name] for name in names} for one in weights)) is not changes
-
-
-def _last(tmp_path: Path) -> str:
-    """The last epoch's encoder: the best one is chosen by validation."""
-    return f"{tmp_path}/runs/default/synthetic-specimen/dcae-dcae/fold0/seed0/last.ckpt"
+        )
+        learned = [name for name in one if name.startswith(("encoder.", "decoder.", "head."))]
+        assert learned
+        same = equal({n: one[n] for n in learned}, {n: other[n] for n in learned})
+        assert same is not changes
 
 
 # --- every experiment, every fold
