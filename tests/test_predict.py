@@ -43,10 +43,10 @@ def shares(rows):
     return np.array([[float(row[f"p_{name}"]) for name in CLASSES] for row in rows])
 
 
-def own_shares(task, images, turn=0):
+def own_shares(task, images, turn=0, view="intensity"):
     """By the networks themselves, from the images as training gives them."""
     cells = Cells(images[:, None], *(np.array([""] * len(images)),) * 4, CLASSES, "x", "y")
-    batch = CellImages(cells).gather(np.arange(len(images)), epoch=None)
+    batch = CellImages(cells, view=view).gather(np.arange(len(images)), epoch=None)
     with torch.inference_mode():
         return task(turned(batch, turn)).double().softmax(dim=1).numpy()
 
@@ -101,6 +101,14 @@ def test_sizes_and_bit_depths_are_treated_as_in_training(tmp_path):
     for row, file in zip(rows, sorted(folder.iterdir()), strict=True):
         pixels = load_cell(file, 16, "green").pixels
         np.testing.assert_allclose(shares([row]), own_shares(task, pixels[None]), atol=1e-6)
+
+
+def test_the_view_is_that_of_training(tmp_path, folder):
+    _, task = write_pair(tmp_path / "runs", view="gradient")
+    _, rows = ask(tmp_path, folder)
+    expected = own_shares(task, draw(9), view="gradient")
+    np.testing.assert_allclose(shares(rows), expected, atol=1e-6)
+    assert np.abs(expected - own_shares(task, draw(9))).max() > 1e-3
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

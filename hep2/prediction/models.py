@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from hep2.data.views import view_of
 from hep2.errors import HEp2Error
 from hep2.features.cache import turned
 from hep2.features.checkpoint import read_checkpoint
@@ -32,12 +33,19 @@ class Member(nn.Module):
         head: names patterns.
         decoder: of the autoencoder that has this encoder; None where it is not known.
         limit: the 99th percentile of the autoencoder's error on cells it had not learned from.
+        view: of the cells that the networks see, a name of `hep2.data.views`.
     """
 
     def __init__(
-        self, encoder: nn.Module, head: nn.Module, decoder: nn.Module | None, limit: float
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        decoder: nn.Module | None,
+        limit: float,
+        view: str = "intensity",
     ) -> None:
         super().__init__()
+        self.view = view_of(view)
         self.encoder, self.head, self.decoder, self.limit = encoder, head, decoder, limit
 
     def forward(self, image: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
@@ -51,13 +59,14 @@ class Member(nn.Module):
             Probabilities, shape (B, classes), float64; novelty, the reconstruction error over its
             limit, shape (B,), NaN where no autoencoder is known.
         """
-        latent = self.encoder(image)
+        seen = self.view(image)
+        latent = self.encoder(seen)
         total = self.head(latent).double().softmax(dim=1)
         for turn in range(1, orientations):
-            total = total + self.head(self.encoder(turned(image, turn))).double().softmax(dim=1)
+            total = total + self.head(self.encoder(turned(seen, turn))).double().softmax(dim=1)
         if self.decoder is None:
             return total / orientations, torch.full_like(total[:, 0], torch.nan)
-        error = (self.decoder(latent) - image).double().square().mean(dim=(1, 2, 3))
+        error = (self.decoder(latent) - seen).double().square().mean(dim=(1, 2, 3))
         return total / orientations, error / self.limit
 
 
@@ -165,11 +174,9 @@ def _member(path: Path, result: dict[str, Any]) -> Member:
     settings = content["hyper_parameters"]
     if settings.get("architecture") is None or "head" not in settings:
         raise HEp2Error(f"{PREDICTS}, but {file} has features that none of its networks makes")
-    if settings.get("view", "intensity") != "intensity":
-        raise HEp2Error(f"{PREDICTS} of plain images, but {file} sees their {settings['view']}")
     task = _loaded(Classification, content, file)
     decoder, limit = _decoder(path, task.encoder)
-    return Member(task.encoder, task.head, decoder, limit)
+    return Member(task.encoder, task.head, decoder, limit, settings.get("view", "intensity"))
 
 
 def _checkpoint(path: Path, result: dict[str, Any]) -> Path:
