@@ -1,19 +1,27 @@
-"""Tables and pictures of the finished runs of a name: `python evaluate.py name=default`."""
+"""What finished runs are good for: a report, predictions of other cells, a network in one file."""
 
-import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
+
+from hep2 import cli
+from hep2.errors import HEp2Error
 
 
 @dataclass
 class EvaluateConfig:
     """The keys of conf/evaluate.yaml; any other is an error."""
 
+    task: str = "report"
     name: str = "default"
     runs_dir: str = "runs"
     reports_dir: str = "reports"
+    run: str | None = None
+    images: str | None = None
+    out: str | None = None
+    orientations: int = 1
 
 
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
@@ -21,20 +29,48 @@ ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: EvaluateConfig) -> None:
-    """Read finished runs, print their tables and say where the files are."""
-    from pathlib import Path
+    """Do one task; heavy imports wait until the configuration is known to be right."""
+    tasks = {"report": report, "predict": predict, "export": export}
+    with cli.clear_errors():
+        if cfg.task not in tasks:
+            raise HEp2Error(f"task={cfg.task} is unknown: choose one of {', '.join(tasks)}")
+        tasks[cfg.task](cfg)
 
-    from hep2.errors import HEp2Error
+
+def report(cfg: EvaluateConfig) -> None:
+    """Read finished runs, print their tables and say where the files are."""
     from hep2.evaluation.report import make_report
 
-    try:
-        report = make_report(cfg.name, Path(cfg.runs_dir), Path(cfg.reports_dir))
-    except HEp2Error as error:
-        sys.exit(f"error: {error}")
-    print(report.state, *(table.as_text() for table in report.tables), sep="\n\n")
-    print(report.remark, end="\n\n")
-    print("written:", *report.files, sep="\n  ")
+    made = make_report(cfg.name, Path(cfg.runs_dir), Path(cfg.reports_dir))
+    print(made.state, *(table.as_text() for table in made.tables), sep="\n\n")
+    print(made.remark, end="\n\n")
+    print("written:", *made.files, sep="\n  ")
+
+
+def predict(cfg: EvaluateConfig) -> None:
+    """Name the patterns of other cells."""
+    from hep2.prediction.predict import predict
+
+    done = predict(cfg.run, Path(cfg.runs_dir), cfg.images, cfg.out, cfg.orientations)
+    print(f"cells: {done.cells}")
+    if done.unreadable:
+        print(f"WARNING: images that could not be read: {done.unreadable} (column problem)")
+    if done.unlike:
+        print(
+            f"WARNING: cells unlike the training set: {done.unlike} (column unlike_training); the "
+            "network's opinion of them means little. Of cells like those it learned from, one in "
+            "a hundred is marked so."
+        )
+    print("written:", *done.files, sep="\n  ")
+
+
+def export(cfg: EvaluateConfig) -> None:
+    """Write networks to one file that other programs can run."""
+    from hep2.prediction.export import export
+
+    file, checked = export(cfg.run, Path(cfg.runs_dir), cfg.out, cfg.orientations)
+    print(checked, f"written:\n  {file}", sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    cli.main(main)

@@ -70,6 +70,7 @@ class Page:
     synthetic: str
     blocks: list[Block]
     leaks: list[Table]
+    clusters: list[Table]
     audits: Table
     elsewhere: Table
     provenance: list[Table]
@@ -83,7 +84,11 @@ class Page:
 
 
 def make_page(
-    name: str, runs: Sequence[Run], blocks: Sequence[list[Result]], gaps: Sequence[LeakGap]
+    name: str,
+    runs: Sequence[Run],
+    blocks: Sequence[list[Result]],
+    gaps: Sequence[LeakGap],
+    clusters: Sequence[Table] = (),
 ) -> Page:
     """Draw all pictures and set all tables of a page.
 
@@ -92,6 +97,7 @@ def make_page(
         runs: all finished ones.
         blocks: ranked results, one list for each data set and protocol.
         gaps: what leaks are worth.
+        clusters: tables of unsupervised runs.
     """
     firsts = [block[0].group.first for block in blocks]
     beside = [row for run in firsts for row in published.beside(run.data, run.protocol)]
@@ -103,6 +109,7 @@ def make_page(
         synthetic=_synthetic_words(runs),
         blocks=[_block(results, runs) for results in blocks],
         leaks=[tables.leaks(part) for part in by_data],
+        clusters=list(clusters),
         audits=_audits(runs),
         elsewhere=tables.published(caption, others),
         provenance=[_origins(runs), _commands(runs)],

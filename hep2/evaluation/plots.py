@@ -182,6 +182,8 @@ def learning_curves(runs: Iterable[Run]) -> Picture | None:
     )
 
     def draw(figure: "Figure") -> None:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes = figure.subplots()
         for (name, label, colour, line), (place, (_, curves)) in product(parts, enumerate(kept)):
             if name in curves:
@@ -190,9 +192,9 @@ def learning_curves(runs: Iterable[Run]) -> Picture | None:
         axes.set(xlabel="epoch (from 0)", ylabel=f"loss ({protocol_label(first)})")
         if all(np.all(points[:, 1] > 0) for _, curves in kept for points in curves.values()):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter("{x:.2g}")
-            axes.yaxis.set_minor_formatter("{x:.2g}")
-            axes.tick_params(axis="y", which="minor", labelsize=7)
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(color=FAINT, alpha=0.35, linewidth=0.6, which="both")
         axes.legend()
         figure.suptitle(f"{first.stage}-{first.method}: {about(first)}", fontsize=9)
@@ -221,7 +223,7 @@ def latent_maps(run: Run, latents: LatentMap) -> Picture:
             _scatter(grid[row, 1], places, latents.specimens, np.unique(latents.specimens).tolist())
             grid[row, 0].set_ylabel(name)
         grid[0, 0].set_title("by pattern")
-        grid[0, 1].set_title("by specimen (a colour and mark each)")
+        grid[0, 1].set_title("by specimen")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, map(plain_name, labels), loc="outside lower center", ncols=3,
                       markerscale=2, fontsize=8)  # fmt: skip
@@ -237,7 +239,8 @@ def latent_maps(run: Run, latents: LatentMap) -> Picture:
         f"of their latents, by {len(run.classes)} patterns and by {specimens} specimens.",
         f"{about(run)}. Test cells of fold {run.fold}, latents of the encoder that never saw them "
         "or their specimens. Groups by specimen rather than by pattern mean that the latents tell "
-        "stain and focus. In t-SNE distances between groups mean nothing.",
+        "stain and focus; every specimen has a colour and a mark. In t-SNE "
+        "distances between groups mean nothing.",
     )
 
 

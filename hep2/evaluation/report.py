@@ -50,7 +50,7 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     shown += [tables.leaks(list(part)) for _, part in groupby(gaps, key=_data_of_gap)]
     shown += clusters
     report = reports_dir / name
-    page = html.make_page(name, runs, blocks, gaps)
+    page = html.make_page(name, runs, blocks, gaps, clusters)
     files: dict[Path, bytes | str] = {
         report / "report.html": html.page_html(page),
         report / "results.csv": tidy.results_csv(result for block in blocks for result in block),

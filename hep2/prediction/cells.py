@@ -1,0 +1,128 @@
+"""The cells to be named: found, decoded exactly as in training, batch by batch."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hep2.data.csv_files import read_csv
+from hep2.data.i3a import image_files
+from hep2.data.images import SUFFIXES, ImageError, load_cell
+from hep2.data.manifest import shortened
+from hep2.errors import HEp2Error
+
+BATCH = 256  # cells in memory at a time, and as many decoded ahead
+THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One image to be looked at."""
+
+    id: str
+    specimen: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class CellBatch:
+    """Some cells.
+
+    Attributes:
+        cells: who they are.
+        image: those that could be decoded, shape (B, 1, H, W), float32 in [0, 1].
+        problems: for every cell why it could not, or "".
+    """
+
+    cells: Sequence[NamedImage]
+    image: Tensor
+    problems: list[str]
+
+
+def find_images(images: str | None) -> list[NamedImage]:
+    """The images that a path means.
+
+    Args:
+        images: an image; a folder, then all images below it; or a CSV with the column image
+            (relative to the CSV's folder) and, if wanted, specimen.
+
+    Raises:
+        HEp2Error: there is no such file, or nothing in it.
+    """
+    if images is None:
+        raise HEp2Error("which cells? images=<image, folder, or CSV with the column image>")
+    path = Path(images)
+    if path.is_dir():
+        found = [NamedImage(f.relative_to(path).as_posix(), "", f) for f in image_files(path)]
+        if not found:
+            raise HEp2Error(f"images={images}: no image below ({', '.join(sorted(SUFFIXES))})")
+        return sorted(found, key=lambda cell: cell.id)
+    if not path.is_file():
+        raise HEp2Error(f"images={images}: no such file or folder")
+    if path.suffix.lower() == ".csv":
+        return _listed(path)
+    return [NamedImage(path.name, "", path)]
+
+
+def _listed(path: Path) -> list[NamedImage]:
+    problems: list[str] = []
+    cells = []
+    for number, row in read_csv(path, ("image",), problems):
+        if row["image"]:
+            file = path.parent / row["image"]
+            cells.append(NamedImage(row["image"], row.get("specimen", ""), file))
+        else:
+            problems.append(f"{path.name} row {number}: no image is named")
+    if problems:
+        raise HEp2Error(f"{path}: mend or remove these rows:\n{shortened(problems)}")
+    return cells
+
+
+def batches(cells: Sequence[NamedImage], size: int, channel: str) -> Iterator[CellBatch]:
+    """Decode cells while the batch before is being worked on; two batches are held at most."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        ahead: tuple[Sequence[NamedImage], Iterator[Tensor | ImageError]] | None = None
+        for start in range(0, len(cells), BATCH):
+            part = cells[start : start + BATCH]
+            decoded = pool.map(lambda cell: _decoded(cell, size, channel), part)
+            if ahead is not None:
+                yield _batch(*ahead, size)
+            ahead = part, decoded
+        if ahead is not None:
+            yield _batch(*ahead, size)
+
+
+def _decoded(cell: NamedImage, size: int, channel: str) -> Tensor | ImageError:
+    try:
+        return torch.from_numpy(in_unit_range(load_cell(cell.file, size, channel).pixels))
+    except ImageError as error:
+        return error
+
+
+def in_unit_range(pixels: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
+    """Pixels as `hep2.data.inputs.CellImages` gives them to a network, in the same arithmetic."""
+    scaled = pixels.astype(np.float32)
+    scaled *= 1 / int(np.iinfo(pixels.dtype).max)
+    return scaled
+
+
+def _batch(
+    cells: Sequence[NamedImage], decoded: Iterator[Tensor | ImageError], size: int
+) -> CellBatch:
+    outcomes = list(decoded)
+    good = [outcome for outcome in outcomes if isinstance(outcome, Tensor)]
+    image = torch.stack(good)[:, None] if good else torch.empty(0, 1, size, size)
+    problems = ["" if isinstance(outcome, Tensor) else str(outcome) for outcome in outcomes]
+    return CellBatch(cells, image, problems)
+
+
+def specimens_given(cells: Sequence[NamedImage]) -> bool:
+    """Whether any cell names its specimen."""
+    return any(chain.from_iterable((cell.specimen,) for cell in cells))

@@ -1,0 +1,160 @@
+"""Encoder and head as one file that other programs can run: ONNX, or torch.export."""
+
+import json
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hep2.errors import HEp2Error
+from hep2.prediction.models import Ensemble, Members, check_orientations, load_ensemble
+from hep2.rundir import write_atomic
+
+TOLERANCE = 1e-5  # greatest difference of a probability between the file and the original
+INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]
+Checked = tuple[bytes, list[NDArray[np.float32]]]  # a file, and what it gives for the trial images
+_TRIAL_CELLS = 5  # not the number that was traced: the batch must be free
+
+
+class Exported(nn.Module):
+    """An ensemble with its arithmetic of pixels, as it goes into the file.
+
+    Args:
+        network: the ensemble's.
+        orientations: flips and quarter turns that are averaged over.
+        judges: whether novelty is given as well.
+    """
+
+    def __init__(self, network: Members, orientations: int, judges: bool) -> None:
+        super().__init__()
+        self.network, self.orientations, self.judges = network, orientations, judges
+
+    def forward(self, pixels: Tensor, full_scale: Tensor) -> tuple[Tensor, ...]:
+        """Name cells.
+
+        Args:
+            pixels: as the image file has them, shape (B, 1, H, W), float32.
+            full_scale: the pixel value that means 1: 255 or 65535; float32, no dimension.
+
+        Returns:
+            Probabilities, (B, classes); novelty, (B,), where an autoencoder is known. float32.
+        """
+        probabilities, novelty = self.network(pixels * (1 / full_scale), self.orientations)
+        outputs = (probabilities.float(), novelty.float())
+        return outputs if self.judges else outputs[:1]
+
+
+def export(run: str | None, runs_dir: Path, out: str | None, orientations: int) -> tuple[Path, str]:
+    """Write an ensemble to one file and make sure that the file gives the same probabilities.
+
+    Args:
+        run: see `hep2.prediction.models.load_ensemble`.
+        runs_dir: where names of runs are looked up.
+        out: a name that ends in .onnx or .pt2 (torch.export).
+        orientations: flips and quarter turns that are averaged over, 1 to 8.
+
+    Returns:
+        The file, and what was checked, in a sentence.
+
+    Raises:
+        HEp2Error: an argument is wrong, a package is missing, or the file gives other figures.
+    """
+    check_orientations(orientations)
+    writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
+    target = Path(out or "")
+    if target.suffix not in writers:
+        raise HEp2Error(f"out={out} must name a file that ends in .onnx or .pt2")
+    ensemble = load_ensemble(run, runs_dir)
+    module = Exported(ensemble.network, orientations, ensemble.judges).eval()
+    pixels = _trial_pixels(ensemble.image_size)
+    with torch.inference_mode():
+        expected = [output.numpy() for output in module(*pixels)]
+    content, found = writers[target.suffix](module, description(ensemble, orientations), pixels)
+    gap = float(np.abs(found[0] - expected[0]).max())
+    if not gap <= TOLERANCE:
+        raise HEp2Error(
+            f"{target} was not written: its probabilities differ by {gap:.1e} from the original's, "
+            f"more than {TOLERANCE:.0e}; try the other format (.onnx or .pt2)"
+        )
+    write_atomic(target, content)
+    runner = "ONNX Runtime" if target.suffix == ".onnx" else "torch.export's loader"
+    return target, (
+        f"read back by {runner}: probabilities of {_TRIAL_CELLS} random images differ by at most "
+        f"{gap:.1e} from the original's"
+    )
+
+
+def description(ensemble: Ensemble, orientations: int) -> dict[str, str]:
+    """What a user of the file must know, stored in it."""
+    size = ensemble.image_size
+    return {
+        "classes": json.dumps(list(ensemble.classes)),
+        "image_size": str(size),
+        "channel": ensemble.channel,
+        "orientations": str(orientations),
+        "runs": str(len(ensemble.runs)),
+        "data": ensemble.data,
+        "synthetic": str(ensemble.synthetic).lower(),
+        "preprocessing": (
+            f"Take the {ensemble.channel} channel of colour images. Bring the longer side to "
+            f"{size} pixels (area average to shrink, bilinear to grow) and fill up the shorter one "
+            "on both ends by reflection without repeating the edge. Give the pixels as float32, "
+            "not scaled, and full_scale 255 for 8-bit or 65535 for 16-bit images; the file divides."
+        ),
+    }
+
+
+def _trial_pixels(size: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (_TRIAL_CELLS, 1, size, size), generator=draw)
+    return pixels.float(), torch.tensor(255.0)
+
+
+def _traced(module: Exported, pixels: tuple[Tensor, Tensor]) -> torch.export.ExportedProgram:
+    shapes: Any = {"pixels": {0: torch.export.Dim("cells")}, "full_scale": {}}
+    return torch.export.export(module, (pixels[0][:2], pixels[1]), dynamic_shapes=shapes)
+
+
+def _write_pt2(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
+    extra = {f"{name}.txt": text for name, text in told.items()}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch
+        file = Path(folder) / "model.pt2"
+        torch.export.save(_traced(module, pixels), file, extra_files=extra)
+        outputs = torch.export.load(file).module()(*pixels)
+        return file.read_bytes(), [output.detach().numpy() for output in outputs]
+
+
+def _write_onnx(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch's exporter is written in it
+    except ImportError as error:
+        raise HEp2Error(
+            f"ONNX needs the package {error.name}: pip install 'hep2[export]', or export to .pt2"
+        ) from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _traced(module, pixels),
+            input_names=INPUTS,
+            output_names=OUTPUTS[: 1 + module.judges],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, told)
+    onnx.checker.check_model(model)
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    given = {name: value.numpy() for name, value in zip(INPUTS, pixels, strict=True)}
+    return content, [np.asarray(output) for output in session.run(None, given)]

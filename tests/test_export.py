@@ -1,0 +1,67 @@
+"""An exported file gives the original's probabilities, for any number of cells."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from trained_runs import CLASSES, write_pair
+
+from hep2.errors import HEp2Error
+from hep2.prediction import export as module
+from hep2.prediction.export import export
+from hep2.prediction.models import load_ensemble
+
+TELLS = {"classes", "image_size", "channel", "orientations", "runs", "data", "synthetic",
+         "preprocessing"}  # fmt: skip
+
+
+def expected(runs, pixels, full_scale, orientations):
+    ensemble = load_ensemble("default", runs)
+    with torch.inference_mode():
+        return [part.numpy() for part in ensemble.network(pixels / full_scale, orientations)]
+
+
+def test_torch_export_with_two_folds_and_three_orientations(tmp_path):
+    for fold in range(2):
+        write_pair(tmp_path / "runs", fold)
+    file, checked = export("default", tmp_path / "runs", str(tmp_path / "m.pt2"), 3)
+    assert "differ by at most" in checked
+    told = dict.fromkeys([f"{name}.txt" for name in TELLS], "")
+    program = torch.export.load(file, extra_files=told).module()
+    assert json.loads(told["classes.txt"]) == CLASSES and told["synthetic.txt"] == "true"
+    pixels = torch.randint(0, 65536, (7, 1, 16, 16)).float()
+    found = [part.detach().numpy() for part in program(pixels, torch.tensor(65535.0))]
+    for mine, theirs in zip(found, expected(tmp_path / "runs", pixels, 65535, 3), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_onnx_runs_in_onnx_runtime(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'hep2[export]'")
+    pytest.importorskip("onnxscript", reason="pip install 'hep2[export]'")
+    write_pair(tmp_path / "runs")
+    file, checked = export("default", tmp_path / "runs", str(tmp_path / "m.onnx"), 1)
+    assert "ONNX Runtime" in checked
+    session = onnxruntime.InferenceSession(str(file))
+    assert session.get_modelmeta().custom_metadata_map.keys() >= TELLS
+    pixels = torch.randint(0, 256, (3, 1, 16, 16)).float()
+    given = {"pixels": pixels.numpy(), "full_scale": np.array(255, dtype=np.float32)}
+    probabilities, novelty = session.run(["probabilities", "novelty"], given)
+    mine = expected(tmp_path / "runs", pixels, 255, 1)
+    np.testing.assert_allclose(probabilities, mine[0], atol=1e-5)
+    np.testing.assert_allclose(novelty, mine[1], rtol=1e-4)
+
+
+def test_a_file_with_other_figures_is_refused(tmp_path, monkeypatch):
+    write_pair(tmp_path / "runs")
+    monkeypatch.setattr(module, "_write_pt2", lambda *_: (b"", [np.full((5, 3), 0.5)]))
+    with pytest.raises(HEp2Error, match="was not written: its probabilities differ"):
+        export("default", tmp_path / "runs", str(tmp_path / "m.pt2"), 1)
+    assert not (tmp_path / "m.pt2").exists()
+
+
+@pytest.mark.parametrize("out", [None, "model", "model.pt"])
+def test_the_format_is_named_by_the_file(tmp_path, out):
+    write_pair(tmp_path / "runs")
+    with pytest.raises(HEp2Error, match=r"ends in \.onnx or \.pt2"):
+        export("default", tmp_path / "runs", out, 1)
