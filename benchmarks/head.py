@@ -33,7 +33,8 @@ SETTINGS = (
     "logger=csv",
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
-    "~callbacks.pictures", "~callbacks.progress",
+    "~callbacks.pictures",
+    "~callbacks.progress",
 )
 HEAD = ("stage=head", "features.orientations=1", "head.dropout=0", "overwrite=true")
 SIDES = ("ours", "in loop", "epochs", "sklearn")

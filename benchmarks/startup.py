@@ -1,6 +1,6 @@
 """How long a user waits for help.
 
-    python -m benchmarks startup
+python -m benchmarks startup
 """
 
 import subprocess
@@ -25,5 +25,13 @@ def rows() -> list[Row]:
     seconds = medians(sides, turns=9)
     ours, other = seconds["help"], seconds["hydra"]
     return [
-        Row("train.py --help against import hydra", ours, other, "s", ours / other, 3, at_least=False)
+        Row(
+            "train.py --help against import hydra",
+            ours,
+            other,
+            "s",
+            ours / other,
+            3,
+            at_least=False,
+        )
     ]
