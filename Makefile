@@ -17,7 +17,7 @@ comma := ,
 EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test fuzz lint lock clean
+.PHONY: help install reproduce test fuzz bench lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test: install  ## the fast tests (about two minutes)
 
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
 	HEP2_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py
+
+bench: install  ## speed, memory and start-up against their targets (ten minutes, quiet machine)
+	$(BIN)/python -m benchmarks
 
 lint: install  ## formatting, style, types
 	$(BIN)/ruff format --check .

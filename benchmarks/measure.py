@@ -5,10 +5,12 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -64,7 +66,7 @@ def configured(*overrides: str) -> DictConfig:
 
 
 def medians(sides: Mapping[str, Callable[[], float]], turns: int = TURNS) -> dict[str, float]:
-    """The median of what each side returns, side after side, over and over; the first is warm-up."""
+    """The median of what each side returns, called in turns; the first turn is warm-up."""
     seen: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(turns + 1):
         for name, measure in sides.items():
@@ -120,6 +122,28 @@ def wait_for_turn() -> None:
 def answer(figure: float) -> None:
     """In a side's process: hand a figure over."""
     print(f"figure {figure!r}", flush=True)
+
+
+def epochs_in_turns() -> None:
+    """In a side's process: every epoch of a fit waits for its turn, and answers with its seconds.
+
+    An epoch ends where the next one begins: validation, checkpoints, pictures and logs count.
+    """
+    import hep2.stages.network as stage
+
+    class Turns(stage.EpochSeed):
+        """The callback that every run has, made to wait."""
+
+        started: float | None = None
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if self.started is not None:
+                answer(time.perf_counter() - self.started)
+            wait_for_turn()
+            self.started = time.perf_counter()
+            super().on_train_epoch_start(trainer, pl_module)
+
+    stage.EpochSeed = Turns  # type: ignore[misc]
 
 
 def show(rows: Sequence[Row]) -> None:

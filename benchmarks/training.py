@@ -15,16 +15,23 @@ Images a second are training images over the wall time of a whole epoch. The pea
 matrix products of 2048 x 2048 with all threads, measured in a fourth process in the same turns.
 """
 
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import ROOT, TURNS, Row, answer, configured, medians, processes
-from benchmarks.measure import wait_for_turn as idle
+from benchmarks.measure import (
+    ROOT,
+    TURNS,
+    Row,
+    answer,
+    configured,
+    epochs_in_turns,
+    medians,
+    processes,
+    wait_for_turn,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -108,23 +115,9 @@ def ours() -> None:
     from hep2.allocator import keep_freed_memory
 
     keep_freed_memory()
-    import hep2.stages.network as network_stage
     from hep2.run import fit
 
-    class Turns(network_stage.EpochSeed):
-        """The callback that every run has, made to wait."""
-
-        started: float | None = None
-
-        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            """The epoch before ends here, with all that hangs on it."""
-            if self.started is not None:
-                answer(time.perf_counter() - self.started)
-            idle()
-            self.started = time.perf_counter()
-            super().on_train_epoch_start(trainer, pl_module)
-
-    network_stage.EpochSeed = Turns  # type: ignore[misc]
+    epochs_in_turns()
     with tempfile.TemporaryDirectory() as folder:
         fit(configured(*SETTINGS, f"runs_dir={folder}", f"stage.epochs={TURNS + 2}"))
 
@@ -202,7 +195,7 @@ def _serve(
     from torch.nn import functional as F
 
     for epoch in range(sys.maxsize):
-        idle()
+        wait_for_turn()
         started = time.perf_counter()
         net.train()
         for image in batches(epoch):
@@ -221,7 +214,7 @@ def peak() -> None:
 
     first, second = torch.randn(2, SIDE, SIDE)
     while True:
-        idle()
+        wait_for_turn()
         seconds = []
         for _ in range(20):
             started = time.perf_counter()
@@ -231,6 +224,4 @@ def peak() -> None:
 
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
-    sys.path.insert(0, str(Path.cwd()))
     {"ours": ours, "best": best, "usual": usual, "peak": peak}[sys.argv[1]]()

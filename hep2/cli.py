@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
@@ -32,6 +33,7 @@ def main(program: Callable[[], None]) -> None:
     """Run a Hydra program, and say in one sentence what is wrong with its command line."""
     # Hydra then hands its exceptions over, instead of printing parts of them and leaving.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    _copy_no_schemas()
     try:
         program()
     except Exception as error:
@@ -44,6 +46,15 @@ def _raised_inside(function: Callable[..., None], error: BaseException) -> bool:
     """Whether an error comes from the program itself, not from the reading of its command line."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_code is function.__code__ for frame, _ in frames)
+
+
+def _copy_no_schemas() -> None:
+    """Half of the time of --help: Hydra copies its store of schemas for each group that it lists.
+
+    The store is only read, and what is loaded from it is copied again.
+    """
+    store = ConfigStore.instance()
+    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
 
 
 @contextmanager

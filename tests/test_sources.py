@@ -1,13 +1,15 @@
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from hep2.data import sources
@@ -281,19 +283,22 @@ def test_yaml_with_root_and_name(tmp_path: Path) -> None:
 def fake_simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     calls = []
 
-    def simulate(cells: int, specimens: int, image_size: int, seed: int) -> SimpleNamespace:
-        calls.append({"cells": cells, "specimens": specimens, "size": image_size, "seed": seed})
-        rng = np.random.default_rng(seed)
-        return SimpleNamespace(
-            images=rng.integers(0, 256, (3, image_size, image_size)).astype(np.uint8),
-            ids=np.array(["c", "a", "b"]),
-            labels=np.array(["centromere", "homogeneous", "nucleolar"]),
-            specimens=np.array(["s3", "s1", "s2"]),
-            pools=np.array(["test", "train", "test"]),
+    def photographs(cells: int, specimens: int, size: int, seed: int) -> Iterator[NDArray[Any]]:
+        calls.append({"cells": cells, "specimens": specimens, "size": size, "seed": seed})
+        made = np.random.default_rng(seed).integers(0, 256, (3, size, size)).astype(np.uint8)
+        yield from (made[:1], made[1:])
+
+    def annotations(*asked: int) -> tuple[NDArray[np.str_], ...]:
+        return (
+            np.array(["a", "b", "c"]),
+            np.array(["homogeneous", "nucleolar", "centromere"]),
+            np.array(["s1", "s2", "s3"]),
+            np.array(["train", "test", "test"]),
         )
 
     module = ModuleType("hep2.data.synthetic")
-    module.simulate = simulate  # type: ignore[attr-defined]
+    module.photographs = photographs  # type: ignore[attr-defined]
+    module.annotations = annotations  # type: ignore[attr-defined]
     module.VERSION = 1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hep2.data.synthetic", module)
     return calls
@@ -311,7 +316,7 @@ def test_synthetic_is_simulated_once(tmp_path: Path, fake_simulator: list[dict[s
     assert cells[1].pools.tolist() == ["train", "test", "test"]
     assert cells[1].synthetic
     made = np.random.default_rng(0).integers(0, 256, (3, 16, 16)).astype(np.uint8)
-    assert np.array_equal(cells[1].images[:, 0], made[[1, 2, 0]])
+    assert np.array_equal(cells[1].images[:, 0], made)
     open_cells(sources.synthetic(seed=1), tmp_path, 16, "green")
     assert len(fake_simulator) == 2
     sys.modules["hep2.data.synthetic"].VERSION = 2  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -103,13 +104,12 @@ class SyntheticSource:
 
     def read(self, size: int, channel: str) -> tuple[Annotations, Iterable[Pixels]]:
         """Simulate; the channel says nothing here, as the images are grey."""
-        from hep2.data.synthetic import simulate
+        from hep2.data.synthetic import annotations, photographs
 
-        made = simulate(self.cells, self.specimens, image_size=size, seed=self.seed)
-        order = sorted(range(len(made.ids)), key=lambda index: str(made.ids[index]))
-        columns = (made.ids, made.labels, made.specimens, made.pools)
-        listed = ([str(column[index]) for index in order] for column in columns)
-        return Annotations(*listed), (made.images[index] for index in order)
+        batches = photographs(self.cells, self.specimens, size, self.seed)
+        first = next(batches)  # a number that cannot be met is refused here
+        listed = (column.tolist() for column in annotations(self.cells, self.specimens, self.seed))
+        return Annotations(*listed), (image for batch in chain([first], batches) for image in batch)
 
 
 def _existing(root: str | None, data: str) -> Path:

@@ -17,6 +17,7 @@ the I3A contest, with estimated specimens: the real gap is wider.)
 What they are not: evidence about real cells. Every result from them is called synthetic.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,24 +75,46 @@ def simulate(
     Raises:
         HEp2Error: one of the numbers cannot be met.
     """
-    _check(cells, specimens, image_size, seed)
-    each = specimens // len(CLASSES)
-    pattern = np.repeat(CLASSES, each)
-    number = np.tile(np.arange(1, each + 1), len(CLASSES))
-    in_train = number <= each // 2
-    counts = _cells_per_specimen(cells, in_train, np.random.default_rng([seed, 0]))
-    images = [
-        _specimen(*specimen, image_size, seed)
-        for specimen in zip(pattern.tolist(), number.tolist(), counts.tolist(), strict=True)
-    ]
+    images = list(photographs(cells, specimens, image_size, seed))
+    return SyntheticCells(np.concatenate(images), *annotations(cells, specimens, seed))
+
+
+def annotations(
+    cells: int, specimens: int, seed: int
+) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.str_], NDArray[np.str_]]:
+    """IDs, labels, specimens and pools of what `simulate` makes, without an image."""
+    every = _specimens(cells, specimens, seed)
+    pattern, number, count = (np.array(column) for column in zip(*every, strict=True))
     names = np.array([f"{p}-{n:02d}" for p, n in zip(pattern, number, strict=True)])
-    return SyntheticCells(
-        images=np.concatenate(images),
-        ids=np.array([f"synthetic-{cell:06d}" for cell in range(1, cells + 1)]),
-        labels=np.repeat(pattern, counts),
-        specimens=np.repeat(names, counts),
-        pools=np.repeat(np.where(in_train, "train", "test"), counts),
+    in_train = number <= specimens // len(CLASSES) // 2
+    return (
+        np.array([f"synthetic-{cell:06d}" for cell in range(1, cells + 1)]),
+        np.repeat(pattern, count),
+        np.repeat(names, count),
+        np.repeat(np.where(in_train, "train", "test"), count),
     )
+
+
+def photographs(
+    cells: int, specimens: int, image_size: int, seed: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The images that `simulate` makes, one specimen at a time, so that memory stays flat.
+
+    Yields:
+        Images of one specimen, shape (n, image_size, image_size).
+    """
+    _check(cells, specimens, image_size, seed)
+    for specimen in _specimens(cells, specimens, seed):
+        yield _specimen(*specimen, image_size, seed)
+
+
+def _specimens(cells: int, specimens: int, seed: int) -> list[tuple[str, int, int]]:
+    """Pattern, number within the pattern, and number of cells of every specimen."""
+    each = specimens // len(CLASSES)
+    number = np.tile(np.arange(1, each + 1), len(CLASSES))
+    counts = _cells_per_specimen(cells, number <= each // 2, np.random.default_rng([seed, 0]))
+    pattern = np.repeat(CLASSES, each)
+    return list(zip(pattern.tolist(), number.tolist(), counts.tolist(), strict=True))
 
 
 def _specimen(

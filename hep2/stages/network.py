@@ -82,6 +82,8 @@ class NetworkStage:
         Returns:
             The number of epochs, or None on a process that has no say in the result.
         """
+        if self.cfg.trainer.precision != "32-true":
+            torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
         keeper = Checkpoints(self.run.path, "val/loss" if self.selecting else None)
         trainer: L.Trainer = instantiate(

@@ -1,0 +1,141 @@
+"""What `make reproduce` costs beside its arithmetic.
+
+    python -m benchmarks reproduce
+
+The commands of `make reproduce` (sweep over both stages, then the report) in new folders, against
+the bare compute of the same epochs: the training steps and validation passes of every fold, and the
+encoding, in one process, by bare loops with everything we know, cells simulated before, no file,
+log or picture written. To fit into minutes: FOLDS folds instead of five, so that what happens once
+(the simulation of the cells, the report) weighs two and a half times as much as in the whole; and
+one run of each side instead of five.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks.measure import ROOT, Row, configured
+
+FOLDS = 2
+EXPERIMENT = ("experiment=dcae_mlp", "data=synthetic", "protocol=published")
+
+
+def rows() -> list[Row]:
+    """One row."""
+    from hep2.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        for fold in range(FOLDS):  # the bare side finds its cells ready; ours make them
+            _fold(folder, fold)
+        bare = sum(_bare(folder, fold) for fold in range(FOLDS))
+        ours = _ours(folder)
+    return [
+        Row(
+            f"make reproduce ({FOLDS} folds) against the bare compute of its epochs",
+            ours,
+            bare,
+            "s",
+            ours / bare,
+            1.25,
+            at_least=False,
+        )
+    ]
+
+
+def _ours(folder: str) -> float:
+    """The two commands of the Makefile, as a user's processes."""
+    folds = ",".join(map(str, range(FOLDS)))
+    places = [f"runs_dir={folder}/runs"]
+    sweep = ["stage=dcae,head", f"fold={folds}", "name=reproduce", f"cache_dir={folder}/new"]
+    commands = [
+        ["train.py", "-m", *EXPERIMENT, *sweep, *places],
+        ["evaluate.py", "name=reproduce", *places, f"reports_dir={folder}/reports"],
+    ]
+    started = time.perf_counter()
+    for command in commands:
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def _fold(folder: str, fold: int) -> Any:
+    """Configuration and cells of a fold."""
+    from hep2.fold import open_fold
+
+    cfg = configured(*EXPERIMENT, f"fold={fold}", f"cache_dir={folder}/bare")
+    return cfg, open_fold(cfg)
+
+
+def _bare(folder: str, fold: int) -> float:
+    """Both stages of a fold by bare loops."""
+    import numpy as np
+    import torch
+    from torch.nn import functional as F
+
+    from hep2.data.inputs import CellImages
+    from hep2.features.cache import turned
+    from hep2.nets.dcae import Decoder, Encoder
+    from hep2.nets.mlp import MLP
+    from hep2.stages.autoencoder import augmented_images
+
+    cfg, opened = _fold(folder, fold)
+    split, labels = opened.split, torch.from_numpy(opened.cells.labels)
+    augmented, plain = augmented_images(cfg, opened), CellImages(opened.cells)
+    widths, size = list(cfg.model.network.widths), cfg.data.image_size
+    net = torch.nn.Sequential(Encoder(size, widths), Decoder(size, widths))
+    net.to(memory_format=torch.channels_last)
+    stage1 = configured(*EXPERIMENT, "stage=dcae").stage
+    started = time.perf_counter()
+    _loop(
+        net,
+        stage1.epochs,
+        [split.train, split.val],
+        stage1.batch_size,
+        lambda cells, epoch: (augmented.gather(cells, epoch),) * 2,
+        F.mse_loss,
+    )
+    latents = {}
+    with torch.inference_mode():
+        net.eval()
+        for cells, turns in ((split.train, cfg.features.orientations), (split.val, 1)):
+            for turn in range(turns):
+                images = turned(plain.gather(cells, None), turn)
+                parts = [net[0](part) for part in images.split(256)]
+                latents[len(cells), turn] = torch.cat(parts)
+        torch.cat([net(part) for part in plain.gather(split.test, None).split(256)])
+    head = MLP(net[0].latent_size, len(opened.cells.classes), list(cfg.head.widths))
+
+    def drawn(cells: Any, epoch: int | None) -> Any:
+        part = split.train if epoch is not None else split.val
+        turn = 0 if epoch is None else epoch % cfg.features.orientations
+        rows = np.searchsorted(part, cells)
+        return latents[len(part), turn][rows].clone(), labels[cells]
+
+    parts = [split.train, split.val]
+    _loop(head, cfg.stage.epochs, parts, cfg.stage.batch_size, drawn, F.cross_entropy)
+    return time.perf_counter() - started
+
+
+def _loop(net: Any, epochs: int, parts: list[Any], size: int, gather: Any, loss: Any) -> None:
+    """Train on the first part, validate on the second, in every epoch."""
+    import numpy as np
+    import torch
+
+    training, validation = parts
+    size = min(size, len(training))
+    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+    for epoch in range(epochs):
+        order = np.random.default_rng(epoch).permutation(training)
+        net.train()
+        for start in range(0, len(order) - size + 1, size):
+            inputs, targets = gather(order[start : start + size], epoch)
+            optimizer.zero_grad(set_to_none=True)
+            loss(net(inputs), targets).backward()
+            optimizer.step()
+        net.eval()
+        with torch.inference_mode():
+            for start in range(0, len(validation), size):
+                inputs, targets = gather(validation[start : start + size], None)
+                loss(net(inputs), targets)
