@@ -73,4 +73,4 @@ def export(cfg: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    cli.main(main, "evaluate")

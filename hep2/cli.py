@@ -29,8 +29,13 @@ from hep2.errors import HEp2Error
 CONF = Path(__file__).parents[1] / "conf"
 
 
-def main(program: Callable[[], None]) -> None:
-    """Run a Hydra program, and say in one sentence what is wrong with its command line."""
+def main(program: Callable[[], None], settings: str = "train") -> None:
+    """Run a Hydra program, and say in one sentence what is wrong with its command line.
+
+    Args:
+        program: decorated by `hydra.main`.
+        settings: the name of its configuration in conf/.
+    """
     # Hydra then hands its exceptions over, instead of printing parts of them and leaving.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     _copy_no_schemas()
@@ -39,7 +44,7 @@ def main(program: Callable[[], None]) -> None:
     except Exception as error:
         if _raised_inside(getattr(program, "__wrapped__", program), error):
             raise
-        _leave(_explained(error), 2)
+        _leave(_explained(error, settings), 2)
 
 
 def _raised_inside(function: Callable[..., None], error: BaseException) -> bool:
@@ -94,7 +99,7 @@ def _leave(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _explained(error: BaseException) -> str:
+def _explained(error: BaseException, settings: str = "train") -> str:
     """A complaint of Hydra or OmegaConf as one sentence with its remedy."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
@@ -103,7 +108,7 @@ def _explained(error: BaseException) -> str:
     unknown = re.match(r"Could not override '([^']*)'", str(error))
     if unknown:
         key = str(unknown.group(1))
-        return f"there is no setting {key}{_nearest(key)}"
+        return f"there is no setting {key}{_nearest(key, settings)}"
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)
@@ -118,9 +123,9 @@ def _plain(error: BaseException) -> str:
     return " ".join(line for line in lines if line and not line.startswith(notes))
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, settings: str) -> str:
     """What may have been meant: a setting of the default configuration that is spelt like it."""
-    known = _settings()
+    known = _known(settings)
     if key in known:
         return " with the options chosen (--cfg job shows all of them)"
     near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
@@ -130,11 +135,11 @@ def _nearest(key: str) -> str:
 
 
 @cache
-def _settings() -> tuple[str, ...]:
-    """The settings of the default configuration."""
+def _known(settings: str) -> tuple[str, ...]:
+    """The settings of a default configuration."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return tuple(_keys(compose("train")))
+        return tuple(_keys(compose(settings)))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

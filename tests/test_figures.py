@@ -116,5 +116,5 @@ def test_the_command_fails_in_one_sentence(tmp_path):
 
 def test_a_misspelt_key_is_an_error(tmp_path):
     done = evaluate(tmp_path, "nmae=x")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "nmae" in done.stderr and "Traceback" not in done.stderr

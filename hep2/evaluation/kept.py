@@ -84,7 +84,7 @@ def latents_of(run: Run) -> LatentMap | None:
     """The map of latents in an autoencoder's predictions.csv; None where there is none."""
     file = run.path / "predictions.csv"
     names = ("pca_1", "pca_2", "tsne_1", "tsne_2")
-    if run.predictions is not None or not file.is_file():
+    if run.kind != "reconstruction" or not file.is_file():
         return None
     try:
         with file.open(newline="", encoding="utf-8") as opened:

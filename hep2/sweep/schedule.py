@@ -95,14 +95,19 @@ class Schedule:
         try:
             yield self._look_over()
             while self.waiting or self.running:
-                ended = self._reap() + self._start()
-                if self.fail_fast and any(outcome.state == "failed" for outcome in ended):
+                ended = self._reap()
+                if not self._must_end(ended):
+                    ended += self._start()
+                if self._must_end(ended):
                     ended += self._stop("another job failed, and fail_fast=true")
                 yield ended
                 if not ended:
                     time.sleep(PAUSE)
         finally:
             self._stop("the sweep was interrupted")
+
+    def _must_end(self, ended: Sequence[Outcome]) -> bool:
+        return self.fail_fast and any(outcome.state == "failed" for outcome in ended)
 
     def _reap(self) -> list[Outcome]:
         ended = []
