@@ -98,7 +98,7 @@ def test_a_head_waits_for_its_own_encoder(tmp_path):
     lines = [f"stage={stage} fold={fold}" for stage in ("head", "dcae") for fold in (0, 1)]
     sweep = Sweep(tmp_path, *lines)
     assert [job.needs for job in sweep.jobs] == [(3,), (4,), (), ()]
-    sweep.seconds = {3: 0.3, 4: 0.1}
+    sweep.seconds = {3: 3.0, 4: 0.1}
     assert sweep.run(n_jobs=4) == ["done"] * 4
     for head, encoder in ((1, 3), (2, 4)):
         assert sweep.report(head)["begin"] > sweep.report(encoder)["end"]
