@@ -19,6 +19,7 @@ from hep2.errors import HEp2Error
 from hep2.features.checkpoint import read_checkpoint, read_encoder
 from hep2.fold import Fold
 from hep2.nets.architectures import ENCODERS, build
+from hep2.rundir import write_atomic
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -267,19 +268,25 @@ def test_the_whole_run_refuses_an_encoder_of_another_fold(
 def test_the_best_epoch_is_the_first_of_the_lowest_and_a_resumed_run_knows_it(
     tmp_path: Path,
 ) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+
     def saved(keeper: Checkpoints, figures: list[float]) -> list[bool]:
+        """Whether each epoch became the best one; it must be the last one's checkpoint as well."""
         found = []
-        for figure in figures:
+        for epoch, figure in enumerate(figures):
             trainer = MagicMock(callback_metrics={"val/loss": torch.tensor(figure)})
+            trainer.save_checkpoint = lambda path, epoch=epoch: write_atomic(path, f"{epoch}")
             keeper.on_train_epoch_end(trainer, MagicMock())
-            names = [call.args[0].name for call in trainer.save_checkpoint.call_args_list]
-            assert names in (["last.ckpt"], ["best.ckpt", "last.ckpt"])
-            found.append("best.ckpt" in names)
+            assert (keeper.folder / "last.ckpt").read_text() == f"{epoch}"
+            best = keeper.folder / "best.ckpt"
+            found.append(best.exists() and best.read_text() == f"{epoch}")
         return found
 
-    keeper = Checkpoints(tmp_path, "val/loss")
+    keeper = Checkpoints(folder, "val/loss")
     assert saved(keeper, [math.nan, 2.0, 3.0, 1.0, 1.0]) == [True, True, False, True, False]
-    resumed = Checkpoints(tmp_path / "moved", "val/loss")
+    resumed = Checkpoints(folder.rename(tmp_path / "moved"), "val/loss")
     resumed.load_state_dict(keeper.state_dict())
+    (resumed.folder / "best.ckpt").unlink()
     assert saved(resumed, [1.0, math.nan, 0.5]) == [False, False, True]
     assert saved(Checkpoints(tmp_path, None), [1.0, 2.0]) == [True, True]

@@ -126,7 +126,7 @@ def encoder(trained: Trained) -> nn.Module:
 def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
     encoder: nn.Module, trained: Trained, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = latents_of_fold(encoder, fold, 2, cache_dir, seed=0)
+    inputs = latents_of_fold(encoder, fold, 2, cache_dir, seed=0, view="intensity")
     task = Classification.load_from_checkpoint(trained.head.best, weights_only=True).eval()
     cells = np.concatenate([fold.split.val, fold.split.test])
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
 def test_training_latents_are_those_of_turned_images(
     encoder: nn.Module, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = latents_of_fold(encoder, fold, 8, cache_dir, seed=0)
+    inputs = latents_of_fold(encoder, fold, 8, cache_dir, seed=0, view="intensity")
     images = CellImages(fold.cells).gather(fold.split.train, epoch=None)
     with torch.no_grad():
         turns = torch.stack([encoder(turned(images, turn)) for turn in range(8)])
