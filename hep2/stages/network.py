@@ -82,6 +82,8 @@ class NetworkStage:
         Returns:
             The number of epochs, or None on a process that has no say in the result.
         """
+        # Deterministic algorithms would fill every new tensor with NaN before it is written to.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         if self.cfg.trainer.precision != "32-true":
             torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
