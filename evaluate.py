@@ -44,7 +44,10 @@ def report(cfg: EvaluateConfig) -> None:
     made = make_report(cfg.name, Path(cfg.runs_dir), Path(cfg.reports_dir))
     print(made.state, *(table.as_text() for table in made.tables), sep="\n\n")
     print(made.remark, end="\n\n")
-    print("written:", *made.files, sep="\n  ")
+    folder = Path(cfg.reports_dir) / cfg.name
+    tables = [file for file in made.files if file.suffix not in (".png", ".svg")]
+    print("written:", *tables, sep="\n  ")
+    print(f"  and {len(made.files) - len(tables)} pictures, all in {folder}")
 
 
 def predict(cfg: EvaluateConfig) -> None:
