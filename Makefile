@@ -17,7 +17,7 @@ comma := ,
 EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test fuzz bench lint lock clean
+.PHONY: help install reproduce dashboard sync test fuzz bench lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ reproduce: install  ## the paper and its comparators, all folds, and their table
 	    $(BIN)/python train.py -m experiment=$$row fold=$(FOLDS) $(EXPERIMENT) || exit 1; \
 	done
 	$(BIN)/python evaluate.py name=$(NAME)
+
+dashboard: install  ## W&B's own terminal viewer on the runs of a name, offline (NAME=)
+	@rm -rf .cache/dashboard && mkdir -p .cache/dashboard/wandb
+	@find -L runs/$(NAME) -type d -path '*/wandb/*run-*' -name '*run-*-*' -prune \
+	    -exec sh -c 'ln -s "$$PWD/$$1" .cache/dashboard/wandb/' - {} \;
+	$(BIN)/wandb leet .cache/dashboard/wandb
+
+sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` (NAME=)
+	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
 test: install  ## the fast tests (about two minutes)
 	$(BIN)/python -m pytest

@@ -104,6 +104,7 @@ def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
                 "encoder_seconds": seconds_of(encoder_runs(cfg)),
             }
             run.write_result(describe(cfg, fold) | audit | extent | curves | figures)
+            tracking.log_record(loggers, run.path)
             log.info("%s: %s", run.path, _headline(figures["metrics"]))
     return run
 

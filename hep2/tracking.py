@@ -4,8 +4,9 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch.loggers.logger import Logger
@@ -17,6 +18,9 @@ from hep2.run_files import RunFiles
 from hep2.rundir import RunDir
 from hep2.wandb_mode import choose_mode
 from hep2.wandb_run import WandbRun
+
+if TYPE_CHECKING:
+    from hep2.evaluation.dashboard import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +167,20 @@ def log_summary(loggers: Sequence[Logger], figures: Mapping[str, Any]) -> None:
     for logger in loggers:
         if isinstance(logger, WandbRun):
             logger.log_summary(figures)
+
+
+@rank_zero_only
+def log_record(loggers: Sequence[Logger], run_dir: Path) -> None:
+    """Send a finished run's predictions and the report's pictures of it to W&B, where it is on."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_record(partial(_record_of, run_dir))
+
+
+def _record_of(run_dir: Path) -> "RunRecord":
+    from hep2.evaluation.dashboard import record_of  # draws: only where a dashboard is
+
+    return record_of(run_dir)
 
 
 @rank_zero_only

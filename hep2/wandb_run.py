@@ -1,5 +1,6 @@
 """A Weights & Biases run that can be lost at any moment without harm to the training."""
 
+import io
 import logging
 import os
 import sys
@@ -7,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 
 from hep2.rundir import write_atomic
 from hep2.wandb_mode import within
+
+if TYPE_CHECKING:
+    from hep2.evaluation.dashboard import RunRecord
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -90,6 +94,24 @@ class WandbRun(Logger):
 
             pictures = [wandb.Image(i, caption=c) for i, c in zip(images, captions, strict=True)]
             self._open().log(_at_step({key: pictures}, step))
+
+        self._attempt(send)
+
+    def log_record(self, make: "Callable[[], RunRecord]") -> None:
+        """Log the table of predictions and the report's pictures; drawn only if W&B is there."""
+
+        def send() -> None:
+            import wandb
+            from PIL import Image
+
+            run, record = self._open(), make()
+            shown: dict[str, Any] = {}
+            for picture in record.pictures:
+                image = Image.open(io.BytesIO(picture.png))
+                shown[f"report/{picture.kind}"] = wandb.Image(image, caption=picture.caption)
+            if record.rows:
+                shown["report/predictions"] = wandb.Table([*record.columns], [*record.rows])
+            run.log(shown)
 
         self._attempt(send)
 

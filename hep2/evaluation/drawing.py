@@ -62,6 +62,11 @@ class Picture:
     svg: bytes
 
     @property
+    def kind(self) -> str:
+        """What it shows, in a word: the first of its stem."""
+        return self.stem.split("-")[0]
+
+    @property
     def uri(self) -> str:
         """The SVG as a data URI whose ink follows the reader's colour scheme."""
         svg = self.svg.decode().replace(INK, "currentColor")

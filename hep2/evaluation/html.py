@@ -159,13 +159,14 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
                 tables.further(results)],
         comparisons=tables.comparisons(run, pairs) if pairs else None,
         beside=tables.published(caption, beside) if beside else None,
-        methods=[_method(result) for result in results],
-        encoders=_encoder_pictures(here),
+        methods=[method_shown(result) for result in results],
+        encoders=encoder_pictures(here),
         curves=_curves(here),
     )  # fmt: skip
 
 
-def _method(result: Result) -> Method:
+def method_shown(result: Result) -> Method:
+    """The pictures of one method, and its most confident mistakes."""
     shown = [figures.confusion_picture(result), plots.specimen_strips(result)]
     shown.append(plots.reliability(result))
     sheet = sheets.confident_mistakes(result)
@@ -190,7 +191,7 @@ def _method(result: Result) -> Method:
     return Method(result.method, [p for p in shown if p], table)
 
 
-def _encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
+def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
     """Reconstructions and latents of each encoder, of its first fold that kept some."""
     shown: list[Picture] = []
     drawn: set[tuple[str, str]] = set()

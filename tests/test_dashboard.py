@@ -1,0 +1,184 @@
+"""The online probe, and what a finished run shows on a dashboard."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from made_up_runs import FIVE, write_run
+from sklearn.linear_model import Ridge
+from sklearn.metrics import balanced_accuracy_score
+from trained_runs import NETWORK, OPTIMIZER
+
+from hep2.probe import PENALTY, LinearProbe, ridge_outputs
+from hep2.tasks.reconstruction import Reconstruction
+from hep2.tracking import log_record
+from hep2.wandb_run import WandbRun
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("cells", "features"), [(30, 80), (80, 10)])
+def test_the_probe_is_scikit_learn_s_ridge(cells, features):
+    rng = np.random.default_rng(0)
+    train, other = rng.normal(2, 3, (cells, features)), rng.normal(2, 3, (50, features))
+    train[:, 0] = other[:, 0] = 7  # a dead latent
+    labels = rng.integers(0, 3, cells)
+    spread = train.std(axis=0, ddof=1)
+    spread[0] = 1
+    scaled = [(part - train.mean(axis=0)) / spread for part in (train, other)]
+    ridge = Ridge(alpha=PENALTY * features).fit(scaled[0], np.eye(3)[labels])
+    expected = ridge.predict(scaled[1]).argmax(axis=1)
+    found = ridge_outputs(torch.from_numpy(train), labels, torch.from_numpy(other))
+    np.testing.assert_array_equal(found, expected)
+    assert len(set(expected)) == 3
+
+
+class Images:
+    """Cells whose bright side is their pattern."""
+
+    key = "image"
+
+    def __init__(self, labels):
+        self.images = 0.2 * torch.rand(len(labels), 1, 16, 16)
+        for image, label in zip(self.images, labels, strict=True):
+            image[:, :, 5 * label : 5 * label + 5] += 0.8
+
+    def gather(self, positions, epoch):
+        assert epoch is None, "a probe looks at cells as they are"
+        return self.images[positions]
+
+
+class Log:
+    def __init__(self):
+        self.rows = []
+
+    def log_metrics(self, figures, step):
+        self.rows.append((figures, step))
+
+
+def stage(epoch=4, leaky=False, val=20, rank_zero=True):
+    labels = np.arange(60) % 3
+    split = SimpleNamespace(train=np.arange(40), val=np.arange(40, 40 + val), leaky=leaky)
+    batches = SimpleNamespace(inputs=Images(labels), labels=torch.from_numpy(labels))
+    return SimpleNamespace(
+        datamodule=SimpleNamespace(split=split, batches=batches),
+        current_epoch=epoch,
+        max_epochs=30,
+        global_step=123,
+        is_global_zero=rank_zero,
+        loggers=[Log()],
+    )
+
+
+def autoencoder():
+    torch.manual_seed(0)
+    provenance = {"protocol": "specimen"}
+    return Reconstruction("dcae", NETWORK, "mse", OPTIMIZER, provenance).train()
+
+
+def test_the_probe_logs_the_mca_of_validation_cells_and_touches_nothing():
+    trainer, task = stage(), autoencoder()
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    state = torch.get_rng_state()
+    LinearProbe(every=5, cells=256).on_train_epoch_end(trainer, task)
+    ((figures, step),) = trainer.loggers[0].rows
+    assert step == 123 and figures["epoch"] == 4
+    assert figures["val/specimen/probe_mca"] == 1.0  # easily told
+    assert task.training and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+
+
+def test_the_probe_s_figure_is_the_mean_class_accuracy():
+    trainer, task = stage(leaky=True), autoencoder()
+    labels = trainer.datamodule.batches.labels
+    labels[40:50] = torch.from_numpy(np.random.default_rng(1).integers(0, 3, 10))  # some wrong
+    LinearProbe(every=5).on_train_epoch_end(trainer, task)
+    ((figures, _),) = trainer.loggers[0].rows
+    truth, told = labels[40:].numpy(), np.arange(40, 60) % 3
+    assert 0.4 < figures["val/specimen-leaky/probe_mca"] < 1
+    expected = balanced_accuracy_score(truth, told)
+    assert figures["val/specimen-leaky/probe_mca"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "trainer", [stage(epoch=3), stage(val=0), stage(rank_zero=False)],
+    ids=["another epoch", "no validation cells", "another process"],
+)  # fmt: skip
+def test_the_probe_keeps_still(trainer):
+    LinearProbe(every=5).on_train_epoch_end(trainer, autoencoder())
+    assert trainer.loggers[0].rows == []
+
+
+def test_the_last_epoch_is_probed():
+    trainer = stage(epoch=29)
+    LinearProbe(every=7).on_train_epoch_end(trainer, autoencoder())
+    assert len(trainer.loggers[0].rows) == 1
+
+
+def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE")
+    run_dir, *_ = write_run(tmp_path / "runs")
+    description = {"project": "hep2", "name": "x", "config": {}}
+    logger = WandbRun(run_dir, "offline", description)
+    log_record([logger], run_dir)
+    logger.finish(0)
+    (folder,) = (run_dir / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    records = [json.loads(line) for line in text.splitlines()]
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    shown = {key.split(".")[0]: items[0] for key in items[0] if key.startswith("report/")}
+    assert shown.keys() == {f"report/{name}" for name in
+                            ("matrix", "specimens", "reliability", "predictions")}  # fmt: skip
+    assert "SYNTHETIC" in json.dumps(items[0])
+    rows = len((run_dir / "predictions.csv").read_text().splitlines()) - 1
+    (table,) = (folder / "files/media/table/report").glob("predictions*.table.json")
+    stored = json.loads(table.read_text())
+    assert stored["columns"] == ["id", "specimen", "target", "output", *(f"p_{c}" for c in FIVE)]
+    assert len(stored["data"]) == rows
+
+
+def test_a_run_that_cannot_be_drawn_stops_nothing(tmp_path, caplog):
+    run_dir, *_ = write_run(tmp_path / "runs")
+    (run_dir / "predictions.csv").write_text("torn")
+    logger = WandbRun(run_dir, "offline", {"project": "hep2", "config": {}})
+    logger._run = SimpleNamespace(log=lambda _: None, finish=lambda exit_code: None)
+    log_record([logger], run_dir)
+    assert "W&B is off from here on (HEp2Error" in caplog.text
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(("target", "expected"), [
+    ("dashboard", "leet .cache/dashboard/wandb"),
+    ("sync", "sync runs/mine/a/wandb/offline-run-1-x"),
+])  # fmt: skip
+def test_make_finds_the_offline_runs(tmp_path, target, expected):
+    for name in (
+        "mine/a/wandb/offline-run-1-x",
+        "mine/a/wandb/data",
+        "b/wandb/offline-run-2-y",
+    ):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs/mine/a/wandb/latest-run").symlink_to("offline-run-1-x")
+    tool = tmp_path / "bin" / "wandb"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "$@"\n[ "$1" = leet ] && ls "$2"\nexit 0\n')
+    tool.chmod(0o755)
+    command = ["make", "-f", ROOT / "Makefile", "-o", "install", target, "NAME=mine", "BIN=bin"]
+    environment = {**os.environ, "MAKEFLAGS": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert expected in printed
+    if target == "dashboard":
+        assert printed[-1] == "offline-run-1-x"
+        link = tmp_path / ".cache/dashboard/wandb/offline-run-1-x"
+        assert link.resolve() == (tmp_path / "runs/mine/a/wandb/offline-run-1-x").resolve()
