@@ -1,8 +1,6 @@
 """What happens beside a training: seeds of its epochs, checkpoints, pictures."""
 
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hep2.checkpoint_files import keep_previous, same_file
+from hep2.rundir import RunDir
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_images
 
@@ -62,14 +62,16 @@ class Checkpoints(Checkpoint):
         # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
-        best, last = self.folder / "best.ckpt", self.folder / "last.ckpt"
+        run = RunDir(self.folder)
+        if trainer.is_global_zero:
+            keep_previous(run)
         # `last` comes last: whenever the process dies, no epoch behind it is counted as the best.
         if not self._is_best(trainer):
-            trainer.save_checkpoint(last)
+            trainer.save_checkpoint(run.last)
             return
-        trainer.save_checkpoint(best)
+        trainer.save_checkpoint(run.best)
         if trainer.is_global_zero:
-            _same_file(best, last)
+            same_file(run.best, run.last)
 
     def _is_best(self, trainer: L.Trainer) -> bool:
         if self.monitor is None:
@@ -80,20 +82,6 @@ class Checkpoints(Checkpoint):
             return False
         self.lowest = figure
         return True
-
-
-def _same_file(there: Path, name: Path) -> None:
-    """Give a file a second name; checkpoints are replaced, never written into.
-
-    Writing it twice would take as long as a head's whole epoch.
-    """
-    temporary = name.with_name(f".{name.name}")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(there, temporary)
-    except OSError:  # a file system without second names
-        shutil.copyfile(there, temporary)
-    os.replace(temporary, name)
 
 
 class ReconstructionPictures(Callback):

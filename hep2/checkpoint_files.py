@@ -1,9 +1,9 @@
 """Checkpoints on disk: written whole or not at all, kept by two, read by the safe loader only."""
 
-import contextlib
 import io
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,13 @@ class CheckpointFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; `last.ckpt` becomes `previous.ckpt` first.
+        """Write a checkpoint.
 
         Raises:
             HEp2Error: the file cannot be written.
         """
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        run = RunDir(Path(path).parent)
-        if Path(path) == run.last and run.last.is_file():
-            _keep(run)
         write_atomic(Path(path), content.getbuffer())
 
     def load_checkpoint(
@@ -49,13 +46,24 @@ class CheckpointFiles(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def _keep(run: RunDir) -> None:
-    """Give `last.ckpt` a second name; there is a `last.ckpt` all the time."""
-    with contextlib.suppress(OSError):  # a file system without links does without
-        second = run.path / f".{run.previous.name}.link"
-        second.unlink(missing_ok=True)
-        os.link(run.last, second)
-        os.replace(second, run.previous)
+def keep_previous(run: RunDir) -> None:
+    """Before a new checkpoint is written: what is in `last.ckpt` becomes `previous.ckpt` too."""
+    if run.last.is_file():
+        same_file(run.last, run.previous)
+
+
+def same_file(there: Path, name: Path) -> None:
+    """Give a file a second name; checkpoints are replaced, never written into.
+
+    Writing it twice would take as long as a head's whole epoch.
+    """
+    temporary = name.with_name(f".{name.name}.link")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(there, temporary)
+    except OSError:  # a file system without second names
+        shutil.copyfile(there, temporary)
+    os.replace(temporary, name)
 
 
 @rank_zero_only

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import math
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,10 @@ from omegaconf import DictConfig
 
 from hep2 import __version__
 from hep2.fold import Fold
-from hep2.rundir import RunDir, method_of
+from hep2.redact import redacted_words
+from hep2.rundir import RunDir, encoder_paths, method_of
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
 KINDS = {  # what a task's figures are; those of different kinds never share a table
@@ -76,6 +80,23 @@ def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
     }
 
 
+def collapsed_encoders(cfg: DictConfig, fold: Fold) -> dict[str, list[str]]:
+    """The encoders that a run starts from and that learned nothing, by their own result.json.
+
+    A head on their latents is trained all the same, as a sweep asks for it; its result says so.
+    """
+    collapsed = []
+    for run in [path.parent for path in encoder_paths(cfg, selected=not fold.split.note)]:
+        try:
+            result = json.loads((run / "result.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue  # an encoder from elsewhere, of which only the checkpoint is known
+        if isinstance(result, dict) and result.get("collapsed"):
+            log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
+            collapsed.append(run.as_posix())
+    return {"collapsed_encoders": collapsed}
+
+
 def metrics(fold: Fold, part: str, figures: Mapping[str, float]) -> dict[str, float | None]:
     """Figures under names that carry the protocol; NaN, which JSON lacks, becomes null."""
     return {
@@ -128,4 +149,4 @@ def _command() -> str | None:
     """The command line that repeats this run, where Hydra started it."""
     if not HydraConfig.initialized():
         return None
-    return " ".join(["python train.py", *HydraConfig.get().overrides.task])
+    return " ".join(["python train.py", *redacted_words(list(HydraConfig.get().overrides.task))])

@@ -19,7 +19,7 @@ from hep2 import tracking
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, audited, open_fold
 from hep2.lock import locked
-from hep2.results import describe, learning_curves, seconds_of
+from hep2.results import collapsed_encoders, describe, learning_curves, seconds_of
 from hep2.rundir import RunDir, encoder_runs, method_of, run_path
 from hep2.stages.autoencoder import autoencoder
 from hep2.stages.clustering import clustering
@@ -92,6 +92,7 @@ def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
     fold = open_fold(cfg)
     audit = {"audit": audited(fold).as_dict()}
     stage = STAGES[cfg.stage.task](cfg, fold, run)
+    collapsed = collapsed_encoders(cfg, fold)
     with _tracked(cfg, fold, run) as loggers:
         epochs = stage.train(loggers)
         if epochs is not None:
@@ -103,7 +104,7 @@ def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
                 "seconds": round(time.monotonic() - started, 1),
                 "encoder_seconds": seconds_of(encoder_runs(cfg)),
             }
-            run.write_result(describe(cfg, fold) | audit | extent | curves | figures)
+            run.write_result(describe(cfg, fold) | audit | collapsed | extent | curves | figures)
             tracking.log_record(loggers, run.path)
             log.info("%s: %s", run.path, _headline(figures["metrics"]))
     return run

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from hep2.errors import HEp2Error
+from hep2.redact import redacted
 
 # Settings that change where or how fast a run is computed, not what it computes. A run may be
 # resumed, or its encoder used, with others than it was started with.
@@ -256,7 +256,7 @@ class RunDir:
                 self._sweep()
                 return
         self._sweep()
-        asked = OmegaConf.to_container(cfg, resolve=True)
+        asked = redacted(OmegaConf.to_container(cfg, resolve=True))
         write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
 
     def check(self, cfg: DictConfig) -> None:
@@ -276,8 +276,11 @@ class RunDir:
 
     def _stored(self) -> Any:
         try:
-            return OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
-        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+            text = self.config.read_text(encoding="utf-8")
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise ValueError("references, which may unfold to any size")
+            return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        except Exception as error:  # the reader of foreign text fails in a dozen ways
             raise HEp2Error(
                 f"{self.config} cannot be read ({type(error).__name__}): delete {self.path}, "
                 "or run again with overwrite=true"
@@ -298,7 +301,7 @@ class RunDir:
     def _sweep(self) -> None:
         """Remove what a process that was killed had begun to write."""
         for name in ("*.ckpt", "*.json", "*.csv", "*.yaml"):
-            for file in self.path.glob(f".{name}.*"):
+            for file in self.path.glob(f".{name}.?*"):
                 file.unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -311,7 +314,7 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
 
     Settings that do not change the run's numbers are left out: INCIDENTAL and UNREAD.
     """
-    old, new = _flat(stored), _flat(OmegaConf.to_container(asked, resolve=True))
+    old, new = _flat(stored), _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
     unread = UNREAD.get(asked.stage.task, ())
     if asked.stage.task == "head" and asked.model.name not in encoders_of(asked).values():
         unread = (*unread, "model")  # features that no network of that model makes

@@ -1,7 +1,6 @@
 """What a run leaves behind while it trains: files always, Weights & Biases where there is any."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
+from hep2.redact import redacted
 from hep2.run_files import RunFiles
 from hep2.rundir import RunDir
 from hep2.wandb_mode import choose_mode
@@ -111,7 +111,7 @@ def _wandb_run(
         "project": settings.project,
         "entity": settings.entity,
         **describe(identity, settings.tags),
-        "config": _without_key(config),
+        "config": redacted(config),
     }
     return [WandbRun(run_dir, mode, description)]
 
@@ -127,16 +127,6 @@ def describe(identity: RunIdentity, extra_tags: Sequence[str] = ()) -> dict[str,
         "job_type": i.stage,
         "tags": [tag[:LONGEST_TAG] for tag in dict.fromkeys(tags)],
     }
-
-
-def _without_key(node: Any) -> Any:
-    """The configuration with W&B's key blotted out, should it have been interpolated into it."""
-    secret = os.environ.get("WANDB_API_KEY")
-    if isinstance(node, Mapping):
-        return {key: _without_key(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_without_key(value) for value in node]
-    return node.replace(secret, "***") if secret and isinstance(node, str) else node
 
 
 @rank_zero_only

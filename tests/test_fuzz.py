@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed
-from hydra.errors import HydraException
 from made_up_runs import write_run
 from mutations import Mutation, fuzzed, spoilt
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from hep2 import cli
@@ -261,7 +259,7 @@ def test_overrides(capsys: pytest.CaptureFixture[str]) -> None:
         words = spoilt(OVERRIDES.encode(), changes).decode(errors="surrogateescape").split(" ")
         try:
             cfg = composed(*(word for word in words if word))
-        except (HydraException, OmegaConfBaseException) as error:
+        except Exception as error:  # whatever Hydra raises: cli.main explains it
             sentence = cli._explained(error)
             assert sentence
             assert "\n" not in sentence

@@ -72,7 +72,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
     if missing:
         raise HEp2Error(
             f"{path} row 1: no column {', '.join(missing)}; the header must hold"
-            f" {','.join(columns)}, separated by commas, and reads: {','.join(header)}"
+            f" {','.join(columns)}, separated by commas, and reads: {','.join(header)[:200]}"
         )
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:

@@ -70,6 +70,11 @@ class Run:
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def encoder_collapsed(self) -> bool:
+        """Whether an encoder it started from had learned nothing: its figures say nothing."""
+        return bool(self.kept.get("collapsed_encoders"))
+
+    @property
     def cells(self) -> Predictions:
         """The test cells of a run that classifies."""
         if self.predictions is None:

@@ -231,6 +231,13 @@ def _comparability_notes(results: Sequence[Result]) -> list[str]:
 
 def _notes(result: Result) -> list[str]:
     group, notes = result.group, []
+    collapsed = sorted({run.fold for run in group.runs if run.encoder_collapsed})
+    if collapsed:
+        folds = _listed([str(fold) for fold in collapsed])
+        notes.append(
+            f"{result.method}: THE ENCODER HAD COLLAPSED in folds {folds}; figures of its latents "
+            "say nothing about the method."
+        )
     finished = len(group.by_fold)
     seeds = sorted({len(runs) for runs in group.by_fold.values()})
     if seeds != [1]:

@@ -51,6 +51,8 @@ def _check_archive(path: Path) -> None:
         parts = archive.infolist()
         if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
             raise ValueError("compressed")
+        if any(part.external_attr for part in parts):  # "a folder": torch would not read it at all
+            raise ValueError("foreign attributes")
         if sum(part.file_size for part in parts) > path.stat().st_size:
             raise ValueError("larger inside than outside")
         if (damaged := archive.testzip()) is not None:

@@ -34,7 +34,7 @@ def latents_of_fold(
     evaluated = np.sort(np.concatenate([fold.split.val, fold.split.test]))
 
     def table(cells: Positions, part: str, turns: int) -> FeatureTable:
-        key = f"{fold.cells.key}-{fold.provenance['split']}-{weights}-{part}{turns}"
+        key = f"{fold.cells.key}-{fold.provenance['split']}-{view}-{weights}-{part}{turns}"
         shape = (len(cells), turns, latent_size)
         return FeatureTable(
             cells, cached(cache_dir, key, shape, partial(encode, encoder, images, cells))
