@@ -14,7 +14,12 @@ from hep2.fold import Fold
 
 
 def latents_of_fold(
-    encoder: nn.Module, fold: Fold, orientations: int, cache_dir: Path, seed: int, view: str
+    encoder: nn.Module,
+    fold: Fold,
+    orientations: int,
+    cache_dir: Path,
+    seed: int,
+    view: str = "intensity",
 ) -> CachedFeatures:
     """Encode the cells of a fold, or find their latents in the cache.
 
