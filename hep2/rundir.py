@@ -136,6 +136,8 @@ def encoder_paths(cfg: DictConfig, selected: bool) -> list[Path]:
         HEp2Error: an encoder's own run is not finished.
     """
     stages = encoders_of(cfg)
+    if not stages:
+        return []
     if cfg.encoder is not None:
         if len(stages) != 1:
             raise HEp2Error(f"encoder={cfg.encoder} is one checkpoint, needed are {len(stages)}")

@@ -89,7 +89,7 @@ def test_the_result_says_what_was_run_on_which_cells(trained: Trained, fold: Fol
     assert found["seconds"] > 0
     assert found["versions"]["torch"] == torch.__version__
     others = {"metrics", "recall", "mistakes", "curves", "audit", "seconds", "versions", "kind"}
-    others |= {"labels_in_features", "encoder_seconds"}
+    others |= {"labels_in_features", "encoder_seconds", "collapsed_encoders"}
     assert set(found) == expected.keys() | others | {"git_commit", "command"}
     of_stage_one = result(trained.dcae)
     assert (of_stage_one["stage"], of_stage_one["method"]) == ("dcae", "dcae")
