@@ -172,7 +172,8 @@ def test_make_finds_the_offline_runs(tmp_path, target, expected):
     tool.parent.mkdir()
     tool.write_text('#!/bin/sh\necho "$@"\n[ "$1" = leet ] && ls "$2"\nexit 0\n')
     tool.chmod(0o755)
-    command = ["make", "-f", ROOT / "Makefile", "-o", "install", target, "NAME=mine", "BIN=bin"]
+    command = ["make", "--no-print-directory", "-f", ROOT / "Makefile", "-o", "install"]
+    command += [target, "NAME=mine", "BIN=bin"]
     environment = {**os.environ, "MAKEFLAGS": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
