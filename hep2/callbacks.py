@@ -34,7 +34,7 @@ class EpochSeed(Callback):
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` after every epoch; `best.ckpt` where `monitor` was lowest.
+    """`last.ckpt` after every epoch; `best.ckpt` where `monitor` was lowest, or greatest.
 
     Lightning's own writes no `last.ckpt` after an epoch that was not the best, and forgets the
     best of a run whose directory was moved.
@@ -42,11 +42,13 @@ class Checkpoints(Checkpoint):
     Args:
         folder: the run directory.
         monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
+        greatest: whether a greater figure is better.
     """
 
-    def __init__(self, folder: Path, monitor: str | None) -> None:
+    def __init__(self, folder: Path, monitor: str | None, greatest: bool = False) -> None:
         self.folder = folder
         self.monitor = monitor
+        self.sign = -1 if greatest else 1
         self.lowest: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class Checkpoints(Checkpoint):
     def _is_best(self, trainer: L.Trainer) -> bool:
         if self.monitor is None:
             return True
-        figure = float(trainer.callback_metrics[self.monitor])
+        figure = self.sign * float(trainer.callback_metrics[self.monitor])
         figure = math.inf if math.isnan(figure) else figure
         if self.lowest is not None and figure >= self.lowest:
             return False

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from hep2.callbacks import Checkpoints
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.evaluation.clusters import agreement, match
@@ -268,6 +270,23 @@ def test_supervision_moves_the_encoder_and_is_told(made: tuple[str, ...]) -> Non
     # Its features, taken by another head, are features learned with labels.
     head = fit(composed(*CHEAP, *made, "stage=head", "name=of_cnn", f"encoder={run.last}"))
     assert result(head)["labels_in_features"] is True
+
+
+def test_supervised_networks_are_chosen_by_their_mca(made: tuple[str, ...]) -> None:
+    words = ("stage=cnn", "head=linear", "stage.epochs=6", "stage.optimizer.lr=1e-2", "name=chosen")
+    run = fit(composed(*CHEAP, *made, *words))
+    rows = pd.read_csv(run.path / "metrics.csv").dropna(subset=["val/loss"])
+    best = rows.loc[rows["val/specimen/mca"].idxmax()]  # the first of the greatest
+    assert read_checkpoint(run.best)["epoch"] == int(best.epoch)
+
+
+def test_the_greatest_figure_is_the_best(tmp_path: Path) -> None:
+    keeper = Checkpoints(tmp_path, "x", greatest=True)
+    chosen = [
+        keeper._is_best(SimpleNamespace(callback_metrics={"x": torch.tensor(x)}))  # type: ignore[arg-type]
+        for x in (0.2, 0.5, 0.4, 0.5, float("nan"), 0.6)
+    ]
+    assert chosen == [True, True, False, False, False, True]
 
 
 def test_a_head_that_is_no_network_cannot_train_one(configure: Configure) -> None:

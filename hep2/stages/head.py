@@ -55,6 +55,12 @@ class HeadStage(NetworkStage):
     task: Classification
     labels_in_features: bool | None
 
+    @property
+    def monitor(self) -> str:
+        """`val/loss`, or the MCA on validation cells where the stage asks for that."""
+        by_mca = self.cfg.stage.get("choose_by", "loss") == "mca"
+        return f"val/{self.fold.protocol}/mca" if by_mca else "val/loss"
+
     def score(self) -> dict[str, Any]:
         """Predictions and figures of the test cells."""
         rows = probabilities(self.task, self.datamodule.test_dataloader())

@@ -76,6 +76,11 @@ class NetworkStage:
         """
         return not self.fold.split.note
 
+    @property
+    def monitor(self) -> str:
+        """The figure of validation that chooses: `val/loss`, the lower the better."""
+        return "val/loss"
+
     def train(self, loggers: list[Logger]) -> int | None:
         """Fit, from the last whole epoch where there is one; take the weights to be tested.
 
@@ -87,7 +92,8 @@ class NetworkStage:
         if self.cfg.trainer.precision != "32-true":
             torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
-        keeper = Checkpoints(self.run.path, "val/loss" if self.selecting else None)
+        figure = self.monitor if self.selecting else None
+        keeper = Checkpoints(self.run.path, figure, greatest=self.monitor != "val/loss")
         trainer: L.Trainer = instantiate(
             self.cfg.trainer,
             callbacks=[
