@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
 
 from hep2.evaluation import figures, plots, published, sheets, tables
 from hep2.evaluation.drawing import Picture, plain_name
@@ -14,6 +17,7 @@ from hep2.evaluation.tables import NOTHING, Table
 
 LARGEST_PAGE = 5_000_000  # bytes; mail and telephones take no more
 _TEXT = 600_000  # of which tables and text may need
+_QUIET: dict[str, Any] = {"delay": 2, "leave": False, "disable": None}  # no bars in logs
 
 PROTOCOLS = {
     "published": "The data set's two pools share no specimen. In every fold the method learns from "
@@ -159,7 +163,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
                 tables.further(results)],
         comparisons=tables.comparisons(run, pairs) if pairs else None,
         beside=tables.published(caption, beside) if beside else None,
-        methods=[method_shown(result) for result in results],
+        methods=[method_shown(result) for result in tqdm(results, "pictures", **_QUIET)],
         encoders=encoder_pictures(here),
         curves=_curves(here),
     )  # fmt: skip
