@@ -112,6 +112,13 @@ def about(run: Run) -> str:
     return f"{kind}, protocol {protocol_label(run)}{leak}"
 
 
+def unseen(run: Run) -> str:
+    """What an autoencoder had not seen of its test cells, in words."""
+    if run.leaky:
+        return "it learned from other cells of their specimens"
+    return "it never saw them or their specimens"
+
+
 def plain_name(name: str) -> str:
     """A class's name as a label: words instead of underscores."""
     return name.replace("_", " ")

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from hep2.evaluation import figures, plots, published, sheets, tables
+from tqdm import tqdm
+
+from hep2.evaluation import figures, plots, provenance, published, sheets, tables
 from hep2.evaluation.drawing import Picture, plain_name
-from hep2.evaluation.kept import audit_of, latents_of, reconstructions_of
+from hep2.evaluation.kept import latents_of, reconstructions_of
 from hep2.evaluation.leak import LeakGap
 from hep2.evaluation.published import PAPER_CLASSES
 from hep2.evaluation.results import Result, compare_with_first
@@ -14,6 +17,7 @@ from hep2.evaluation.tables import NOTHING, Table
 
 LARGEST_PAGE = 5_000_000  # bytes; mail and telephones take no more
 _TEXT = 600_000  # of which tables and text may need
+_QUIET: dict[str, Any] = {"delay": 2, "leave": False, "disable": None}  # no bars in logs
 
 PROTOCOLS = {
     "published": "The data set's two pools share no specimen. In every fold the method learns from "
@@ -106,13 +110,13 @@ def make_page(
     by_data = [[g for g in gaps if g.group.first.data == data] for data in _data_of(gaps)]
     return Page(
         name=name,
-        synthetic=_synthetic_words(runs),
+        synthetic=provenance.synthetic_words(runs),
         blocks=[_block(results, runs) for results in blocks],
         leaks=[tables.leaks(part) for part in by_data],
         clusters=list(clusters),
-        audits=_audits(runs),
+        audits=provenance.audits(runs),
         elsewhere=tables.published(caption, others),
-        provenance=[_origins(runs), _commands(runs)],
+        provenance=[provenance.origins(runs), provenance.commands(runs)],
         remark=published.paper_statement(),
         paper=[figures.paper_picture()] if any(r.classes == PAPER_CLASSES for r in firsts) else [],
     )
@@ -159,7 +163,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
                 tables.further(results)],
         comparisons=tables.comparisons(run, pairs) if pairs else None,
         beside=tables.published(caption, beside) if beside else None,
-        methods=[method_shown(result) for result in results],
+        methods=[method_shown(result) for result in tqdm(results, "pictures", **_QUIET)],
         encoders=encoder_pictures(here),
         curves=_curves(here),
     )  # fmt: skip
@@ -210,71 +214,6 @@ def _curves(runs: Sequence[Run]) -> list[Picture]:
     kinds = dict.fromkeys((run.stage, run.method) for run in runs)
     drawn = (plots.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds)
     return [picture for picture in drawn if picture]
-
-
-def _audits(runs: Sequence[Run]) -> Table:
-    """One row a split; runs on the same split have the same audit."""
-    rows: dict[str, list[str]] = {}
-    for run in runs:
-        audit = audit_of(run)
-        if audit is None or run.split_hash in rows:
-            continue
-        counts = (audit[name] for name in ("shared_specimens", "cells_of_shared_specimens",
-                                           "identical_cells", "near_duplicate_cells"))  # fmt: skip
-        texts = [NOTHING if count is None else str(count) for count in counts]
-        place = [data_label(run), protocol_label(run), str(run.fold)]
-        rows[run.split_hash] = [*place, *texts, str(run.kept.get("cells", {}).get("test", NOTHING))]
-    heading = ["data", "protocol", "fold", "specimens on both sides", "their test cells",
-               "identical cells", "look-alikes", "of test cells"]  # fmt: skip
-    return Table(
-        f"leakage audit{_synthetic_words(runs)}: what test cells share with the cells learned from",
-        heading,
-        list(rows.values()),
-        [
-            "look-alikes: a perceptual hash differs in at most 4 of 63 bits in some flip or "
-            "quarter turn, and the images correlate by 0.985 or more; simulated cells, which hold "
-            "no copy, reach a handful by chance."
-        ],
-    )
-
-
-def _origins(runs: Sequence[Run]) -> Table:
-    rows: dict[tuple[str, ...], int] = {}
-    for run in runs:
-        versions = run.kept.get("versions", {})
-        listed = ", ".join(f"{name} {number}" for name, number in versions.items())
-        commit = str(run.kept.get("git_commit") or "not known")
-        key = (data_label(run), run.data_key, commit, listed)
-        rows[key] = rows.get(key, 0) + 1
-    return Table(
-        f"where the figures come from{_synthetic_words(runs)}",
-        ["data", "data key", "git commit", "versions", "runs"],
-        [[*key, str(count)] for key, count in rows.items()],
-    )
-
-
-def _commands(runs: Sequence[Run]) -> Table:
-    return Table(
-        f"every run and its command{_synthetic_words(runs)}",
-        ["run", "split hash", "seconds", "command"],
-        [
-            [
-                f"{run.stage}-{run.method}, {protocol_label(run)}, fold {run.fold}, "
-                f"seed {run.seed}",
-                run.split_hash,
-                f"{run.seconds:.0f}",
-                run.command or NOTHING,
-            ]
-            for run in runs
-        ],
-    )
-
-
-def _synthetic_words(runs: Iterable[Run]) -> str:
-    kinds = {run.synthetic for run in runs}
-    if True not in kinds:
-        return ""
-    return " (partly synthetic cells)" if len(kinds) > 1 else " (synthetic cells)"
 
 
 def _data_of(gaps: Iterable[LeakGap]) -> list[str]:

@@ -17,6 +17,7 @@ from hep2.evaluation.drawing import (
     picture,
     plain_name,
     styles,
+    unseen,
 )
 from hep2.evaluation.groups import pooled_confusions
 from hep2.evaluation.kept import LatentMap, curves_of
@@ -237,8 +238,8 @@ def latent_maps(run: Run, latents: LatentMap) -> Picture:
         f"What the encoder {run.method} sees",
         f"Four scatter plots of {len(latents.places)} test cells: principal components and t-SNE "
         f"of their latents, by {len(run.classes)} patterns and by {specimens} specimens.",
-        f"{about(run)}. Test cells of fold {run.fold}, latents of the encoder that never saw them "
-        "or their specimens. Groups by specimen rather than by pattern mean that the latents tell "
+        f"{about(run)}. Test cells of fold {run.fold}, latents of its encoder; "
+        f"{unseen(run)}. Groups by specimen rather than by pattern mean that the latents tell "
         "stain and focus; every specimen has a colour and a mark. In t-SNE "
         "distances between groups mean nothing.",
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.evaluation.drawing import WIDTH, Picture, about, picture, plain_name
+from hep2.evaluation.drawing import WIDTH, Picture, about, picture, plain_name, unseen
 from hep2.evaluation.kept import Sheet, mistakes_of
 from hep2.evaluation.plots import stem_of
 from hep2.evaluation.results import Result
@@ -52,8 +52,8 @@ def reconstruction_sheet(run: Run, sheet: Sheet) -> Picture:
         f"What the autoencoder {run.method} can and cannot draw",
         f"Input, reconstruction and error of {len(sheet.cells)} test cells: typical and worst of "
         f"every pattern; the worst is {worst['id']}, a {plain_name(worst['pattern'])} cell.",
-        f"{about(run)}. Test cells of fold {run.fold}, whose specimens the autoencoder never saw; "
-        "typical: nearest to the pattern's median error.",
+        f"{about(run)}. Test cells of fold {run.fold} and its autoencoder; {unseen(run)}. "
+        "Typical: nearest to the pattern's median error.",
     )
 
 

@@ -140,7 +140,8 @@ def _write_onnx(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Te
         raise HEp2Error(
             f"ONNX needs the package {error.name}: pip install 'hep2[export]', or export to .pt2"
         ) from error
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(chatter).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -68,7 +68,7 @@ def predict(
     cells = find_images(images)
     ensemble = load_ensemble(run, runs_dir)
     log.info(
-        "%d cells, by %d runs: %s", len(cells), len(ensemble.runs), ensemble.runs[0].parents[1]
+        "%d cells; %d run(s) of %s", len(cells), len(ensemble.runs), ensemble.runs[0].parents[1]
     )
     summary, target = Summary(), Path(out)
     by_specimen = _Specimens(ensemble.classes) if specimens_given(cells) else None
