@@ -100,7 +100,7 @@ def check_rows(listing: Listing) -> Listing:
     for row in listing.rows:
         first = rows.get(row.id) or files.get(row.file)
         if not all(map(_is_unicode, (row.id, row.label, row.specimen))):
-            problems.append(f"{ascii(row.id)}: a name that is not UTF-8; rename the file or folder")
+            problems.append(f"{row.id!a}: a name that is not UTF-8; rename the file or folder")
         elif first:
             problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
         else:
