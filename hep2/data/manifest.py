@@ -99,7 +99,9 @@ def check_rows(listing: Listing) -> Listing:
     problems = list(listing.problems)
     for row in listing.rows:
         first = rows.get(row.id) or files.get(row.file)
-        if first:
+        if not all(map(_is_unicode, (row.id, row.label, row.specimen))):
+            problems.append(f"{row.id!a}: a name that is not UTF-8; rename the file or folder")
+        elif first:
             problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
         else:
             rows[row.id] = files[row.file] = row
@@ -108,6 +110,11 @@ def check_rows(listing: Listing) -> Listing:
     problems += _specimen_problems(ordered)
     _warn_of_mixed_specimens(ordered)
     return Listing(ordered, problems)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a file's name can be written into a CSV; Linux allows others."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _pool_problems(rows: Sequence[Row]) -> Iterator[str]:

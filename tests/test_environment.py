@@ -1,0 +1,65 @@
+"""Surroundings that are unkind: odd paths, odd names, folders that cannot be written."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Configure
+from PIL import Image
+
+from hep2.data import sources
+from hep2.data.store import open_cells
+from hep2.errors import HEp2Error
+from hep2.evaluation.runs import read_run, run_directories
+from hep2.features.cache import cached
+from hep2.run import fit
+
+ODD = "a b=c,d[e]{f}'g\"h é $HOME %s"
+
+
+def test_folders_with_odd_names(configure: Configure, tmp_path: Path) -> None:
+    cfg = configure("stage.epochs=1")
+    cfg.runs_dir = str(tmp_path / ODD)
+    run = fit(cfg)
+    assert run_directories(tmp_path / ODD / "default") == ([run.path], [])
+    assert read_run(run.path).method == "dcae"
+    assert fit(cfg).path == run.path  # finished, and found again
+
+
+@pytest.mark.parametrize("where", ["runs_dir", "cache_dir"])
+def test_a_file_in_the_place_of_a_folder(where: str, configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cfg = configure("stage.epochs=1")
+    cfg[where] = str(tmp_path / "file" / "below")
+    with pytest.raises(HEp2Error, match="choose another folder"):
+        fit(cfg)
+
+
+def test_no_home(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert fit(configure("stage.epochs=1")).finished
+
+
+def test_a_full_disk_is_named_before_features_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(HEp2Error, match=r"No space left on device; free 0 MB there"):
+        cached(tmp_path, "key", (1, 1, 1), lambda _: pytest.fail("computed"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    for number, name in enumerate((b"s1/\xff.png", b"s2/y.png")):
+        file = os.fsencode(tmp_path) + b"/cells/a/" + name
+        os.makedirs(os.path.dirname(file))
+        with open(file, "wb") as opened:
+            Image.fromarray(np.eye(16 + number, dtype=np.uint8)).save(opened, "PNG")
+    source = sources.folder(str(tmp_path / "cells"))
+    with pytest.raises(HEp2Error, match=r"'a/s1/\\udcff\.png': a name that is not UTF-8; rename"):
+        open_cells(source, tmp_path / "cache", 16, "green")
