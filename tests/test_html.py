@@ -185,9 +185,12 @@ def test_the_page_is_drawn_from_two_files_a_run(written, page, tmp_path):
 def test_a_full_page_names_what_it_leaves_out(written, monkeypatch):
     monkeypatch.setattr(html, "LARGEST_PAGE", html._TEXT)
     runs = [read_run(p.parent) for p in sorted((written / "runs").rglob("result.json"))][:1]
-    text = html.page_html(html.Page("x", "", [], [], [], html.provenance.audits(runs), html.provenance.commands(runs),
-                                    [html.provenance.origins(runs), html.provenance.commands(runs)], "",
-                                    [html.figures.paper_picture()]))  # fmt: skip
+    commands, picture = html.provenance.commands(runs), html.figures.paper_picture()
+    sources = [html.provenance.origins(runs), commands]
+    page = html.Page(
+        "x", "", [], [], [], html.provenance.audits(runs), commands, sources, "", [picture]
+    )
+    text = html.page_html(page)
     assert "<img" not in text and "figures/matrix-published-paper.svg" in text
 
 
