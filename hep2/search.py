@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 
 from hep2 import cli
 from hep2.errors import HEp2Error
+from hep2.files import write_atomic
 from hep2.folds import METRIC, composed, fold_by_fold
-from hep2.rundir import write_atomic
 from hep2.sweep.processes import die_with_parent
 
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
