@@ -3,7 +3,8 @@
     python -m benchmarks head
 
 An autoencoder is trained for one epoch; then four processes take turns with its head
-(conf/stage/head.yaml, 40 epochs, one orientation, without dropout and outside loggers):
+(conf/stage/head.yaml, 40 epochs, batches of 128 as on real cells, one orientation, without dropout
+and outside loggers):
 
     ours     `hep2.run.fit`, as train.py calls it, with an empty cache: every cell is encoded once.
     in loop  the same stage and Trainer fed with images, so that the encoder runs in every epoch.
@@ -14,6 +15,7 @@ An autoencoder is trained for one epoch; then four processes take turns with its
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -29,14 +31,21 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "data=synthetic",
-    "data.source.cells=1000",
+    "data.source.cells=3000",
     "logger=csv",
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
     "~callbacks.pictures",
     "~callbacks.progress",
 )
-HEAD = ("stage=head", "features.orientations=1", "head.dropout=0", "overwrite=true")
+HEAD = (
+    "stage=head",
+    "stage.batch_size=128",
+    "features.orientations=1",
+    "head.dropout=0",
+    "overwrite=true",
+)
+ENCODER = ("stage=dcae", "stage.batch_size=64", "stage.epochs=1")
 SIDES = ("ours", "in loop", "epochs", "sklearn")
 
 
@@ -45,7 +54,9 @@ def rows() -> list[Row]:
     from hep2.run import fit
 
     with tempfile.TemporaryDirectory() as folder:
-        fit(configured("stage=dcae", "stage.epochs=1", *SETTINGS, *_places(folder, "shared")))
+        fit(configured(*ENCODER, *SETTINGS, *_places(folder, "cells")))
+        for side in SIDES:
+            shutil.copytree(f"{folder}/cells", f"{folder}/{side}")
         with processes("benchmarks.head", {name: (name, folder) for name in SIDES}) as running:
             seconds = medians(running)
     return [
@@ -60,7 +71,7 @@ def _row(name: str, seconds: dict[str, float], other: str, target: float) -> Row
 
 
 def _places(folder: str, side: str) -> list[str]:
-    return [f"runs_dir={folder}/runs", f"cache_dir={folder}/{side.replace(' ', '-')}"]
+    return [f"runs_dir={folder}/runs", f"cache_dir={folder}/{side}"]
 
 
 def _stage(folder: str, side: str, *overrides: str) -> "HeadStage":

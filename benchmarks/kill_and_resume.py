@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "data.source.cells=200", "data.source.specimens=20", "model=dcae_small", "logger=csv",
     "stage.batch_size=16", "features.orientations=2", "trainer.accelerator=cpu",
-    "trainer.enable_progress_bar=false", "~callbacks.progress",
+    "trainer.enable_progress_bar=false", "~callbacks.progress", "checkpoint_seconds=0",
 )  # fmt: skip
 STAGES = (("dcae", 4), ("head", 30))
 PASSING = (

@@ -20,7 +20,12 @@ from pathlib import Path
 from benchmarks.measure import TURNS, Row, configured, epochs_in_turns, medians, processes
 
 TIMES = (1, 4, 16)
-SMALL = ("model.network.widths=[4,8,8,8]", "logger=csv", "~callbacks.progress")
+SMALL = (
+    "model.network.widths=[2,2,2,2]",
+    "stage.batch_size=64",
+    "logger=csv",
+    "~callbacks.progress",
+)
 EVERY = 0.02  # seconds between looks at the memory
 
 

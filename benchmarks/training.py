@@ -41,7 +41,14 @@ if TYPE_CHECKING:
     from hep2.fold import Fold
 
 CACHE = ROOT / ".cache"
-SETTINGS = ("stage=dcae", "data=synthetic", f"cache_dir={CACHE}", "trainer.accelerator=cpu")
+SETTINGS = (
+    "stage=dcae",
+    "stage.batch_size=64",  # as on real cells; small synthetic folds want more steps
+    "data=synthetic",
+    "data.source.cells=1000",
+    f"cache_dir={CACHE}",
+    "trainer.accelerator=cpu",
+)
 SIDE = 2048  # of the matrices
 
 

@@ -1,6 +1,7 @@
 """What happens beside a training: seeds of its epochs, checkpoints, pictures."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.checkpoint_files import keep_previous, same_file
+from hep2.checkpoint_files import CheckpointFiles, keep_previous, same_file
 from hep2.rundir import RunDir
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_images
@@ -34,22 +35,38 @@ class EpochSeed(Callback):
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` after every epoch; `best.ckpt` where `monitor` was lowest, or greatest.
+    """`last.ckpt` on the ends of epochs; `best.ckpt` where `monitor` was lowest, or greatest.
 
     Lightning's own writes no `last.ckpt` after an epoch that was not the best, and forgets the
     best of a run whose directory was moved.
 
+    Both files are written after the last epoch, and where `every` seconds have passed since they
+    were. A run that dies repeats the epochs since then, to the same numbers.
+
     Args:
         folder: the run directory.
+        files: the trainer's way of writing checkpoints.
         monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
         greatest: whether a greater figure is better.
+        every: seconds of training that a sudden death may cost beside the epoch under way.
     """
 
-    def __init__(self, folder: Path, monitor: str | None, greatest: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        files: CheckpointFiles,
+        monitor: str | None,
+        greatest: bool = False,
+        every: float = 0.0,
+    ) -> None:
+        self.run = RunDir(folder)
+        self.files = files
         self.monitor = monitor
         self.sign = -1 if greatest else 1
+        self.every = every
         self.lowest: float | None = None
+        self.written = time.monotonic()
+        self.behind = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
@@ -60,20 +77,34 @@ class Checkpoints(Checkpoint):
         self.lowest = state_dict["lowest"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save; validation has been before."""
+        """Keep the best, and write when it is time; validation has been before."""
         # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
-        run = RunDir(self.folder)
-        if trainer.is_global_zero:
-            keep_previous(run)
+        best = self._is_best(trainer)
+        if best:
+            trainer.save_checkpoint(self.run.best)
+        ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        late = time.monotonic() - self.written >= self.every
+        self.behind = not trainer.strategy.broadcast(ending or late)
+        if not self.behind:
+            self._write(trainer, best)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A training that was ended by steps or by the clock is kept as well."""
+        if self.behind:
+            self._write(trainer, best=False)
+
+    def _write(self, trainer: L.Trainer, best: bool) -> None:
         # `last` comes last: whenever the process dies, no epoch behind it is counted as the best.
-        if not self._is_best(trainer):
-            trainer.save_checkpoint(run.last)
-            return
-        trainer.save_checkpoint(run.best)
+        if not best:
+            trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
-            same_file(run.best, run.last)
+            keep_previous(self.run)
+            self.files.write()
+            if best:
+                same_file(self.run.best, self.run.last)
+        self.written = time.monotonic()
 
     def _is_best(self, trainer: L.Trainer) -> bool:
         if self.monitor is None:

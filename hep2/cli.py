@@ -78,7 +78,7 @@ def clear_errors() -> Iterator[None]:
         # Lightning turns an interruption into exit code 1, and says nothing.
         if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        _leave("interrupted; the same command goes on from the last whole epoch", 130)
+        _leave("interrupted; the same command goes on from the last checkpoint", 130)
 
 
 def _silence_known_warnings() -> None:

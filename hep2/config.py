@@ -19,6 +19,8 @@ class TrainConfig:
     seed: int = MISSING
     overwrite: bool = MISSING
     fail_fast: bool = MISSING
+    compile: bool = MISSING
+    checkpoint_seconds: float = MISSING
     runs_dir: str = MISSING
     cache_dir: str = MISSING
     encoder: str | None = MISSING

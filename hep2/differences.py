@@ -12,6 +12,7 @@ from hep2.redact import redacted
 INCIDENTAL = (
     "overwrite",
     "fail_fast",
+    "checkpoint_seconds",
     "runs_dir",
     "cache_dir",
     "logger",

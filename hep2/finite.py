@@ -76,7 +76,7 @@ class FiniteLoss(Callback):
 
 
 _REMEDY = (
-    "the last whole epoch is kept. Look at these images, lower stage.optimizer.lr, or set "
+    "the last checkpoint is kept. Look at these images, lower stage.optimizer.lr, or set "
     "trainer.gradient_clip_val=1"
 )
 

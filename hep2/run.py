@@ -84,7 +84,7 @@ def fit(cfg: DictConfig) -> RunDir:
                 raise
             raise HEp2Error(
                 f"cannot write into {run.path}: {error.strerror}; free some space, and the same "
-                "command goes on from the last whole epoch"
+                "command goes on from the last checkpoint"
             ) from error
 
 

@@ -28,12 +28,12 @@ class RunDir:
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the last whole epoch, from which a run resumes."""
+        """The last checkpoint, of a whole epoch, from which a run resumes."""
         return self.path / "last.ckpt"
 
     @property
     def previous(self) -> Path:
-        """The checkpoint of the epoch before the last, while a run trains."""
+        """The checkpoint before the last, while a run trains."""
         return self.path / "previous.ckpt"
 
     @property

@@ -38,6 +38,7 @@ TINY = (
     "trainer.enable_progress_bar=false",
     "~callbacks.progress",
     "logger=csv",
+    "checkpoint_seconds=0",  # tests of interrupted runs look at every epoch
 )
 
 Configure = Callable[..., DictConfig]

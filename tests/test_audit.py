@@ -74,7 +74,8 @@ def test_copies_within_one_side_are_no_leak():
 
 
 @pytest.mark.parametrize("turn", range(8))
-def test_turned_brighter_and_noisy_copies_are_near_duplicates(turn):
+def test_turned_brighter_and_noisy_copies_are_near_duplicates(turn, monkeypatch):
+    monkeypatch.setattr("hep2.data.audit.CELLS", 7)  # the copies stand in later blocks
     images = textures(120)
     changed = orientation(images[3].astype(np.float32), turn)[0] * 0.8 + 20
     noise = np.random.default_rng(1).normal(0, 2, changed.shape)
@@ -108,7 +109,7 @@ def test_hash_is_that_of_the_textbook_transform():
 
 
 def test_close_pairs_are_those_of_the_double_loop(monkeypatch):
-    monkeypatch.setattr("hep2.data.audit._BLOCK", 64)  # several blocks
+    monkeypatch.setattr("hep2.data.audit._PAIRS", 64)  # several blocks
     rng = np.random.default_rng(0)
     ours, theirs = (rng.integers(0, 2**12, n).astype(np.uint64) for n in (40, 30))
     expected = {

@@ -3,6 +3,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hep2.callbacks import Checkpoints
+from hep2.checkpoint_files import CheckpointFiles
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.features.checkpoint import read_checkpoint, read_encoder
-from hep2.files import write_atomic
 from hep2.fold import Fold
 from hep2.nets.architectures import ENCODERS, build
 from hep2.tasks.classification import Classification
@@ -265,28 +266,60 @@ def test_the_whole_run_refuses_an_encoder_of_another_fold(
         fit(cfg)
 
 
+def _keeper(folder: Path, monitor: str | None = "val/loss", every: float = 0.0) -> Checkpoints:
+    folder.mkdir(exist_ok=True)
+    return Checkpoints(folder, CheckpointFiles(), monitor, every=every)
+
+
+def _epoch(keeper: Checkpoints, epoch: int, figure: float, epochs: int = 100) -> list[int | None]:
+    """The end of an epoch; which epochs `last.ckpt` and `best.ckpt` are of, afterwards."""
+    trainer = SimpleNamespace(
+        callback_metrics={"val/loss": torch.tensor(figure)},
+        save_checkpoint=lambda path: keeper.files.save_checkpoint({"epoch": epoch}, path),
+        strategy=SimpleNamespace(broadcast=lambda due: due),
+        should_stop=False,
+        is_global_zero=True,
+        current_epoch=epoch,
+        max_epochs=epochs,
+    )
+    keeper.on_train_epoch_end(trainer, MagicMock())  # type: ignore[arg-type]
+    files = (keeper.run.last, keeper.run.best)
+    return [torch.load(file)["epoch"] if file.exists() else None for file in files]
+
+
 def test_the_best_epoch_is_the_first_of_the_lowest_and_a_resumed_run_knows_it(
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-
-    def saved(keeper: Checkpoints, figures: list[float]) -> list[bool]:
-        """Whether each epoch became the best one; it must be the last one's checkpoint as well."""
-        found = []
-        for epoch, figure in enumerate(figures):
-            trainer = MagicMock(callback_metrics={"val/loss": torch.tensor(figure)})
-            trainer.save_checkpoint = lambda path, epoch=epoch: write_atomic(path, f"{epoch}")
-            keeper.on_train_epoch_end(trainer, MagicMock())
-            assert (keeper.folder / "last.ckpt").read_text() == f"{epoch}"
-            best = keeper.folder / "best.ckpt"
-            found.append(best.exists() and best.read_text() == f"{epoch}")
-        return found
-
-    keeper = Checkpoints(folder, "val/loss")
-    assert saved(keeper, [math.nan, 2.0, 3.0, 1.0, 1.0]) == [True, True, False, True, False]
-    resumed = Checkpoints(folder.rename(tmp_path / "moved"), "val/loss")
+    keeper = _keeper(tmp_path / "run")
+    kept = [_epoch(keeper, i, x) for i, x in enumerate([math.nan, 2.0, 3.0, 1.0, 1.0])]
+    assert kept == [[0, 0], [1, 1], [2, 1], [3, 3], [4, 3]]
+    resumed = _keeper((tmp_path / "run").rename(tmp_path / "moved"))
     resumed.load_state_dict(keeper.state_dict())
-    (resumed.folder / "best.ckpt").unlink()
-    assert saved(resumed, [1.0, math.nan, 0.5]) == [False, False, True]
-    assert saved(Checkpoints(tmp_path, None), [1.0, 2.0]) == [True, True]
+    kept = [_epoch(resumed, i, x) for i, x in enumerate([1.0, math.nan, 0.5], start=5)]
+    assert kept == [[5, 3], [6, 3], [7, 7]]
+    unwatched = _keeper(tmp_path / "other", None)
+    assert [_epoch(unwatched, i, x) for i, x in enumerate([1.0, 2.0])] == [[0, 0], [1, 1]]
+
+
+def test_checkpoints_are_written_when_it_is_time_and_after_the_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("hep2.callbacks.time.monotonic", lambda: now)
+    keeper = _keeper(tmp_path / "run", every=10.0)
+    kept = []
+    for epoch, (seconds, figure) in enumerate([(4, 3.0), (5, 1.0), (1, 2.0), (9, 0.5), (0, 0.7)]):
+        now += seconds
+        kept.append(_epoch(keeper, epoch, figure, epochs=5))
+    # The best epoch waits in memory for the next writing, which may be that of a later epoch.
+    assert kept == [[None, None], [None, None], [2, 1], [2, 1], [4, 3]]
+
+
+def test_a_training_that_ends_by_the_clock_is_kept(tmp_path: Path) -> None:
+    keeper = _keeper(tmp_path / "run", every=1e9)
+    assert _epoch(keeper, 0, 1.0) == [None, None]
+    save = keeper.files.save_checkpoint
+    trainer = MagicMock(save_checkpoint=lambda path: save({"epoch": 1}, path))
+    keeper.on_train_end(trainer, MagicMock())
+    assert torch.load(keeper.run.last)["epoch"] == 1
+    assert torch.load(keeper.run.best)["epoch"] == 0

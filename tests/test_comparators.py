@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.callbacks import Checkpoints
+from hep2.checkpoint_files import CheckpointFiles
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.evaluation.clusters import agreement, match
@@ -282,7 +283,7 @@ def test_supervised_networks_are_chosen_by_their_mca(made: tuple[str, ...]) -> N
 
 
 def test_the_greatest_figure_is_the_best(tmp_path: Path) -> None:
-    keeper = Checkpoints(tmp_path, "x", greatest=True)
+    keeper = Checkpoints(tmp_path, CheckpointFiles(), "x", greatest=True)
     chosen = [
         keeper._is_best(SimpleNamespace(callback_metrics={"x": torch.tensor(x)}))  # type: ignore[arg-type]
         for x in (0.2, 0.5, 0.4, 0.5, float("nan"), 0.6)

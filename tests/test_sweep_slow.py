@@ -22,6 +22,7 @@ SMALL = (
     "data.source.specimens=10",
     "model=dcae_small",
     "logger=csv",
+    "checkpoint_seconds=0",
     "trainer.accelerator=cpu",
     "stage.epochs=3",
 )

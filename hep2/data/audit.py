@@ -5,6 +5,7 @@ that was cut or saved twice is found whatever its name and specimen say.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +25,8 @@ FREQUENCIES = 8  # in each direction; the constant one is left out: 63 bits
 NEAR_BITS = 4
 NEAR_CORRELATION = 0.985
 LISTED = 10  # pairs that are named
-_BLOCK = 1 << 22  # pairs compared at a time: bounds memory
+_PAIRS = 1 << 20  # hashes compared at a time; like CELLS it bounds memory
+CELLS = 1024  # shrunk at a time
 
 Hashes = NDArray[np.uint64]
 
@@ -90,20 +92,31 @@ def _digest(image: NDArray[Any]) -> bytes:
 
 def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
     """Pairs (test cell, its closest look-alike), closest first."""
-    theirs = shrunk(cells, learning)
-    ours = shrunk(cells, test)
-    hashes = perceptual_hashes(theirs)
+    hashes = np.concatenate(
+        [np.empty(0, np.uint64)]
+        + [perceptual_hashes(shrunk(cells, block)) for block in _blocks(learning)]
+    )
     best = np.zeros(len(test))
     other = np.zeros(len(test), dtype=np.int64)
-    for turn in range(8):
-        turned = orientation(ours, turn)
-        rows, columns = close_pairs(perceptual_hashes(turned), hashes, NEAR_BITS)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            correlation = float((turned[row] * theirs[column]).sum())
-            if correlation > best[row]:
-                best[row], other[row] = correlation, learning[column]
+    for start, block in zip(range(0, len(test), CELLS), _blocks(test), strict=True):
+        ours = shrunk(cells, block)
+        for turn in range(8):
+            turned = orientation(ours, turn)
+            rows, columns = close_pairs(perceptual_hashes(turned), hashes, NEAR_BITS)
+            for row, column in zip(_blocks(rows), _blocks(columns), strict=True):
+                theirs = learning[column]
+                products = turned[row] * shrunk(cells, theirs)
+                correlations = products.sum(axis=(1, 2), dtype=np.float64)
+                for here, there, value in zip(start + row, theirs, correlations, strict=True):
+                    if value > best[here]:
+                        best[here], other[here] = value, there
     order = np.argsort(-best, kind="stable")
     return [(int(test[row]), int(other[row])) for row in order if best[row] >= NEAR_CORRELATION]
+
+
+def _blocks(positions: Indices) -> Iterator[Indices]:
+    """Parts of an array; memory does not grow with the data set."""
+    return (positions[start : start + CELLS] for start in range(0, len(positions), CELLS))
 
 
 def shrunk(cells: Cells, positions: Indices) -> NDArray[np.float32]:
@@ -145,7 +158,7 @@ def perceptual_hashes(images: NDArray[np.float32]) -> Hashes:
 
 def close_pairs(ours: Hashes, theirs: Hashes, bits: int) -> tuple[Indices, Indices]:
     """Positions of all pairs of hashes that differ in at most so many bits (Hamming distance)."""
-    step = max(1, _BLOCK // max(1, len(theirs)))
+    step = max(1, _PAIRS // max(1, len(theirs)))
     rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(ours), step):
         distance = np.bitwise_count(ours[start : start + step, None] ^ theirs[None])

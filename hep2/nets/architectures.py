@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from hep2.errors import HEp2Error
@@ -23,12 +24,15 @@ HEADS: dict[str, Build] = {"mlp": MLP}
 def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
     """Build the network that a table holds under a name.
 
+    Its weights are channels_last: convolutions of images with few channels run about twice as fast.
+
     Raises:
         HEp2Error: the table has no such name, or the network takes no such argument.
     """
     if name not in table:
         raise HEp2Error(f"network {name!r} is unknown: choose one of {', '.join(table)}")
     try:
-        return table[name](**arguments)
+        network = table[name](**arguments)
     except TypeError as error:
         raise HEp2Error(f"network {name!r}: {error}") from error
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

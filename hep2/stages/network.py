@@ -82,7 +82,7 @@ class NetworkStage:
         return "val/loss"
 
     def train(self, loggers: list[Logger]) -> int | None:
-        """Fit, from the last whole epoch where there is one; take the weights to be tested.
+        """Fit, from the last checkpoint where there is one; take the weights to be tested.
 
         Returns:
             The number of epochs, or None on a process that has no say in the result.
@@ -91,9 +91,15 @@ class NetworkStage:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         if self.cfg.trainer.precision != "32-true":
             torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
+        if self.cfg.compile:
+            for network in self.task.children():
+                network.compile()  # in place: names in checkpoints stay as they are
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
         figure = self.monitor if self.selecting else None
-        keeper = Checkpoints(self.run.path, figure, greatest=self.monitor != "val/loss")
+        files = CheckpointFiles()
+        greatest = self.monitor != "val/loss"
+        every = self.cfg.checkpoint_seconds
+        keeper = Checkpoints(self.run.path, files, figure, greatest, every)
         trainer: L.Trainer = instantiate(
             self.cfg.trainer,
             callbacks=[
@@ -109,7 +115,7 @@ class NetworkStage:
         if isinstance(trainer.strategy, DDPStrategy):
             # Its constructor's only; but `trainer.strategy` is to stay a word.
             trainer.strategy._timeout = LONGEST_WAIT
-        trainer.strategy.checkpoint_io = CheckpointFiles()
+        trainer.strategy.checkpoint_io = files
         resume = resume_point(self.run)
         trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
         if not trainer.is_global_zero:

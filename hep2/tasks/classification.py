@@ -62,7 +62,7 @@ class Classification(L.LightningModule):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
-        self.val_loss = MeanMetric()
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_metrics = MetricCollection(
             {
                 "aca": MulticlassAccuracy(len(classes), average="micro"),
@@ -74,7 +74,6 @@ class Classification(L.LightningModule):
         if self.frozen is not None:
             self.frozen.requires_grad_(False)
             self.frozen.eval()
-        self.to(memory_format=torch.channels_last)
 
     @property
     def frozen(self) -> nn.Module | None:
@@ -110,15 +109,12 @@ class Classification(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
         loss = F.cross_entropy(self.logits(batch), batch["label"], weight=self.class_weights)
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch["label"]),
-        )
+        self.train_loss.update(loss.detach(), weight=len(batch["label"]))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss; logging every step would cost a small batch some per cent."""
+        self.log("train/loss", self.train_loss)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Cross-entropy, ACA and MCA on cells of other specimens."""
@@ -126,8 +122,11 @@ class Classification(L.LightningModule):
         loss = F.cross_entropy(logits, batch["label"])
         self.val_loss.update(loss, weight=len(logits))
         self.val_metrics.update(logits, batch["label"])
-        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log_dict(self.val_metrics, on_step=False, on_epoch=True, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss, ACA and MCA."""
+        self.log("val/loss", self.val_loss, prog_bar=True)
+        self.log_dict(self.val_metrics, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is not frozen."""

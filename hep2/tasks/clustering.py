@@ -59,7 +59,6 @@ class Clustering(L.LightningModule):
         self.loss = reconstruction_loss(loss)
         self.val_loss = MeanMetric()
         self.targets = torch.empty(0)
-        self.to(memory_format=torch.channels_last)
 
     def start(self, inputs: CellImages, cells: NDArray[np.int64], seed: int) -> None:
         """Put the centres where k-means finds clusters of the training cells' latents."""

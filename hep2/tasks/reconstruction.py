@@ -3,7 +3,6 @@
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -40,8 +39,7 @@ class Reconstruction(L.LightningModule):
         self.encoder = build(ENCODERS, architecture, **network)
         self.decoder = build(DECODERS, architecture, **network)
         self.loss = reconstruction_loss(loss)
-        self.val_loss = MeanMetric()
-        self.to(memory_format=torch.channels_last)
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct images.
@@ -55,22 +53,22 @@ class Reconstruction(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The loss of one batch."""
         loss = self.loss(self(batch["image"]), batch["image"])
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch["image"]),
-        )
+        self.train_loss.update(loss.detach(), weight=len(batch["image"]))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss; logging every step would cost a small batch some per cent."""
+        self.log("train/loss", self.train_loss)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """The same loss on cells of other specimens."""
         loss = self.loss(self(batch["image"]), batch["image"])
         # A metric object, not a logged number: exact when devices hold unequal numbers of cells.
         self.val_loss.update(loss, weight=len(batch["image"]))
-        self.log("val/loss", self.val_loss, on_step=False, on_epoch=True, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean."""
+        self.log("val/loss", self.val_loss, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW over all parameters."""
