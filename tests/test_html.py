@@ -157,6 +157,8 @@ def test_synthetic_is_said_everywhere(page):
 def test_leaky_protocols_are_marked(page):
     assert "protocol random-leaky" in page
     assert re.search(r"LEAKY: cells are dealt out", page)
+    titles = [text for text in Outline(page).texts["h2"] if "protocol" in text]
+    assert titles == ["synthetic, protocol specimen", "synthetic, protocol random-leaky"]
 
 
 def test_every_picture_is_there_as_png_and_svg(written):

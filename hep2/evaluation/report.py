@@ -44,6 +44,7 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
         raise HEp2Error(_nothing_to_report(name, runs_dir, finished, unfinished))
     results = [summarise_group(g) for g in watched(groups, "statistics")]
     blocks = [rank(list(block)) for _, block in groupby(results, key=_data_and_protocol)]
+    blocks.sort(key=_honest_first)
     page = make_page(name, runs, blocks, leak_gaps(groups), clusters)
     report = reports_dir / name
     files: dict[Path, bytes | str] = {
@@ -105,6 +106,10 @@ def _names_with_runs(runs_dir: Path) -> Iterable[str]:
 
 def _data_and_protocol(result: Result) -> tuple[str, str]:
     return result.group.first.data, result.group.first.protocol
+
+
+def _honest_first(block: list[Result]) -> tuple[str, bool]:
+    return block[0].group.first.data, block[0].group.first.leaky
 
 
 def _file_stem(run: Run) -> str:
