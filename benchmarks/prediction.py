@@ -1,79 +1,129 @@
-"""Prediction speed and memory: `python benchmarks/prediction.py RUN [--cells 20000] [--threads 2]`.
+"""Prediction: cells a second, and memory at ten thousand and a hundred thousand cells.
 
-Writes 500 simulated cells as PNG, lists them as often as it takes in a CSV, and names them all, so
-that decoding counts, but files are in the system's cache. Memory is the peak of the process after a
-tenth of the cells and after all: it must not grow with their number but for their names.
+    python -m benchmarks.prediction RUN [--speed 2000] [--memory 10000 100000] [--threads 2]
+
+500 simulated cells are written as PNG. A manifest lists them as often as it takes; a folder holds
+as many hard links to them. Decoding counts, but the files are in the system's cache. Every row is a
+process of its own; its memory is the greatest resident set that it ever had. Speeds are the faster
+of two. Exit code 1 where memory grows by a tenth or more. `--speed 0` leaves speed out. Linux.
 """
 
 import argparse
 import csv
-import resource
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import torch
-
-from hep2.data.synthetic import simulate
-from hep2.prediction.predict import predict
-
 IMAGES = 500
+GROWTH = 1.10  # of memory, at most, from the fewer cells to the more
 
 
-def main() -> None:
-    """Print a row for each number of orientations."""
+def main() -> int:
+    """Print a row for each way to ask."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="a finished run's directory, a method's, or a name")
-    parser.add_argument("--cells", type=int, default=20_000)
+    parser.add_argument("--speed", type=int, default=2000)
+    parser.add_argument("--memory", type=int, nargs=2, default=[10_000, 100_000])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--orientations", type=int, nargs="+", default=[1, 8])
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for place, image in enumerate(simulate(cells=IMAGES, specimens=20).images):
-            cv2.imwrite(str(folder / f"{place}.png"), image)
-        print("orientations  cells  cells/s  peak MB after a tenth  peak MB after all")
-        for orientations in arguments.orientations:
-            listed(folder, arguments.cells // 10)
-            run(folder, arguments.run, orientations)
-            tenth = peak()
-            listed(folder, arguments.cells)
-            seconds = run(folder, arguments.run, orientations)
-            speed = arguments.cells / seconds
-            print(
-                f"{orientations:12d}  {arguments.cells:5d}  {speed:7.0f}  {tenth:21.0f}  "
-                f"{peak():17.0f}",
-                flush=True,
-            )
+        write_images(folder / "images")
+        if asked.speed:
+            print_speed(folder, asked.run, asked.speed, asked.threads)
+        grown = [
+            print_memory(write, folder, asked.run, asked.memory, asked.threads)
+            for write in (write_manifest, write_folder)
+        ]
+    return 0 if max(grown) < GROWTH else 1
 
 
-def listed(folder: Path, cells: int) -> None:
-    """Write a manifest of so many cells."""
-    with (folder / "cells.csv").open("w", newline="") as file:
+def print_speed(folder: Path, run: str, cells: int, threads: int) -> None:
+    """Cells a second with one orientation and with eight."""
+    source = write_manifest(folder, cells)
+    for orientations in (1, 8):
+        seconds = min(measured(run, source, orientations, threads)[0] for _ in range(2))
+        print(
+            f"{cells} cells, orientations {orientations}: {cells / seconds:.0f} cells/s", flush=True
+        )
+
+
+def print_memory(
+    write: Callable[[Path, int], Path], folder: Path, run: str, counts: list[int], threads: int
+) -> float:
+    """Memory for fewer and for more cells; how many times as much the latter take."""
+    peaks = []
+    for cells in counts:
+        source = write(folder, cells)
+        peaks.append(measured(run, source, 1, threads)[1])
+        print(f"{cells} cells, {write.__name__[6:]}: {peaks[-1]:.0f} MB", flush=True)
+    return peaks[1] / peaks[0]
+
+
+def write_images(folder: Path) -> None:
+    """The simulated cells, in a process that ends."""
+    program = (
+        "import cv2, sys; from hep2.data.synthetic import simulate\n"
+        f"for place, image in enumerate(simulate(cells={IMAGES}, specimens=20).images):\n"
+        "    cv2.imwrite(f'{sys.argv[1]}/{place}.png', image)"
+    )
+    folder.mkdir()
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+
+
+def write_manifest(folder: Path, cells: int) -> Path:
+    """A CSV that lists the images over and over, as of 20 specimens."""
+    path = folder / f"manifest{cells}.csv"
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "specimen"])
-        writer.writerows([f"{cell % IMAGES}.png", f"s{cell % 20}"] for cell in range(cells))
+        writer.writerows([f"images/{i % IMAGES}.png", f"s{i % 20}"] for i in range(cells))
+    return path
 
 
-def run(folder: Path, run_name: str, orientations: int) -> float:
-    """Seconds of one prediction."""
-    started = time.perf_counter()
-    predict(
-        run_name,
-        Path("runs"),
-        str(folder / "cells.csv"),
-        str(folder / "calls.csv"),
-        orientations,
+def write_folder(folder: Path, cells: int) -> Path:
+    """A folder of links to the images, over and over."""
+    path = folder / f"folder{cells}"
+    path.mkdir()
+    for place in range(cells):
+        os.link(folder / "images" / f"{place % IMAGES}.png", path / f"cell{place:06}.png")
+    return path
+
+
+def measured(run: str, source: Path, orientations: int, threads: int) -> tuple[float, float]:
+    """Seconds and greatest resident memory (MB) of one prediction."""
+    program = "from benchmarks import prediction; prediction.predict_once()"
+    words = [run, source, source.with_suffix(".out.csv"), orientations, threads]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    return time.perf_counter() - started
+    seconds, peak = map(float, done.stdout.split())
+    return seconds, peak
 
 
-def peak() -> float:
-    """The process's greatest resident memory so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def predict_once() -> None:
+    """In a process of its own: predict, and print seconds (without imports) and memory."""
+    import torch
+
+    from hep2.prediction.predict import predict
+
+    run, images, out, orientations, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    started = time.perf_counter()
+    predict(run, Path("runs"), images, out, int(orientations))
+    seconds = time.perf_counter() - started
+    # Not getrusage: that one counts what the parent held when it started this process.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    print(seconds, peak)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,6 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 from trained_runs import NETWORK, OPTIMIZER
 
 from hep2.probe import PENALTY, LinearProbe, ridge_outputs
+from hep2.run import fit
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_record
 from hep2.wandb_run import WandbRun
@@ -122,6 +123,44 @@ def test_the_last_epoch_is_probed():
     assert len(trainer.loggers[0].rows) == 1
 
 
+def inspected(folder):
+    """What W&B's own reader finds in an offline run, by type of record."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {}
+    for record in map(json.loads, text.splitlines()):
+        found.setdefault(record["type"], []).append(record[record["type"]])
+    return found
+
+
+def test_an_offline_run_of_stage_one_holds_what_a_dashboard_shows(tmp_path, configure, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    every = ("callbacks.pictures.every=2", "callbacks.probe.every=2", "stage.epochs=3")
+    run = fit(configure("stage=dcae", "logger=wandb", *every))
+    (folder,) = (run.path / "wandb").glob("offline-run-*")
+    found = inspected(folder)
+    (told,) = found["run"]
+    assert told["run_group"] == "default-synthetic-specimen-dcae"
+    assert told["tags"] == ["synthetic", "specimen", "dcae"]
+    items = [entry["item"] for entry in found["history"]]
+    captions = [item["reconstructions.captions"][0] for item in items
+                if "reconstructions.captions" in item]  # fmt: skip
+    assert [caption.split(":")[0] for caption in captions] == ["epoch 2", "epoch 3"]
+    probed = [item["epoch"] for item in items if "val/specimen/probe_mca" in item]
+    assert probed == [1, 2]
+    losses = [item["epoch"] for item in items if "train/loss" in item]
+    assert losses == [0, 1, 2]
+    result = json.loads(run.result.read_text())
+    summary = {}
+    for entry in found["summary"]:
+        summary |= entry.get("update", {})
+    assert {name: summary[name] for name in result["metrics"]} == pytest.approx(result["metrics"])
+    shown = {key.split(".")[0] for item in items for key in item if key.startswith("report/")}
+    assert shown == {f"report/{name}" for name in
+                     ("reconstructions", "latents", "curves", "predictions")}  # fmt: skip
+
+
 def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_MODE")
@@ -131,10 +170,7 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
     log_record([logger], run_dir)
     logger.finish(0)
     (folder,) = (run_dir / "wandb").glob("offline-run-*")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    records = [json.loads(line) for line in text.splitlines()]
-    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    items = [entry["item"] for entry in inspected(folder)["history"]]
     shown = {key.split(".")[0]: items[0] for key in items[0] if key.startswith("report/")}
     assert shown.keys() == {f"report/{name}" for name in
                             ("matrix", "specimens", "reliability", "predictions")}  # fmt: skip

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from made_up_runs import FIVE, cells_of_fold, write_run
 from PIL import Image
 
-from hep2.evaluation import figures
+from hep2.evaluation import figures, plots, published, training_plots
 from hep2.evaluation.groups import group_runs
 from hep2.evaluation.published import PAPER_CONFUSION
 from hep2.evaluation.results import summarise_group
@@ -44,25 +45,60 @@ def test_confusion_csv_by_hand(tmp_path):
         assert rows[1 + output][5] == ""
 
 
-def drawn_texts(monkeypatch, result):
-    """The texts of the picture, one list a panel: title first, then the cells by row."""
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every figure that is written as PNG, and by how much what is drawn leaves it."""
     from matplotlib.figure import Figure
 
-    drawn = []
+    figures = []
     save = Figure.savefig
 
-    def spy(figure, *args, **kwargs):
-        drawn.append(figure)
-        return save(figure, *args, **kwargs)
+    def spy(figure, *args, format, **kwargs):
+        save(figure, *args, format=format, **kwargs)
+        if format == "png":
+            figures.append((figure, overhang(figure)))
 
     monkeypatch.setattr(Figure, "savefig", spy)
+    return figures
+
+
+def overhang(figure):
+    """By how many inches what is drawn leaves the figure."""
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+
+
+def drawn_texts(drawn, result):
+    """The texts of the picture, one list a panel: title first, then the cells by row."""
     figures.confusion_png(result)
-    return [[axes.get_title(), *(t.get_text() for t in axes.texts)] for axes in drawn[0].axes]
+    return [[axes.get_title(), *(t.get_text() for t in axes.texts)] for axes in drawn[0][0].axes]
 
 
-def test_the_paper_stands_beside_its_own_classes_marked_as_published(tmp_path, monkeypatch):
+def test_nothing_leaves_its_picture(tmp_path, drawn):
+    names = {"data": "snphep2", "protocol": "public_split", "leaky": True}
+    run = write_run(tmp_path, method="dcae_gradient-mlp_small", **names)
+    (run[0] / "result.json").write_text(
+        json.dumps(
+            json.loads((run[0] / "result.json").read_text())
+            | {"curves": {"train/loss": [[0, 1.0], [1, 0.5]]}}
+        )
+    )
+    result = result_of(run)
+    figures.confusion_png(result)
+    figures.confusion_picture(result)
+    figures.paper_picture()
+    plots.ranking([result], published.beside("snphep2", "published"))
+    plots.specimen_strips(result)
+    plots.reliability(result)
+    training_plots.learning_curves([result.group.first])
+    assert len(drawn) == 7
+    for figure, inches in drawn:
+        assert inches < 0.01, [axes.get_title() or axes.get_xlabel() for axes in figure.axes]
+
+
+def test_the_paper_stands_beside_its_own_classes_marked_as_published(tmp_path, drawn):
     run = write_run(tmp_path)
-    ours, paper = drawn_texts(monkeypatch, result_of(run))
+    ours, paper = drawn_texts(drawn, result_of(run))
     assert "SYNTHETIC" in ours[0] and "published" in ours[0] and "1 of 5 folds" in ours[0]
     aca = np.mean(run[1] == run[2])
     assert f"ACA {100 * aca:.2f} %" in ours[0]
@@ -73,11 +109,11 @@ def test_the_paper_stands_beside_its_own_classes_marked_as_published(tmp_path, m
     assert paper[1:] == [f"{share:.2f}" for share in PAPER_CONFUSION.ravel()]
 
 
-def test_other_classes_stand_alone_and_leaks_are_named(tmp_path, monkeypatch):
+def test_other_classes_stand_alone_and_leaks_are_named(tmp_path, drawn):
     classes = ["a", "b$c", "golgi"]
     run = write_run(tmp_path, classes=classes, protocol="random", leaky=True, data="i3a",
                     synthetic=False, rows=cells_of_fold(0, classes, present=[0, 1]))  # fmt: skip
-    (ours,) = drawn_texts(monkeypatch, result_of(run))
+    (ours,) = drawn_texts(drawn, result_of(run))
     assert "cells of i3a" in ours[0] and "random-leaky" in ours[0]
     assert "synthetic" not in ours[0].lower()
     assert ours[3::3] == ["–"] * 3  # noqa: RUF001

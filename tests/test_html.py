@@ -13,11 +13,12 @@ import pytest
 from made_up_runs import cells_of_fold, write_reconstruction, write_run
 
 from hep2.errors import HEp2Error
-from hep2.evaluation import html, metrics
+from hep2.evaluation import figures, html, metrics, provenance
 from hep2.evaluation.groups import group_runs
 from hep2.evaluation.kept import curves_of, latents_of, mistakes_of, reconstructions_of
 from hep2.evaluation.latex import escaped
 from hep2.evaluation.leak import leak_gaps
+from hep2.evaluation.page import Page
 from hep2.evaluation.report import make_report
 from hep2.evaluation.runs import read_run
 
@@ -156,6 +157,8 @@ def test_synthetic_is_said_everywhere(page):
 def test_leaky_protocols_are_marked(page):
     assert "protocol random-leaky" in page
     assert re.search(r"LEAKY: cells are dealt out", page)
+    titles = [text for text in Outline(page).texts["h2"] if "protocol" in text]
+    assert titles == ["synthetic, protocol specimen", "synthetic, protocol random-leaky"]
 
 
 def test_every_picture_is_there_as_png_and_svg(written):
@@ -172,24 +175,30 @@ def test_every_picture_is_there_as_png_and_svg(written):
         assert "currentColor" not in text and not re.search(r'href="http', text)
 
 
-def test_the_page_is_drawn_from_two_files_a_run(written, page, tmp_path):
-    for file in (written / "runs").rglob("*"):
+def test_the_report_of_real_runs_is_drawn_from_two_files_a_run(trained, tmp_path):
+    for file in trained.runs_dir.rglob("*"):
         if file.name in ("result.json", "predictions.csv"):
-            copy = tmp_path / "runs" / file.relative_to(written / "runs")
+            copy = tmp_path / "runs" / file.relative_to(trained.runs_dir)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, copy)
-    make_report("default", tmp_path / "runs", tmp_path / "reports")
-    assert (tmp_path / "reports/default/report.html").read_text(encoding="utf-8") == page
+    found = []
+    for runs in (trained.runs_dir, tmp_path / "runs"):
+        report = make_report("default", runs, tmp_path / runs.name / "reports")
+        root = tmp_path / runs.name / "reports"
+        found.append({file.relative_to(root): file.read_bytes() for file in report.files})
+    assert found[0].keys() == found[1].keys()
+    assert [file for file in found[0] if found[0][file] != found[1][file]] == []
+    drawn = {file.name.split("-synthetic")[0] for file in found[0] if file.suffix == ".svg"}
+    assert drawn >= {"ranking", "matrix", "specimens", "reliability", "mistakes",
+                     "reconstructions", "latents", "curves-dcae", "curves-head"}  # fmt: skip
 
 
 def test_a_full_page_names_what_it_leaves_out(written, monkeypatch):
     monkeypatch.setattr(html, "LARGEST_PAGE", html._TEXT)
     runs = [read_run(p.parent) for p in sorted((written / "runs").rglob("result.json"))][:1]
-    commands, picture = html.provenance.commands(runs), html.figures.paper_picture()
-    sources = [html.provenance.origins(runs), commands]
-    page = html.Page(
-        "x", "", [], [], [], html.provenance.audits(runs), commands, sources, "", [picture]
-    )
+    commands, picture = provenance.commands(runs), figures.paper_picture()
+    sources = [provenance.origins(runs), commands]
+    page = Page("x", "", [], [], [], provenance.audits(runs), commands, sources, "", [picture])
     text = html.page_html(page)
     assert "<img" not in text and "figures/matrix-published-paper.svg" in text
 

@@ -14,6 +14,7 @@ from hep2.evaluation.groups import group_runs
 from hep2.evaluation.report import make_report
 from hep2.evaluation.results import compare_with_first, rank, spread, summarise_group
 from hep2.evaluation.runs import read_run
+from hep2.evaluation.table import Table
 
 
 def results_of(runs):
@@ -194,7 +195,7 @@ def test_spread_ignores_what_is_not_a_number():
 
 
 def test_markdown_and_text_of_a_table():
-    table = tables.Table("what", ["a|b", "c\n(d)"], [["1", "2"], ["long text", ""]], ["note"])
+    table = Table("what", ["a|b", "c\n(d)"], [["1", "2"], ["long text", ""]], ["note"])
     assert table.as_markdown() == (
         "**what**\n\n| a\\|b | c (d) |\n| --- | --- |\n| 1 | 2 |\n| long text |  |\n\n- note\n"
     )

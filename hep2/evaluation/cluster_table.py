@@ -5,7 +5,8 @@ from itertools import groupby
 
 from hep2.evaluation.results import spread, wall_time
 from hep2.evaluation.runs import Run, protocol_label
-from hep2.evaluation.tables import Table, caption, spread_text
+from hep2.evaluation.table import Table, spread_text
+from hep2.evaluation.tables import caption
 
 SHOWN = ("clustering_accuracy", "accuracy_matched_in_training", "nmi", "ari")
 NOTE = (

@@ -4,11 +4,12 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from hep2.evaluation import html, plots
 from hep2.evaluation.drawing import Picture
 from hep2.evaluation.groups import Group
+from hep2.evaluation.page import encoder_pictures, method_shown
 from hep2.evaluation.results import summarise_group
 from hep2.evaluation.runs import read_run
+from hep2.evaluation.training_plots import learning_curves
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ def record_of(path: Path) -> RunRecord:
         HEp2Error: the run is damaged.
     """
     run = read_run(path)
-    pictures = html.encoder_pictures([run])
+    pictures = encoder_pictures([run])
     if run.predictions is not None:
-        pictures += html.method_shown(summarise_group(Group((run,)))).pictures
-    curves = plots.learning_curves([run])
+        pictures += method_shown(summarise_group(Group((run,)))).pictures
+    curves = learning_curves([run])
     file = path / "predictions.csv"
     columns, rows = [], []
     if file.is_file():

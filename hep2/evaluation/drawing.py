@@ -6,6 +6,7 @@ or dark scheme: ink is `currentColor`, which a style sheet inside the SVG sets.
 
 import base64
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 200
 WIDTH = 5.2  # inches: on a telephone text of 9 points is then still legible
+_TITLE = 64  # letters in a line of a title
 INK, FAINT = "#0b0c0d", "#7f7f7f"  # grey of contrast 4 : 1 on white, and 4.6 : 1 on the dark page
 # Okabe and Ito, Color universal design (2008), without the yellow that white swallows; the
 # markers say the same to whoever sees no colours.
@@ -101,6 +103,11 @@ def picture(
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(svg, format="svg", metadata=nothing)
     return Picture(stem, heading, alt, caption, png.getvalue(), svg.getvalue())
+
+
+def entitle(figure: "Figure", title: str) -> None:
+    """Set a figure's title, in as many lines as it takes."""
+    figure.suptitle(textwrap.fill(title, _TITLE), fontsize=9)
 
 
 def about(run: Run) -> str:

@@ -19,7 +19,7 @@ from hep2.evaluation.published import (
 )
 from hep2.evaluation.results import Result
 from hep2.evaluation.runs import data_label, protocol_label
-from hep2.evaluation.tables import NOTHING
+from hep2.evaluation.table import NOTHING
 from hep2.evaluation.tidy import neutral
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _paper_panel() -> tuple[FloatArray, tuple[str, ...], str, str]:
         [
             "PUBLISHED: Vununu et al., Fig. 1, real cells of SNPHEp-2",
             "the authors' figures, not computed here",
-            f"total accuracy in the text {PAPER_TOTAL_ACCURACY:.2f} %, "
+            f"total accuracy in the text {PAPER_TOTAL_ACCURACY:.2f} %",
             f"mean recall of this matrix {paper_mean_recall():.2f} %",
         ]
     )

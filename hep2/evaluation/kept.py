@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.evaluation.fields import damaged
 from hep2.evaluation.metrics import FloatArray, StringArray
-from hep2.evaluation.runs import Run, damaged
+from hep2.evaluation.runs import Run
 
 _MOST_PIXELS = 16_000_000  # of a stored strip: a damaged header must not fill the memory
 

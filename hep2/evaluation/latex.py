@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hep2.evaluation.tables import NOTHING, Table
+from hep2.evaluation.table import NOTHING, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",

@@ -1,7 +1,6 @@
-"""Diagrams of finished runs: ranking, specimens, calibration, learning curves, latents."""
+"""Diagrams of results: ranking, specimens, calibration."""
 
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +12,13 @@ from hep2.evaluation.drawing import (
     WIDTH,
     Picture,
     about,
+    entitle,
     percent_axis,
     picture,
     plain_name,
     styles,
-    unseen,
 )
 from hep2.evaluation.groups import pooled_confusions
-from hep2.evaluation.kept import LatentMap, curves_of
 from hep2.evaluation.metrics import FloatArray
 from hep2.evaluation.published import Published
 from hep2.evaluation.results import Result
@@ -28,10 +26,10 @@ from hep2.evaluation.runs import Run, data_label, protocol_label
 from hep2.evaluation.statistics import specimen_patterns
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RELIABILITY_BINS = 10
+FEW = 10  # cells of a bin whose accuracy is mostly chance
 
 
 def stem_of(run: Run, what: str) -> str:
@@ -59,8 +57,9 @@ def ranking(results: Sequence[Result], beside: Sequence[Published]) -> Picture:
         axes.set_ylim(rows - 0.4, -0.6)
         lows = [low if not np.isnan(low) else here for _, here, low, _ in points]
         percent_axis(axes, "x", [*lows, *(value for _, value in printed)])
-        axes.set_xlabel(f"MCA %, pooled over folds, 95 % interval ({protocol_label(run)})")
-        figure.suptitle(about(run), fontsize=9)
+        label = f"MCA %, pooled over folds, 95 % interval ({protocol_label(run)})"
+        axes.set_xlabel(label, loc="right")  # it may be wider than axes beside long names
+        entitle(figure, about(run))
 
     best = points[0]
     also = f"; {len(printed)} published figures below" if printed else ""
@@ -102,7 +101,7 @@ def specimen_strips(result: Result) -> Picture | None:
         axes.set_ylim(len(run.classes) - 0.5, -0.5)
         percent_axis(axes, "x", accuracy.tolist())
         axes.set_xlabel(f"accuracy on one specimen, % ({protocol_label(run)})")
-        figure.suptitle(f"{run.method}: {about(run)}", fontsize=9)
+        entitle(figure, f"{run.method}: {about(run)}")
 
     worst = int(accuracy.argmin())
     return picture(
@@ -148,13 +147,16 @@ def reliability(result: Result) -> Picture:
     def draw(figure: "Figure") -> None:
         upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
         upper.plot([0, 100], [0, 100], color=FAINT, linestyle="--", linewidth=1)
-        upper.plot(100 * means, 100 * shares, "o-", color="#0072B2", markersize=5)
+        many = counts[filled] >= FEW
+        upper.plot(100 * means[many], 100 * shares[many], "o-", color="#0072B2", markersize=5)
+        upper.plot(100 * means[~many], 100 * shares[~many], "o", color="#0072B2", markersize=5,
+                   fillstyle="none")  # fmt: skip
         upper.set(xlim=(0, 101), ylim=(0, 103), ylabel="accuracy %")
         upper.grid(color=FAINT, alpha=0.35, linewidth=0.6)
         edges = 100 * np.arange(RELIABILITY_BINS) / RELIABILITY_BINS
         lower.bar(edges, counts, 100 / RELIABILITY_BINS, align="edge", color="#56B4E9")
         lower.set(xlabel=f"confidence % ({protocol_label(run)})", ylabel="cells")
-        figure.suptitle(f"{run.method}: {about(run)}", fontsize=9)
+        entitle(figure, f"{run.method}: {about(run)}")
 
     gap = float(means @ counts[filled] - shares @ counts[filled]) / counts.sum()
     tendency = "over" if gap > 0 else "under"
@@ -166,91 +168,5 @@ def reliability(result: Result) -> Picture:
         f"Reliability diagram: confidence is {100 * abs(gap):.1f} points {tendency} accuracy on "
         f"average; expected calibration error {100 * error:.1f} points.",
         f"{about(run)}. Cells in ten bins of confidence; on the dashed line confidence and "
-        "accuracy agree.",
+        f"accuracy agree. Hollow marks: fewer than {FEW} cells.",
     )
-
-
-def learning_curves(runs: Iterable[Run]) -> Picture | None:
-    """Losses of training and validation over epochs, a line a run; None where none was kept."""
-    kept = [(run, curves_of(run)) for run in runs]
-    kept = [(run, curves) for run, curves in kept if "train/loss" in curves]
-    if not kept:
-        return None
-    first = kept[0][0]
-    parts = (
-        ("train/loss", "training", "#0072B2", "-"),
-        ("val/loss", "validation", "#D55E00", "--"),
-    )
-
-    def draw(figure: "Figure") -> None:
-        from matplotlib.ticker import LogLocator, NullFormatter
-
-        axes = figure.subplots()
-        for (name, label, colour, line), (place, (_, curves)) in product(parts, enumerate(kept)):
-            if name in curves:
-                axes.plot(*curves[name].T, line, color=colour, linewidth=1.2, alpha=0.75,
-                          label=label if place == 0 else None)  # fmt: skip
-        axes.set(xlabel="epoch (from 0)", ylabel=f"loss ({protocol_label(first)})")
-        if all(np.all(points[:, 1] > 0) for _, curves in kept for points in curves.values()):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter("{x:.2g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.grid(color=FAINT, alpha=0.35, linewidth=0.6, which="both")
-        axes.legend()
-        figure.suptitle(f"{first.stage}-{first.method}: {about(first)}", fontsize=9)
-
-    last = np.mean([curves["train/loss"][-1, 1] for _, curves in kept])
-    return picture(
-        draw,
-        (WIDTH, 3.2),
-        stem_of(first, f"curves-{first.stage}"),
-        f"Learning curves: {first.stage} {first.method}",
-        f"Training and validation loss over epochs, {len(kept)} runs; the training loss ends at "
-        f"{last:.3g} on average.",
-        f"{about(first)}. One line a run (fold and seed). Validation cells come from training "
-        "specimens; some folds have none.",
-    )
-
-
-def latent_maps(run: Run, latents: LatentMap) -> Picture:
-    """Latents of one fold's test cells by PCA and t-SNE, coloured by pattern and by specimen."""
-
-    def draw(figure: "Figure") -> None:
-        grid = figure.subplots(2, 2)
-        for row, (name, columns) in enumerate((("PCA", (0, 1)), ("t-SNE", (2, 3)))):
-            places = latents.places[:, columns]
-            _scatter(grid[row, 0], places, latents.targets, run.classes)
-            _scatter(grid[row, 1], places, latents.specimens, np.unique(latents.specimens).tolist())
-            grid[row, 0].set_ylabel(name)
-        grid[0, 0].set_title("by pattern")
-        grid[0, 1].set_title("by specimen")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, map(plain_name, labels), loc="outside lower center", ncols=3,
-                      markerscale=2, fontsize=8)  # fmt: skip
-        figure.suptitle(f"{run.method}, fold {run.fold}: {about(run)}", fontsize=9)
-
-    specimens = len(np.unique(latents.specimens))
-    return picture(
-        draw,
-        (WIDTH, 6.0),
-        stem_of(run, "latents"),
-        f"What the encoder {run.method} sees",
-        f"Four scatter plots of {len(latents.places)} test cells: principal components and t-SNE "
-        f"of their latents, by {len(run.classes)} patterns and by {specimens} specimens.",
-        f"{about(run)}. Test cells of fold {run.fold}, latents of its encoder; "
-        f"{unseen(run)}. Groups by specimen rather than by pattern mean that the latents tell "
-        "stain and focus; every specimen has a colour and a mark. In t-SNE "
-        "distances between groups mean nothing.",
-    )
-
-
-def _scatter(
-    axes: "Axes", places: FloatArray, names: metrics.StringArray, order: Sequence[str]
-) -> None:
-    for name, (colour, marker) in zip(order, styles(len(order)), strict=True):
-        members = names == name
-        # As pixels: thousands of marks would make the page heavy.
-        axes.scatter(places[members, 0], places[members, 1], s=6, c=colour, marker=marker,
-                     alpha=0.75, linewidths=0, label=name, rasterized=True)  # fmt: skip
-    axes.set(xticks=[], yticks=[])

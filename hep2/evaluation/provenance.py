@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from hep2.evaluation.kept import audit_of
 from hep2.evaluation.runs import Run, data_label, protocol_label
-from hep2.evaluation.tables import NOTHING, Table
+from hep2.evaluation.table import NOTHING, Table
 
 
 def audits(runs: Sequence[Run]) -> Table:

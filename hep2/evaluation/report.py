@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from tqdm import tqdm
-
 from hep2.errors import HEp2Error
-from hep2.evaluation import figures, html, latex, published, tables, tidy
+from hep2.evaluation import figures, html, latex, tidy
 from hep2.evaluation.cluster_table import clustering_tables
 from hep2.evaluation.groups import group_runs
-from hep2.evaluation.leak import LeakGap, leak_gaps
-from hep2.evaluation.results import Result, compare_with_first, rank, summarise_group
+from hep2.evaluation.leak import leak_gaps
+from hep2.evaluation.page import Page, make_page
+from hep2.evaluation.results import Result, rank, summarise_group
 from hep2.evaluation.runs import Run, data_label, protocol_label, read_run, run_directories
+from hep2.evaluation.table import Table
 from hep2.files import write_atomic
-
-_SLOW = 2  # seconds after which a progress bar appears
+from hep2.progress import watched
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Report:
     """What a report says, and the files that it was written to."""
 
     state: str
-    tables: list[tables.Table]
+    tables: list[Table]
     remark: str
     files: list[Path]
 
@@ -38,27 +37,24 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     """
     root = runs_dir / name
     finished, unfinished = run_directories(root)
-    runs = [read_run(path) for path in tqdm(finished, "reading runs", delay=_SLOW, leave=False)]
+    runs = [read_run(path) for path in watched(finished, "reading runs")]
     groups = group_runs(runs)
     clusters = clustering_tables(runs)
     if not groups and not clusters:
         raise HEp2Error(_nothing_to_report(name, runs_dir, finished, unfinished))
-    results = [summarise_group(g) for g in tqdm(groups, "statistics", delay=_SLOW, leave=False)]
+    results = [summarise_group(g) for g in watched(groups, "statistics")]
     blocks = [rank(list(block)) for _, block in groupby(results, key=_data_and_protocol)]
-    gaps = leak_gaps(groups)
-    shown = [table for block in blocks for table in _block_tables(block)]
-    shown += [tables.leaks(list(part)) for _, part in groupby(gaps, key=_data_of_gap)]
-    shown += clusters
+    blocks.sort(key=_honest_first)
+    page = make_page(name, runs, blocks, leak_gaps(groups), clusters)
     report = reports_dir / name
-    page = html.make_page(name, runs, blocks, gaps, clusters)
     files: dict[Path, bytes | str] = {
         report / "report.html": html.page_html(page),
         report / "results.csv": tidy.results_csv(result for block in blocks for result in block),
-        report / "results.md": _markdown(name, shown, blocks),
-        report / "results.tex": latex.results_tex(shown),
+        report / "results.md": _markdown(page),
+        report / "results.tex": latex.results_tex(page.results),
     }
     pictures: dict[Path, bytes | str] = {}
-    for result in tqdm(results, "matrices", delay=_SLOW, leave=False):
+    for result in watched(results, "matrices"):
         stem = f"confusion-{_file_stem(result.group.first)}"
         pictures[report / f"{stem}.csv"] = figures.confusion_csv(result)
         pictures[report / f"{stem}.png"] = figures.confusion_png(result)
@@ -69,38 +65,16 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
         write_atomic(path, content)
     return Report(
         state=_state(root, runs, unfinished),
-        tables=shown,
-        remark=published.paper_statement(),
+        tables=page.results,
+        remark=page.remark,
         files=[*files, *pictures],
     )
 
 
-def _block_tables(block: list[Result]) -> list[tables.Table]:
-    """The tables of one data set and protocol."""
-    run = block[0].group.first
-    shown = [tables.over_folds(block), tables.pooled(block), tables.recalls(block)]
-    shown.append(tables.further(block))
-    pairs = compare_with_first(block)
-    if pairs:
-        shown.append(tables.comparisons(run, pairs))
-    beside = published.beside(run.data, run.protocol)
-    if beside:
-        caption = f"published figures: {run.data}, protocol {protocol_label(run)}"
-        shown.append(tables.published(caption, beside))
-    return shown
-
-
-def _markdown(name: str, shown: list[tables.Table], blocks: list[list[Result]]) -> str:
-    runs = [block[0].group.first for block in blocks]
-    simulated = {run.synthetic for run in runs}
-    partly = "partly " if len(simulated) > 1 else ""
-    synthetic = f" ({partly}synthetic cells)" if True in simulated else ""
-    ours = [row for run in runs for row in published.beside(run.data, run.protocol)]
-    others = [row for row in published.ROWS if row not in ours]
-    caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
-    parts = [f"# Results of {name}{synthetic}\n", *(table.as_markdown() for table in shown)]
-    parts += [f"{published.paper_statement()}\n", tables.published(caption, others).as_markdown()]
-    return "\n".join(parts)
+def _markdown(page: Page) -> str:
+    parts = [f"# Results of {page.name}{page.synthetic}\n"]
+    parts += [table.as_markdown() for table in page.results]
+    return "\n".join([*parts, f"{page.remark}\n", page.elsewhere.as_markdown()])
 
 
 def _state(root: Path, runs: list[Run], unfinished: list[Path]) -> str:
@@ -134,8 +108,8 @@ def _data_and_protocol(result: Result) -> tuple[str, str]:
     return result.group.first.data, result.group.first.protocol
 
 
-def _data_of_gap(gap: LeakGap) -> str:
-    return gap.group.first.data
+def _honest_first(block: list[Result]) -> tuple[str, bool]:
+    return block[0].group.first.data, block[0].group.first.leaky
 
 
 def _file_stem(run: Run) -> str:

@@ -1,21 +1,19 @@
 """Finished runs read back from disk, every field and row checked."""
 
-import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn
+from typing import Any
 
 from hep2.errors import HEp2Error
 from hep2.evaluation import metrics
+from hep2.evaluation.fields import damaged, load, matching, numbers, reader, remedy
 from hep2.evaluation.predictions import Predictions, read_predictions
 
 _NAME = re.compile(r"[\w][\w.+=,-]*")  # part of a file's name: no separators, no spaces
 _KEY = re.compile(r"[0-9a-f]{16}")
-_LARGEST = 1e300  # of a figure or a time: a whole number in JSON can be too large for a float
 _MOST_FOLDS = 100_000  # one a specimen; a larger number is damage, and would be counted up to
 
 
@@ -109,30 +107,30 @@ def read_run(path: Path) -> Run:
             the two do not belong together. The message names the file, the key or row, the remedy.
     """
     file = path / "result.json"
-    stored = _load(file)
-    value = _reader(file, stored)
+    stored = load(file)
+    value = reader(file, stored)
     classes = tuple(value("classes", list))
     if not classes or not all(isinstance(c, str) for c in classes) or _repeats(classes):
         raise damaged(file, "classes must be different names")
     run = Run(
         path=path,
-        stage=_matching(file, "stage", value("stage", str), _NAME),
-        method=_matching(file, "method", value("method", str), _NAME),
-        data=_matching(file, "data", value("data", str), _NAME),
+        stage=matching(file, "stage", value("stage", str), _NAME),
+        method=matching(file, "method", value("method", str), _NAME),
+        data=matching(file, "data", value("data", str), _NAME),
         synthetic=value("synthetic", bool),
-        protocol=_matching(file, "protocol", value("protocol", str), _NAME),
+        protocol=matching(file, "protocol", value("protocol", str), _NAME),
         leaky=value("leaky", bool),
         fold=value("fold", int),
         folds=value("folds", int),
         seed=value("seed", int),
         classes=classes,
-        data_key=_matching(file, "data_key", value("data_key", str), _KEY),
-        split_hash=_matching(file, "split_hash", value("split_hash", str), _KEY),
-        metrics=_numbers(file, "metrics", value("metrics", dict)),
-        seconds=_numbers(file, "seconds", {"": value("seconds", (int, float))})[""],
-        encoder_seconds=_numbers(file, "seconds", {"": value("encoder_seconds", (int, float))})[""],
+        data_key=matching(file, "data_key", value("data_key", str), _KEY),
+        split_hash=matching(file, "split_hash", value("split_hash", str), _KEY),
+        metrics=numbers(file, "metrics", value("metrics", dict)),
+        seconds=numbers(file, "seconds", {"": value("seconds", (int, float))})[""],
+        encoder_seconds=numbers(file, "seconds", {"": value("encoder_seconds", (int, float))})[""],
         labels_in_features=value("labels_in_features", (bool, NoneType)),
-        kind=_matching(file, "kind", value("kind", str), _NAME),
+        kind=matching(file, "kind", value("kind", str), _NAME),
         command=value("command", (str, NoneType)) or "",
         predictions=_predictions(path, classes) if "recall" in stored else None,
         kept=stored,
@@ -149,8 +147,8 @@ def read_run(path: Path) -> Run:
 def _predictions(path: Path, classes: tuple[str, ...]) -> Predictions:
     file = path / "predictions.csv"
     if not file.is_file():
-        raise HEp2Error(f"{file} is missing beside a result.json with recalls: {_remedy(path)}")
-    return read_predictions(file, classes, _remedy(path))
+        raise HEp2Error(f"{file} is missing beside a result.json with recalls: {remedy(path)}")
+    return read_predictions(file, classes, remedy(path))
 
 
 def _check_against(run: Run, predictions: Predictions, cells: object) -> None:
@@ -173,61 +171,5 @@ def _same(stored: float, computed: float) -> bool:
     return abs(stored - computed) <= 1e-4 or (math.isnan(stored) and math.isnan(computed))
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except (ValueError, OSError, RecursionError) as error:
-        raise damaged(file, f"it cannot be read as JSON ({error})") from error
-    if not isinstance(stored, dict):
-        raise damaged(file, "it is no JSON object")
-    return stored
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")  # Python's reader takes NaN and Infinity, JSON not
-
-
-def _reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[type, ...]], Any]:
-    """A function that gives a key's value, or says that it is missing or of a wrong type."""
-
-    def field(key: str, kind: type | tuple[type, ...]) -> Any:
-        if key not in stored:
-            raise damaged(file, f"key {key} is missing")
-        value = stored[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and not _allows_bool(kind)):
-            raise damaged(file, f"key {key} is {value!r}")
-        return value
-
-    return field
-
-
-def _allows_bool(kind: type | tuple[type, ...]) -> bool:
-    """Python counts True as an int; here only what says bool takes one."""
-    return kind is bool or (isinstance(kind, tuple) and bool in kind)
-
-
-def _matching(file: Path, key: str, value: str, pattern: re.Pattern[str]) -> str:
-    if pattern.fullmatch(value) is None:
-        raise damaged(file, f"key {key} is {value!r}")
-    return value
-
-
-def _numbers(file: Path, key: str, values: dict[str, Any]) -> dict[str, float]:
-    for name, value in values.items():
-        number = not isinstance(value, bool) and isinstance(value, (int, float))
-        if value is not None and not (number and abs(value) <= _LARGEST):
-            raise damaged(file, f"key {key}.{name} is {str(value)[:40]!r}")
-    return {name: float("nan") if value is None else float(value) for name, value in values.items()}
-
-
 def _repeats(names: tuple[str, ...]) -> bool:
     return len(set(names)) < len(names)
-
-
-def damaged(file: Path, what: str) -> HEp2Error:
-    """The error to raise for a file of a run that cannot be what the run wrote."""
-    return HEp2Error(f"{file} is damaged or foreign: {what}; {_remedy(file.parent)}")
-
-
-def _remedy(path: Path) -> str:
-    return f"delete {path} and run its command again"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.evaluation.drawing import WIDTH, Picture, about, picture, plain_name, unseen
+from hep2.evaluation.drawing import WIDTH, Picture, about, entitle, picture, plain_name, unseen
 from hep2.evaluation.kept import Sheet, mistakes_of
 from hep2.evaluation.plots import stem_of
 from hep2.evaluation.results import Result
@@ -42,7 +42,7 @@ def reconstruction_sheet(run: Run, sheet: Sheet) -> Picture:
         for column, title in enumerate(("input", "reconstruction", f"error x {_ERROR_GAIN}") * 2):
             kind = "typical" if column < 3 else "worst"
             grid[0, column].set_title(f"{kind}\n{title}", fontsize=7)
-        figure.suptitle(f"{run.method}, fold {run.fold}: {about(run)}", fontsize=9)
+        entitle(figure, f"{run.method}, fold {run.fold}: {about(run)}")
 
     worst = max(sheet.cells, key=lambda cell: float(cell["mse"]))
     return picture(
@@ -104,7 +104,7 @@ def mistake_gallery(result: Result, sheet: Sheet) -> Picture:
                 f"taken for {plain_name(cell['output'])}\n{100 * cell['confidence']:.1f} % sure",
                 fontsize=7.5,
             )
-        figure.suptitle(f"{run.method}: {about(run)}", fontsize=9)
+        entitle(figure, f"{run.method}: {about(run)}")
 
     first = sheet.cells[0]
     return picture(

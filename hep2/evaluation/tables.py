@@ -1,4 +1,4 @@
-"""Results as tables: aligned text for the terminal, and Markdown.
+"""Results as tables.
 
 The protocol stands in every caption and column heading, with `-leaky` where it leaks; tables of
 simulated cells say synthetic.
@@ -6,48 +6,15 @@ simulated cells say synthetic.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
 
+from hep2.evaluation import notes
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.published import Published
 from hep2.evaluation.results import Comparison, Result, Spread
 from hep2.evaluation.runs import Run, data_label, protocol_label
-from hep2.evaluation.statistics import Interval
+from hep2.evaluation.table import NOTHING, Table, interval_text, spread_text
 
-NOTHING = "–"  # noqa: RUF001  the dash that tables print where there is no figure
 _LABELS = {True: "yes", False: "no", None: NOTHING}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A caption, a heading, rows of text, and notes below."""
-
-    caption: str
-    heading: list[str]
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-
-    def as_text(self) -> str:
-        """Aligned columns for the terminal."""
-        heading = [
-            list(line) for line in zip_longest(*map(str.splitlines, self.heading), fillvalue="")
-        ]
-        columns = zip(*heading, *self.rows, strict=True)
-        widths = [max(map(len, column)) for column in columns]
-        rule = ["-" * width for width in widths]
-        padded = [
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-            for line in [*heading, rule, *self.rows]
-        ]
-        return "\n".join([self.caption, *padded, *(f"  {note}" for note in self.notes)]) + "\n"
-
-    def as_markdown(self) -> str:
-        """A Markdown table under its caption."""
-        lines = [self.heading, ["---"] * len(self.heading), *self.rows]
-        body = ["| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines]
-        notes = [f"- {note}" for note in self.notes]
-        return "\n".join([f"**{self.caption}**", "", *body, "", *notes]).rstrip() + "\n"
 
 
 def over_folds(results: Sequence[Result]) -> Table:
@@ -75,8 +42,8 @@ def over_folds(results: Sequence[Result]) -> Table:
             "labels in features: whether labels were read where the features were learned; "
             f"{_LABELS[None]}: nothing was learned. Seconds: of the head and its encoders, without "
             "features that were found in the cache.",
-            *_comparability_notes(results),
-            *(note for r in results for note in _notes(r)),
+            *notes.comparability(results),
+            *(note for r in results for note in notes.folds_and_seeds(r)),
         ],
     )
 
@@ -96,12 +63,12 @@ def pooled(results: Sequence[Result]) -> Table:
         ],
         [
             [result.method]
-            + [_interval(result.pooled[name]) for name in ("mca", "aca", "macro_f1")]
+            + [interval_text(result.pooled[name]) for name in ("mca", "aca", "macro_f1")]
             + [f"{result.confusion.sum():.0f}"]
             + [NOTHING if result.specimens is None else str(result.specimens)]
             for result in results
         ],
-        [note for result in results for note in _interval_notes(result)],
+        [note for result in results for note in notes.intervals(result)],
     )
 
 
@@ -147,7 +114,7 @@ def comparisons(run: Run, pairs: Sequence[Comparison]) -> Table:
         [
             [
                 pair.second,
-                _interval(pair.difference, signed=True),
+                interval_text(pair.difference, signed=True),
                 str(pair.folds),
                 f"{pair.signs.better}/{pair.signs.worse}/{pair.signs.equal}",
                 _chance(pair.signs.p),
@@ -180,7 +147,7 @@ def leaks(gaps: Sequence[LeakGap]) -> Table:
                 gap.group.first.method,
                 f"{100 * gap.leaky:.2f}",
                 f"{100 * gap.honest:.2f}",
-                _interval(gap.difference, signed=True),
+                interval_text(gap.difference, signed=True),
                 str(gap.cells),
                 f"{gap.folds[0]} and {gap.folds[1]} of {run.folds}",
             ]
@@ -221,58 +188,6 @@ def caption(run: Run, what: str) -> str:
     return f"{_data_caption(run)}, protocol {protocol_label(run)}{leak}: {what}"
 
 
-def _comparability_notes(results: Sequence[Result]) -> list[str]:
-    keys = {result.group.first.data_key: result.method for result in results}
-    if len(keys) == 1:
-        return []
-    versions = ", ".join(f"{key} ({method})" for key, method in keys.items())
-    return [f"the methods were not run on the same data: data keys {versions}."]
-
-
-def _notes(result: Result) -> list[str]:
-    group, notes = result.group, []
-    collapsed = sorted({run.fold for run in group.runs if run.encoder_collapsed})
-    if collapsed:
-        folds = _listed([str(fold) for fold in collapsed])
-        notes.append(
-            f"{result.method}: THE ENCODER HAD COLLAPSED in folds {folds}; figures of its latents "
-            "say nothing about the method."
-        )
-    finished = len(group.by_fold)
-    seeds = sorted({len(runs) for runs in group.by_fold.values()})
-    if seeds != [1]:
-        several = "-".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
-        notes.append(f"{result.method}: {several} seeds a fold, averaged within the fold.")
-    if group.missing_folds:
-        missing = _listed([str(fold) for fold in group.missing_folds])
-        remedy = "compare only methods with the same folds"
-        notes.append(f"{result.method}: folds not finished: {missing}; {remedy}.")
-    absent = [
-        f"{name} ({finished - values.folds} of {finished})"
-        for name, values in zip(group.first.classes, result.recalls, strict=True)
-        if values.folds < finished
-    ]
-    if absent:
-        consequence = "their MCA is that of the other classes"
-        notes.append(
-            f"{result.method}: folds without a test cell of {', '.join(absent)}; {consequence}."
-        )
-    return notes
-
-
-def _interval_notes(result: Result) -> list[str]:
-    if result.specimens is None:
-        return [f"{result.method}: no intervals, the specimens of the cells are not known."]
-    if math.isnan(result.pooled["mca"].low):
-        why = "some class has a single test specimen, or the specimens do not vary"
-        return [f"{result.method}: no intervals, for {why}."]
-    return []
-
-
-def _listed(texts: list[str]) -> str:
-    return ", ".join(texts[:10]) + (f" and {len(texts) - 10} more" if len(texts) > 10 else "")
-
-
 def _folds(result: Result) -> str:
     done, every = len(result.group.by_fold), result.group.first.folds
     return str(done) if done == every else f"{done} of {every}"
@@ -286,23 +201,5 @@ def _plain(values: Spread) -> str:
     return spread_text(values, 1, 3)
 
 
-def spread_text(values: Spread, scale: int, digits: int) -> str:
-    """Mean and, where there are several folds, deviation."""
-    if math.isnan(values.mean):
-        return NOTHING
-    mean = f"{scale * values.mean:.{digits}f}"
-    return mean if math.isnan(values.sd) else f"{mean} ± {scale * values.sd:.{digits}f}"
-
-
-def _interval(values: Interval, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    estimate, low, high = (f"{100 * value:{sign}.2f}" for value in values)
-    return estimate if math.isnan(values.low) else f"{estimate} [{low}, {high}]"
-
-
 def _chance(p: float) -> str:
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-def _in_markdown(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -22,13 +22,24 @@ BATCH = 256  # cells in memory at a time, and as many decoded ahead
 THREADS = min(8, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedImage:
-    """One image to be looked at."""
+    """One image to be looked at; all that memory holds of each for as long as others are named.
+
+    Attributes:
+        id: the file's path in its folder.
+        specimen: where it came from, "" where that is not known.
+        folder: one object for all.
+    """
 
     id: str
     specimen: str
-    file: Path
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.id
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def find_images(images: str | None) -> list[NamedImage]:
         raise HEp2Error("which cells? images=<image, folder, or CSV with the column image>")
     path = Path(images)
     if path.is_dir():
-        found = [NamedImage(f.relative_to(path).as_posix(), "", f) for f in image_files(path)]
+        found = [NamedImage(f.relative_to(path).as_posix(), "", path) for f in image_files(path)]
         if not found:
             raise HEp2Error(f"images={images}: no image below ({', '.join(sorted(SUFFIXES))})")
         return sorted(found, key=lambda cell: cell.id)
@@ -68,7 +79,7 @@ def find_images(images: str | None) -> list[NamedImage]:
         raise HEp2Error(f"images={images}: no such file or folder")
     if path.suffix.lower() == ".csv":
         return _listed(path)
-    return [NamedImage(path.name, "", path)]
+    return [NamedImage(path.name, "", path.parent)]
 
 
 def _listed(path: Path) -> list[NamedImage]:
@@ -76,8 +87,7 @@ def _listed(path: Path) -> list[NamedImage]:
     cells = []
     for number, row in read_csv(path, ("image",), problems):
         if row["image"]:
-            file = path.parent / row["image"]
-            cells.append(NamedImage(row["image"], row.get("specimen", ""), file))
+            cells.append(NamedImage(row["image"], row.get("specimen", ""), path.parent))
         else:
             problems.append(f"{path.name} row {number}: no image is named")
     if problems:

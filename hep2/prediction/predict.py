@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hep2.errors import HEp2Error
 from hep2.evaluation.tidy import neutral
 from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, specimens_given
 from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
+from hep2.progress import watched
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +74,10 @@ def predict(
     by_specimen = _Specimens(ensemble.classes) if specimens_given(cells) else None
     with _rows_into(target) as writer:
         writer.writerow(_header(ensemble, by_specimen is not None))
-        steps = tqdm(
+        steps = watched(
             batches(cells, ensemble.image_size, ensemble.channel),
             "naming cells",
             total=-(-len(cells) // BATCH),
-            unit="batch",
-            delay=2,
-            leave=False,
-            disable=None,  # no bars in logs
         )
         for batch in steps:
             writer.writerows(_rows(batch, ensemble, orientations, by_specimen, summary))
