@@ -23,7 +23,6 @@ _SLOW = 2  # seconds after which a progress bar appears
 class Report:
     """What a report says, and the files that it was written to."""
 
-    state: str
     tables: list[tables.Table]
     remark: str
     files: list[Path]
@@ -68,7 +67,6 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     for path, content in (files | pictures).items():
         write_atomic(path, content)
     return Report(
-        state=_state(root, runs, unfinished),
         tables=shown,
         remark=published.paper_statement(),
         files=[*files, *pictures],
@@ -101,12 +99,6 @@ def _markdown(name: str, shown: list[tables.Table], blocks: list[list[Result]]) 
     parts = [f"# Results of {name}{synthetic}\n", *(table.as_markdown() for table in shown)]
     parts += [f"{published.paper_statement()}\n", tables.published(caption, others).as_markdown()]
     return "\n".join(parts)
-
-
-def _state(root: Path, runs: list[Run], unfinished: list[Path]) -> str:
-    lines = [f"{root}: finished runs {len(runs)}, unfinished {len(unfinished)}"]
-    lines += [f"  unfinished: {path}" for path in unfinished]
-    return "\n".join(lines)
 
 
 def _nothing_to_report(
