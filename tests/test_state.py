@@ -6,6 +6,7 @@ import pytest
 from conftest import Configure
 from made_up_runs import write_reconstruction, write_run
 
+from evaluate import EvaluateConfig, report
 from hep2 import failure
 from hep2.errors import HEp2Error
 from hep2.evaluation.state import as_text, run_states
@@ -52,6 +53,17 @@ def test_when_all_are_finished_a_number_is_enough(tmp_path):
         write_reconstruction(tmp_path, fold)
     text = as_text(tmp_path / "default", run_states(tmp_path / "default"))
     assert text == f"{tmp_path}/default: finished 2"
+
+
+def test_the_state_is_told_before_there_is_anything_to_report(tmp_path, capsys):
+    begin(tmp_path / "runs/mine/synthetic-published/dcae/fold0/seed0")
+    asked = EvaluateConfig(name="mine", runs_dir=f"{tmp_path}/runs", reports_dir=f"{tmp_path}/r")
+    with pytest.raises(HEp2Error, match="no finished run, 1 unfinished"):
+        report(asked)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/runs/mine: interrupted 1",
+        "  interrupted synthetic-published/dcae/fold0/seed0  epoch 2 of 6, val/loss 0.25",
+    ]
 
 
 @pytest.mark.parametrize("config", ["", "- 1", "trainer: [", "trainer: {max_epochs: many}", "\0"])
