@@ -2,7 +2,8 @@
 
     python -m hep2.search --trials 30 name=tuning data=synthetic protocol=published
 
-The same command again goes on with the study; started twice at once, two processes share it.
+The same command again goes on with the study, with the trial that was interrupted first; started
+twice at once, two processes share it. Pictures of the study lie in runs/<name>/search.
 Ranges stand in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
 """
 
