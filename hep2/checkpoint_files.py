@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from hep2.errors import HEp2Error
 from hep2.features.checkpoint import read_checkpoint
-from hep2.rundir import RunDir, write_atomic
+from hep2.files import write_atomic
+from hep2.rundir import RunDir
 
 log = logging.getLogger(__name__)
 

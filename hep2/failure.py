@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hep2.errors import HEp2Error
+from hep2.files import write_atomic
 from hep2.redact import redacted
-from hep2.rundir import write_atomic
 
 FILE = "failed.txt"
 LONGEST = 500  # characters

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2 import __version__
+from hep2.encoders import encoder_paths
 from hep2.fold import Fold
+from hep2.naming import method_of
 from hep2.redact import redacted_words
-from hep2.rundir import RunDir, encoder_paths, method_of
+from hep2.rundir import RunDir
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from hep2 import failure, tracking
+from hep2.encoders import encoder_runs
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, audited, open_fold
 from hep2.lock import locked
+from hep2.naming import method_of, run_path
 from hep2.results import collapsed_encoders, describe, learning_curves, seconds_of
-from hep2.rundir import RunDir, encoder_runs, method_of, run_path
+from hep2.rundir import RunDir
 from hep2.stages.autoencoder import autoencoder
 from hep2.stages.clustering import clustering
 from hep2.stages.head import head

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
-from hep2.rundir import write_atomic
+from hep2.files import write_atomic
 
 Row = dict[str, str]
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from hep2.rundir import write_atomic
+from hep2.files import write_atomic
 from hep2.wandb_mode import within
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from hep2.callbacks import Checkpoints
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.features.checkpoint import read_checkpoint, read_encoder
+from hep2.files import write_atomic
 from hep2.fold import Fold
 from hep2.nets.architectures import ENCODERS, build
-from hep2.rundir import write_atomic
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 

@@ -22,10 +22,11 @@ from hep2.evaluation.clusters import agreement, match
 from hep2.evaluation.report import make_report
 from hep2.features.checkpoint import read_checkpoint
 from hep2.fold import Fold, open_fold
+from hep2.naming import encoders_of, method_of, run_path
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
 from hep2.run import fit
-from hep2.rundir import RunDir, encoders_of, method_of, run_path
+from hep2.rundir import RunDir
 from hep2.stages.clustering import clustering
 from hep2.stages.supervised import supervised
 from hep2.sweep.jobs import plan

@@ -26,8 +26,9 @@ from hep2.evaluation.groups import group_runs
 from hep2.evaluation.runs import read_run
 from hep2.features.cache import cached
 from hep2.features.checkpoint import read_encoder
+from hep2.naming import run_path
 from hep2.nets.architectures import ENCODERS, build
-from hep2.rundir import RunDir, run_path
+from hep2.rundir import RunDir
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -17,8 +17,9 @@ from hep2 import fold as fold_module
 from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, open_fold
+from hep2.naming import encoders_of
 from hep2.run import fit
-from hep2.rundir import RunDir, encoders_of
+from hep2.rundir import RunDir
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 

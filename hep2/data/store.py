@@ -25,7 +25,7 @@ from hep2.data.store_folder import (
     write_folder,
 )
 from hep2.errors import HEp2Error
-from hep2.rundir import write_atomic
+from hep2.files import write_atomic
 
 IMAGE_SIZES = range(8, 1025)
 

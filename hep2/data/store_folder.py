@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hep2.data.images import Pixels
 from hep2.data.npy import map_npy
-from hep2.rundir import write_atomic
+from hep2.files import write_atomic
 
 FORMAT = 1  # raise it when decoding, resizing or the files' layout change
 HEADER = ("id", "label", "specimen", "pool")

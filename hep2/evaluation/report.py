@@ -14,7 +14,7 @@ from hep2.evaluation.groups import group_runs
 from hep2.evaluation.leak import LeakGap, leak_gaps
 from hep2.evaluation.results import Result, compare_with_first, rank, summarise_group
 from hep2.evaluation.runs import Run, data_label, protocol_label, read_run, run_directories
-from hep2.rundir import write_atomic
+from hep2.files import write_atomic
 
 _SLOW = 2  # seconds after which a progress bar appears
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hep2.rundir import write_atomic
+from hep2.files import write_atomic
 
 if TYPE_CHECKING:
     import optuna

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
+from hep2.files import write_atomic
 from hep2.prediction.models import Ensemble, Members, check_orientations, load_ensemble
-from hep2.rundir import write_atomic
 
 TOLERANCE = 1e-5  # greatest difference of a probability between the file and the original
 INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]

@@ -14,9 +14,10 @@ from torch import Tensor
 from hep2.data.augment import Augmentation
 from hep2.data.inputs import CellImages, Positions
 from hep2.features.cache import BATCH
+from hep2.files import write_atomic
 from hep2.fold import Fold
 from hep2.results import metrics
-from hep2.rundir import RunDir, write_atomic
+from hep2.rundir import RunDir
 from hep2.scoring import score_reconstruction, squared_error
 from hep2.stages.network import NetworkStage, device, plain
 from hep2.stages.record import (

@@ -8,9 +8,10 @@ from omegaconf import DictConfig
 
 from hep2.errors import HEp2Error
 from hep2.evaluation.metrics import confusion_counts, recalls, summarise
+from hep2.files import write_atomic
 from hep2.fold import Fold
 from hep2.results import metrics, predictions_csv
-from hep2.rundir import RunDir, write_atomic
+from hep2.rundir import RunDir
 from hep2.stages.network import plain
 from hep2.stages.record import mistakes_record
 from hep2.tasks.classification import balanced_weights

@@ -7,9 +7,10 @@ from omegaconf import DictConfig
 
 from hep2.data.inputs import CellImages
 from hep2.evaluation.clusters import agreement, match
+from hep2.files import write_atomic
 from hep2.fold import Fold
 from hep2.results import metrics, predictions_csv
-from hep2.rundir import RunDir, write_atomic
+from hep2.rundir import RunDir
 from hep2.stages.autoencoder import augmented_images
 from hep2.stages.features import own_encoders
 from hep2.stages.network import NetworkStage, device, plain

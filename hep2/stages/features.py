@@ -6,12 +6,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from hep2.data.inputs import CachedFeatures
+from hep2.encoders import encoder_paths, train_command
 from hep2.features.checkpoint import EncoderCheckpoint, read_encoder
 from hep2.features.extractor import extracted_features
 from hep2.features.latents import joined, latents_of_fold
 from hep2.fold import Fold
+from hep2.naming import encoders_of
 from hep2.nets.architectures import ENCODERS, build
-from hep2.rundir import encoder_paths, encoders_of, train_command
 from hep2.stages.network import device, plain
 
 

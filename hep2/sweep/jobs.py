@@ -7,8 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hep2.differences import configuration_differences
+from hep2.encoders import encoder_runs
 from hep2.errors import HEp2Error
-from hep2.rundir import RunDir, configuration_differences, encoder_runs, run_path
+from hep2.naming import run_path
+from hep2.rundir import RunDir
 
 
 @dataclass(frozen=True)
