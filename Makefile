@@ -14,10 +14,15 @@ NAME ?= reproduce
 ARGS ?=
 FUZZ ?= 2000
 comma := ,
-EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
+SETTINGS = data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
+EXPERIMENT = name=$(NAME) $(SETTINGS)
+
+# What `make search` searches; the same command again goes on with the study.
+STUDY ?= tuning
+TRIALS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce dashboard sync test fuzz bench lint lock clean
+.PHONY: help install reproduce search dashboard sync test fuzz bench lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +40,9 @@ reproduce: install  ## the paper and its comparators, all folds, and their table
 	    $(BIN)/python train.py -m experiment=$$row fold=$(FOLDS) $(EXPERIMENT) || exit 1; \
 	done
 	$(BIN)/python evaluate.py name=$(NAME)
+
+search: install  ## hyper-parameters of the head, by validation cells of all folds (TRIALS=, STUDY=)
+	$(BIN)/python -m hep2.search --trials $(TRIALS) --folds $(FOLDS) name=$(STUDY) $(SETTINGS)
 
 dashboard: install  ## W&B's own terminal viewer on the runs of a name, offline (NAME=)
 	@rm -rf .cache/dashboard && mkdir -p .cache/dashboard/wandb

@@ -38,11 +38,17 @@ def main(cfg: EvaluateConfig) -> None:
 
 
 def report(cfg: EvaluateConfig) -> None:
-    """Read finished runs, print their tables and say where the files are."""
+    """Print how far the runs are, the tables of the finished ones, and where the files are."""
     from hep2.evaluation.report import make_report
+    from hep2.evaluation.state import as_text, run_states
 
+    root = Path(cfg.runs_dir) / cfg.name
+    states = run_states(root)
+    if states:
+        print(as_text(root, states), flush=True)  # before anything can be found wrong
     made = make_report(cfg.name, Path(cfg.runs_dir), Path(cfg.reports_dir))
-    print(made.state, *(table.as_text() for table in made.tables), sep="\n\n")
+    for table in made.tables:
+        print(f"\n{table.as_text()}")
     print(made.remark, end="\n\n")
     folder = Path(cfg.reports_dir) / cfg.name
     tables = [file for file in made.files if file.suffix not in (".png", ".svg")]

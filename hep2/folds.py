@@ -124,13 +124,20 @@ def _run(job: Job) -> None:
         raise HEp2Error("\n".join(explained(outcome, command(job))).strip())
 
 
+def fold_numbers(text: str) -> list[int]:
+    """Numbers out of "0,1,2", for a command line."""
+    return [int(fold) for fold in text.split(",")]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the mean validation MCA of a configuration; log it where a W&B agent asks for it."""
     die_with_parent()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--folds", default="0,1,2,3,4", help="numbers with commas between them")
+    parser.add_argument(
+        "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"
+    )
     parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the search")
     asked = parser.parse_args(arguments)
     given = [word for word in asked.overrides if _group(word) in SHARED]
@@ -138,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with cli.clear_errors():
         agent = _wandb_run()
         figures: list[float] = []
-        for figure in fold_by_fold(given, tuned, [int(fold) for fold in asked.folds.split(",")]):
+        for figure in fold_by_fold(given, tuned, asked.folds):
             figures.append(figure)
             print(f"fold {len(figures)}: validation MCA {figure:.4f}", flush=True)
             if agent is not None:

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from hep2 import tracking
+from hep2 import failure, tracking
 from hep2.encoders import encoder_runs
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, audited, open_fold
@@ -77,8 +77,14 @@ def fit(cfg: DictConfig) -> RunDir:
         if run.finished:
             log.info("%s is finished already (overwrite=true makes it anew)", run.path)
             return run
+        failure.forget(run.path)
+        return _fit(cfg, run)
+
+
+def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
+    with failure.noted(run.path):
         try:
-            return _fit(cfg, run)
+            return _trained_and_scored(cfg, run)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -88,7 +94,7 @@ def fit(cfg: DictConfig) -> RunDir:
             ) from error
 
 
-def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
+def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     started = time.monotonic()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     fold = open_fold(cfg)

@@ -2,13 +2,12 @@
 
     python -m hep2.search --trials 30 name=tuning data=synthetic protocol=published
 
-The same command again goes on with the study; started twice at once, two processes share it.
+The same command again goes on with the study, with the trial that was interrupted first; started
+twice at once, two processes share it. Pictures of the study lie in runs/<name>/search.
 Ranges stand in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
 """
 
 import argparse
-import io
-import logging
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,18 +18,17 @@ import optuna
 from omegaconf import OmegaConf
 
 from hep2 import cli
+from hep2.data.protocols import LEAKY
 from hep2.errors import HEp2Error
-from hep2.files import write_atomic
-from hep2.folds import METRIC, composed, fold_by_fold
+from hep2.evaluation.study import draw
+from hep2.folds import METRIC, composed, fold_by_fold, fold_numbers
+from hep2.lock import locked
 from hep2.sweep.processes import die_with_parent
 
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
-log = logging.getLogger(__name__)
-
 HEARTBEAT = 10  # seconds; a trial whose process is silent for three of them is tried again
 ENDED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-PLOTS = ("optimization_history", "intermediate_values", "param_importances", "slice")
 
 Space = Mapping[str, Mapping[str, Any]]
 
@@ -72,9 +70,13 @@ def suggest(trial: optuna.trial.BaseTrial, space: Space) -> list[str]:
     return words
 
 
-def open_study(path: Path, name: str, seed: int) -> optuna.Study:
+def open_study(path: Path, name: str) -> optuna.Study:
     """The study in a SQLite file, new or as it was left; lost trials are tried again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock"), wait=True):  # two at once would both make its tables
+        return _open_study(path, name)
+
+
+def _open_study(path: Path, name: str) -> optuna.Study:
     storage = optuna.storages.RDBStorage(
         f"sqlite:///{path.resolve()}",
         engine_kwargs={"connect_args": {"timeout": 60}},
@@ -87,22 +89,40 @@ def open_study(path: Path, name: str, seed: int) -> optuna.Study:
         storage=storage,
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
     )
 
 
 def search(
-    study: optuna.Study, space: Space, given: Sequence[str], folds: Sequence[int], trials: int
+    study: optuna.Study,
+    space: Space,
+    given: Sequence[str],
+    folds: Sequence[int],
+    trials: int,
+    seed: int = 0,
 ) -> None:
-    """Go on until so many trials have ended; a trial that fails is logged and left."""
+    """Go on until so many trials have ended; a trial that fails is logged and left.
+
+    A trial that is interrupted is the first one that the next search takes up.
+    """
 
     def objective(trial: optuna.Trial) -> float:
+        # One seed for a study would give the same draws to each of its processes, and again to a
+        # search that goes on.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + trial.number)
+        tuned = suggest(trial, space)
+        try:
+            return mean_over_folds(trial, tuned)
+        except KeyboardInterrupt:
+            study.enqueue_trial(trial.params)
+            raise
+
+    def mean_over_folds(trial: optuna.Trial, tuned: Sequence[str]) -> float:
         figures: list[float] = []
-        for fold, figure in enumerate(fold_by_fold(given, suggest(trial, space), folds)):
+        for step, figure in enumerate(fold_by_fold(given, tuned, folds)):
             figures.append(figure)
-            trial.report(statistics.fmean(figures), step=fold)
-            if fold + 1 < len(folds) and trial.should_prune():
+            trial.report(statistics.fmean(figures), step=step)
+            if step + 1 < len(folds) and trial.should_prune():
                 raise optuna.TrialPruned
         return statistics.fmean(figures)
 
@@ -110,31 +130,6 @@ def search(
     if missing > 0:
         stop = optuna.study.MaxTrialsCallback(trials, states=ENDED)
         study.optimize(objective, n_trials=missing, callbacks=[stop], catch=(HEp2Error,))
-
-
-def draw(study: optuna.Study, folder: Path, remark: str) -> list[Path]:
-    """Draw the study; what cannot be drawn yet (importances of one trial) is left out."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from optuna.visualization import matplotlib as plots
-
-    drawn = []
-    for name in PLOTS:
-        try:
-            getattr(plots, f"plot_{name}")(study)
-        except (ValueError, RuntimeError) as error:
-            log.info("%s is not drawn: %s", name, error)
-            continue
-        figure = pyplot.gcf()
-        figure.suptitle(remark)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=150, bbox_inches="tight")
-        pyplot.close("all")
-        drawn.append(folder / f"{name}.png")
-        write_atomic(drawn[-1], buffer.getvalue())
-    return drawn
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -146,26 +141,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--trials", type=int, default=30, help="trials of the study, all in all")
-    parser.add_argument("--folds", default="0,1,2,3,4", help="numbers with commas between them")
+    parser.add_argument(
+        "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"
+    )
     parser.add_argument("--space", type=Path, default=cli.CONF / "search.yaml")
     parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the study")
     asked = parser.parse_args(arguments)
     with cli.clear_errors():
-        folds = [int(fold) for fold in asked.folds.split(",")]
-        _search(asked.overrides, read_space(asked.space), folds, asked.trials)
+        _search(asked.overrides, read_space(asked.space), asked.folds, asked.trials)
 
 
 def _search(given: Sequence[str], space: Space, folds: Sequence[int], trials: int) -> None:
     cfg = composed(given)
     folder = Path(cfg.runs_dir) / str(cfg.name)
-    study = open_study(folder / "search.db", str(cfg.name), cfg.seed)
-    search(study, space, given, folds, trials)
+    study = open_study(folder / "search.db", str(cfg.name))
+    search(study, space, given, folds, trials, cfg.seed)
     ended = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not ended:
         raise HEp2Error("no trial has ended well: the reasons stand above")
     synthetic = "synthetic data, " if cfg.data.name == "synthetic" else ""
-    remark = f"{synthetic}{METRIC} over folds {','.join(map(str, folds))}, {cfg.protocol.name}"
-    for path in draw(study, folder / "search", remark):
+    leaky = " (leaky)" if cfg.protocol.name in LEAKY else ""
+    remark = f"{synthetic}protocol {cfg.protocol.name}{leaky}, folds {','.join(map(str, folds))}"
+    for path in draw(study, folder / "search", METRIC, remark):
         print(path)
     best = [f"{key}={value}" for key, value in study.best_params.items()]
     print(

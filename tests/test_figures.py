@@ -138,7 +138,7 @@ def test_the_command_prints_the_table_and_leaves_no_other_file(tmp_path):
     write_run(tmp_path / "runs", name="x")
     done = evaluate(tmp_path, "name=x")
     assert done.returncode == 0, done.stderr
-    assert "finished runs 1, unfinished 0" in done.stdout
+    assert done.stdout.startswith("runs/x: finished 1\n\n")
     assert "MCA %" in done.stdout and "reports/x/results.md" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "reports"}
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from hep2 import cli, config, launcher
 from hep2.errors import HEp2Error
+from hep2.evaluation.state import run_states
 from hep2.lock import holder, locked
 from hep2.sweep import hardware
 from hep2.sweep.jobs import Job, plan
@@ -185,6 +186,22 @@ def test_a_failure_is_told_with_its_log_and_stops_nobody(tmp_path):
     assert "    this is job 2" in lines
     again = shlex.join(["python", *sweep.command(sweep.jobs[1])[1:]])
     assert f"  again: {again}\n" in out.getvalue()
+
+
+def test_what_is_planned_and_what_failed_can_be_seen_from_outside(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:3])
+    sweep.codes = {1: 7}
+    schedule = sweep.schedule()
+    with closing(schedule.steps()) as steps:
+        next(steps)
+        states = run_states(tmp_path / "runs/default")
+        assert [one.state for one in states] == ["missing"] * 3
+        while len(schedule.outcomes) < 2:
+            next(steps)
+    states = run_states(tmp_path / "runs/default")
+    assert [one.path for one in states] == [job.run.path for job in sweep.jobs]
+    assert (states[0].state, states[0].detail) == ("failed", "exit code 7")
+    assert states[1].state == "interrupted", "it ended well, says its code, but has no result"
 
 
 def test_fail_fast_stops_the_others(tmp_path):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hep2.evaluation.state import run_states
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +65,7 @@ def killed(folder: Path, seconds: float) -> str:
     time.sleep(0.5)
     left = processes_below(folder)
     assert not left, f"orphans: {left}"
+    assert "running" not in states(folder, "with1") + states(folder, "with2")
     runs = sorted((folder / "runs").glob("*/*/*/*/*"))
     return "; ".join(f"{run.parents[3].name} {run.parents[1].name}: {state(run)}" for run in runs)
 
@@ -71,6 +74,11 @@ def state(run: Path) -> str:
     if (run / "result.json").is_file():
         return "finished"
     return "checkpoint" if (run / "last.ckpt").is_file() else "begun"
+
+
+def states(folder: Path, name: str) -> list[str]:
+    """What `evaluate.py name=...` says of each run."""
+    return [one.state for one in run_states(folder / "runs" / name)]
 
 
 def processes_below(folder: Path) -> list[str]:
@@ -140,6 +148,7 @@ def test_a_training_that_raises_stops_nobody(tmp_path):
     assert code == 1
     assert len(results(tmp_path)) == 1
     assert "#2 failed: fold=99: exit code 1" in output
+    assert states(tmp_path, "debug") == ["finished", "failed"]
     assert "    error: " in output
     assert "  again: python " in output
 
@@ -156,6 +165,7 @@ def test_a_full_disk_is_named_and_stops_nobody(tmp_path):
     assert code == 1, output
     assert [path.parents[4].name for path in results(tmp_path)] == ["w8"], output
     assert "free some space" in output, output
+    assert states(tmp_path, "w256") == ["failed"]
 
 
 def test_data_that_disappear_are_named_and_stop_nobody(tmp_path):
@@ -292,9 +302,11 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
     while not list(tmp_path.rglob("last.ckpt")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.2)
+    assert states(tmp_path, "default") == ["running", "missing"]
     os.kill(process.pid, signal.SIGINT)
     output = process.communicate(timeout=30)[0]
     assert process.returncode == 130
     assert "error: interrupted; the same command goes on" in output
+    assert states(tmp_path, "default") == ["interrupted", "missing"]
     time.sleep(0.5)
     assert not processes_below(tmp_path)

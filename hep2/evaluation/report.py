@@ -22,7 +22,6 @@ from hep2.progress import watched
 class Report:
     """What a report says, and the files that it was written to."""
 
-    state: str
     tables: list[Table]
     remark: str
     files: list[Path]
@@ -64,7 +63,6 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     for path, content in (files | pictures).items():
         write_atomic(path, content)
     return Report(
-        state=_state(root, runs, unfinished),
         tables=page.results,
         remark=page.remark,
         files=[*files, *pictures],
@@ -75,12 +73,6 @@ def _markdown(page: Page) -> str:
     parts = [f"# Results of {page.name}{page.synthetic}\n"]
     parts += [table.as_markdown() for table in page.results]
     return "\n".join([*parts, f"{page.remark}\n", page.elsewhere.as_markdown()])
-
-
-def _state(root: Path, runs: list[Run], unfinished: list[Path]) -> str:
-    lines = [f"{root}: finished runs {len(runs)}, unfinished {len(unfinished)}"]
-    lines += [f"  unfinished: {path}" for path in unfinished]
-    return "\n".join(lines)
 
 
 def _nothing_to_report(

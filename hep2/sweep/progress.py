@@ -1,5 +1,6 @@
 """How far a job is, read off the metrics.csv that it writes row by row."""
 
+import contextlib
 import csv
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,10 @@ def read_progress(run_dir: Path) -> Progress:
         lines = (run_dir / "metrics.csv").read_text(errors="replace").splitlines(keepends=True)
     except OSError:
         return Progress()
-    rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    try:
+        rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    except csv.Error:  # damaged
+        return Progress()
     epochs = max((_whole(row.get("epoch")) + 1 for row in rows), default=0)
     return Progress(epochs, _figure(rows))
 
@@ -52,5 +56,6 @@ def _figure(rows: list[dict[str, str]]) -> str:
         for row in reversed(rows):
             for name, value in row.items():
                 if name and name.endswith(wanted) and value:
-                    return f"{name} {float(value):.4g}"
+                    with contextlib.suppress(ValueError):  # damaged
+                        return f"{name} {float(value):.4g}"
     return ""

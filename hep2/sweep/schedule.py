@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import ListConfig
 
+from hep2 import failure
 from hep2.errors import HEp2Error
 from hep2.lock import holder
 from hep2.sweep import hardware
@@ -116,14 +117,23 @@ class Schedule:
             sweep_away(one.process)
             code = one.process.returncode
             state, reason = ("done", "") if code == 0 else ("failed", _meaning(code))
+            if state == "failed":
+                failure.note(one.job.run.path, reason)  # where the job itself could say nothing
             seconds = time.monotonic() - one.since
             ended.append(self._end(Outcome(one.job, state, reason, seconds, one.log_from)))
         return ended
 
     def _look_over(self) -> list[Outcome]:
-        """Name what is finished already before anything is started."""
+        """Name what is finished already before anything is started.
+
+        What is not gets its directory now: one that stays empty says what is still missing.
+        """
         finished = [Outcome(job, "finished already") for job in self.waiting if _finished(job)]
-        return [self._end(outcome) for outcome in finished]
+        ended = [self._end(outcome) for outcome in finished]
+        for job in self.waiting:
+            with contextlib.suppress(OSError):  # told when its turn comes
+                job.run.path.mkdir(parents=True, exist_ok=True)
+        return ended
 
     def _start(self) -> list[Outcome]:
         ended = []
