@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+# It has a wheel for each kind of hardware, thus no single hash in requirements.lock.
+TORCH ?= torch==2.13.0
 
 # What `make reproduce` runs; any can be set: make reproduce DATA=i3a ROOT=folder ROWS=dcae_mlp,cnn
 # Rows are the files of conf/experiment; each brings the stages that it needs.
@@ -13,21 +16,28 @@ FOLDS ?= 0,1,2,3,4
 NAME ?= reproduce
 ARGS ?=
 FUZZ ?= 2000
+AUDITOR = pip-audit==2.9.0
+HOLES = api.osv.dev
 comma := ,
 EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce dashboard sync test fuzz bench lint lock clean
+.PHONY: help install reproduce dashboard sync test fuzz bench lint lock audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## set up .venv with the pinned versions
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# setuptools first: it builds what comes as source alone. Nothing but torch is taken without a hash.
+$(VENV)/installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[dev,sweeps]'
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(PIP) install --require-hashes --requirement $(VENV)/setuptools.lock
+	$(PIP) install --no-deps --no-build-isolation --use-pep517 --require-hashes \
+	    --requirement requirements.lock
+	$(PIP) install $(TORCH)
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
 reproduce: install  ## the paper and its comparators, all folds, and their table (ROWS=, DATA=, ROOT=)
@@ -59,10 +69,20 @@ lint: install  ## formatting, style, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: install  ## renew constraints.txt from pyproject.toml
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev \
-	    --extra sweeps --no-header --no-annotate --output-file constraints.txt
+lock: install  ## renew requirements.lock from pyproject.toml
+	echo $(TORCH) | $(BIN)/uv pip compile pyproject.toml - --quiet --all-extras --universal \
+	    --python-version 3.10 --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+	    --output-file requirements.lock
+	sed -E -i.all '/^(torch|triton|(nvidia|cuda)-[a-z0-9-]+)==/,/[^\\]$$/d' requirements.lock
+	rm requirements.lock.all
+
+audit: install  ## what is locked and installed: licences, known bad versions, known holes
+	@$(BIN)/python tests/dependencies.py
+	$(BIN)/python -m pytest --quiet tests/test_supply_chain.py
+	@if $(BIN)/python -c "from socket import *; create_connection(('$(HOLES)', 443), 5)" 2>&-; then \
+	    $(BIN)/uv pip freeze --exclude-editable | sed 's/+.*//' | $(BIN)/uv tool run $(AUDITOR) \
+	        --vulnerability-service osv --no-deps --disable-pip --requirement /dev/stdin; \
+	else echo "$(HOLES) is out of reach: only our own list of bad versions was checked"; fi
 
 clean:  ## remove caches and the virtual environment; runs and reports stay
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
