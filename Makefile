@@ -17,12 +17,13 @@ NAME ?= reproduce
 ARGS ?=
 FUZZ ?= 2000
 AUDITOR = pip-audit==2.9.0
+MUTATOR = mutmut==3.8.1
 HOLES = api.osv.dev
 comma := ,
 EXPERIMENT = name=$(NAME) data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce dashboard sync test fuzz bench lint lock audit clean
+.PHONY: help install reproduce dashboard sync test fuzz mutants bench lint lock audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +62,11 @@ test: install  ## the fast tests (about five minutes on two cores)
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
 	HEP2_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py
 
+mutants: install  ## does a test fail for every small fault put into the rules? (half an hour)
+	$(PIP) install $(MUTATOR)
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
+
 bench: install  ## speed, memory and start-up against their targets (ten minutes, quiet machine)
 	$(BIN)/python -m benchmarks
 
@@ -85,5 +91,5 @@ audit: install  ## what is locked and installed: licences, known bad versions, k
 	else echo "$(HOLES) is out of reach: only our own list of bad versions was checked"; fi
 
 clean:  ## remove caches and the virtual environment; runs and reports stay
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
