@@ -57,7 +57,7 @@ sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` 
 	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
 test: install  ## the fast tests (about five minutes on two cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
 
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
 	HEP2_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py
