@@ -309,6 +309,25 @@ def test_missing_pools_are_named(protocol: str) -> None:
         split_of(Grouping(cells.labels, cells.specimens, np.full(32, "train")), protocol)
 
 
+@pytest.mark.parametrize(
+    ("shared", "named"),
+    [
+        (2, "p0s0, p0s1 are in both"),
+        (5, "p0s0, p0s1, p0s2, p0s3, p0s4 are in both"),
+        (7, "p0s0, p0s1, p0s2, p0s3, p0s4 and 2 more are in both"),
+    ],
+)
+def test_of_many_shared_specimens_five_are_named(shared: int, named: str) -> None:
+    cells = grouping({0: 8, 1: 8})
+    names = [f"p0s{number}" for number in range(shared)]
+    both = np.flatnonzero(np.isin(cells.specimens, names))
+    pools = np.where(np.isin(np.arange(len(cells.pools)), both[::2]), "test", "train")
+    pools[cells.specimens == "p1s0"] = "test"
+    with pytest.raises(HEp2Error) as caught:
+        split_of(Grouping(cells.labels, cells.specimens, pools), "published")
+    assert f"but {named}: mend" in str(caught.value)
+
+
 def test_pools_that_share_a_specimen_are_refused_with_its_name() -> None:
     cells = grouping({0: 4, 1: 4})
     pools = cells.pools.copy()
