@@ -302,8 +302,9 @@ def test_missing_specimens_are_counted_and_the_way_out_is_called_leaky(protocol:
 
 @pytest.mark.parametrize("protocol", ["published", "public_split"])
 def test_missing_pools_are_named(protocol: str) -> None:
-    with pytest.raises(HEp2Error, match="no cell is in `train`: use protocol=specimen"):
+    with pytest.raises(HEp2Error, match="no cell is in `train`: use protocol=specimen") as caught:
         split_of(grouping({0: 4, 1: 4}, pools=False), protocol)
+    assert str(caught.value).startswith(f"protocol={protocol} needs the pools")
     cells = grouping({0: 4, 1: 4})
     with pytest.raises(HEp2Error, match="no cell is in `test`"):
         split_of(Grouping(cells.labels, cells.specimens, np.full(32, "train")), protocol)
