@@ -296,7 +296,10 @@ def test_wrong_settings_are_named(change: dict[str, Any], message: str) -> None:
 def test_missing_specimens_are_counted_and_the_way_out_is_called_leaky(protocol: str) -> None:
     cells = grouping({0: 4, 1: 4})
     specimens = np.where(np.arange(32) < 3, "", cells.specimens)
-    with pytest.raises(HEp2Error, match=r"but 3 of 32 cells have none: .*protocol=random.*leaky"):
+    message = (
+        rf"^protocol={protocol} needs .* but 3 of 32 cells have none: .*protocol=random.*leaky"
+    )
+    with pytest.raises(HEp2Error, match=message):
         split_of(Grouping(cells.labels, specimens, cells.pools), protocol)
 
 
@@ -335,6 +338,14 @@ def test_pools_that_share_a_specimen_are_refused_with_its_name() -> None:
     pools[0] = "test"
     with pytest.raises(HEp2Error, match="but p0s0 is in both: mend the column `pool`"):
         split_of(Grouping(cells.labels, cells.specimens, pools), "published")
+
+
+@pytest.mark.parametrize("protocol", ["loso", "public_split"])
+def test_protocols_with_folds_of_their_own_ask_for_none(protocol: str) -> None:
+    cells = grouping({0: 4, 1: 4})
+    first, second = (split_of(cells, protocol, folds=folds) for folds in (1, 5))
+    assert np.array_equal(first.test, second.test)
+    assert np.array_equal(first.train, second.train)
 
 
 def test_loso_needs_two_specimens() -> None:

@@ -43,6 +43,7 @@ def configured(folder: Path, *overrides: str) -> DictConfig:
             {},
         ),
         (["stage=cnn", "model=lenet", "head=linear"], "cnn-lenet-linear", "cnn-lenet-linear", {}),
+        (["stage=clustering"], "clustering-dcae", "clustering-dcae", {"dcae": "dcae"}),
     ],
 )
 def test_a_run_is_called_by_its_method(
@@ -225,6 +226,8 @@ def test_a_configuration_that_cannot_be_read(
         f"{run.config} cannot be read ({reason}): delete {run.path}, or run again with "
         "overwrite=true"
     )
+    if reason == "ValueError":
+        assert str(caught.value.__cause__) == "references, which may unfold to any size"
 
 
 @pytest.mark.parametrize("anew", [True, False])
