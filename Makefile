@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+# It has a wheel for each kind of hardware, thus no single hash in requirements.lock.
+TORCH ?= torch==2.13.0
 
 # What `make reproduce` runs; any can be set: make reproduce DATA=i3a ROOT=folder ROWS=dcae_mlp,cnn
 # Rows are the files of conf/experiment; each brings the stages that it needs.
@@ -13,6 +16,9 @@ FOLDS ?= 0,1,2,3,4
 NAME ?= reproduce
 ARGS ?=
 FUZZ ?= 2000
+AUDITOR = pip-audit==2.9.0
+MUTATOR = mutmut==3.8.1
+HOLES = api.osv.dev
 comma := ,
 SETTINGS = data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 EXPERIMENT = name=$(NAME) $(SETTINGS)
@@ -22,17 +28,22 @@ STUDY ?= tuning
 TRIALS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce search dashboard sync test fuzz bench lint lock clean
+.PHONY: help install reproduce search dashboard sync test fuzz mutants bench lint lock audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## set up .venv with the pinned versions
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# setuptools first: it builds what comes as source alone. Nothing but torch is taken without a hash.
+$(VENV)/installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[dev,sweeps]'
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(PIP) install --require-hashes --requirement $(VENV)/setuptools.lock
+	$(PIP) install --no-deps --no-build-isolation --use-pep517 --require-hashes \
+	    --requirement requirements.lock
+	$(PIP) install $(TORCH)
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
 reproduce: install  ## the paper and its comparators, all folds, and their table (ROWS=, DATA=, ROOT=)
@@ -54,10 +65,15 @@ sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` 
 	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
 test: install  ## the fast tests (about five minutes on two cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
 
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
 	HEP2_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py
+
+mutants: install  ## does a test fail for every small fault put into the rules? (half an hour)
+	$(PIP) install $(MUTATOR)
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
 
 bench: install  ## speed, memory and start-up against their targets (ten minutes, quiet machine)
 	$(BIN)/python -m benchmarks
@@ -67,11 +83,21 @@ lint: install  ## formatting, style, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: install  ## renew constraints.txt from pyproject.toml
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev \
-	    --extra sweeps --no-header --no-annotate --output-file constraints.txt
+lock: install  ## renew requirements.lock from pyproject.toml
+	echo $(TORCH) | $(BIN)/uv pip compile pyproject.toml - --quiet --all-extras --universal \
+	    --python-version 3.10 --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+	    --output-file requirements.lock
+	sed -E -i.all '/^(torch|triton|(nvidia|cuda)-[a-z0-9-]+)==/,/[^\\]$$/d' requirements.lock
+	rm requirements.lock.all
+
+audit: install  ## what is locked and installed: licences, known bad versions, known holes
+	@$(BIN)/python tests/dependencies.py
+	$(BIN)/python -m pytest --quiet tests/test_supply_chain.py
+	@if $(BIN)/python -c "from socket import *; create_connection(('$(HOLES)', 443), 5)" 2>&-; then \
+	    $(BIN)/uv pip freeze --exclude-editable | sed 's/+.*//' | $(BIN)/uv tool run $(AUDITOR) \
+	        --vulnerability-service osv --no-deps --disable-pip --requirement /dev/stdin; \
+	else echo "$(HOLES) is out of reach: only our own list of bad versions was checked"; fi
 
 clean:  ## remove caches and the virtual environment; runs and reports stay
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

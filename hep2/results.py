@@ -85,6 +85,8 @@ def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
 def collapsed_encoders(cfg: DictConfig, fold: Fold) -> dict[str, list[str]]:
     """The encoders that a run starts from and that learned nothing, by their own result.json.
 
+    Each is `<stage>-<method>/fold<k>/seed<s>`, the same wherever the runs are kept.
+
     A head on their latents is trained all the same, as a sweep asks for it; its result says so.
     """
     collapsed = []
@@ -95,7 +97,7 @@ def collapsed_encoders(cfg: DictConfig, fold: Fold) -> dict[str, list[str]]:
             continue  # an encoder from elsewhere, of which only the checkpoint is known
         if isinstance(result, dict) and result.get("collapsed"):
             log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
-            collapsed.append(run.as_posix())
+            collapsed.append("/".join(run.parts[-3:]))
     return {"collapsed_encoders": collapsed}
 
 

@@ -64,7 +64,7 @@ def result(run: RunDir) -> dict[str, Any]:
 # --- pairs
 
 
-@pytest.mark.parametrize(("features", "head"), itertools.product(FEATURES, HEADS))
+@pytest.mark.parametrize(("features", "head"), list(itertools.product(FEATURES, HEADS)))
 def test_every_pair_runs(features: str, head: str, made: tuple[str, ...]) -> None:
     cfg = composed(
         *(CHEAP + made),

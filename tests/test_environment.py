@@ -1,14 +1,20 @@
 """Surroundings that are unkind: odd paths, odd names, folders that cannot be written."""
 
+import itertools
+import json
 import os
+import shutil
+import time
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Configure
+from conftest import Configure, Trained
 from PIL import Image
 
-from hep2.data import sources
+from hep2.data import shared_memory, sources
+from hep2.data.shared_memory import check_room
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 from hep2.evaluation.runs import read_run, run_directories
@@ -63,3 +69,32 @@ def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     source = sources.folder(str(tmp_path / "cells"))
     with pytest.raises(HEp2Error, match=r"'a/s1/\\udcff\.png': a name that is not UTF-8; rename"):
         open_cells(source, tmp_path / "cache", 16, "green")
+
+
+def test_workers_that_have_too_little_shared_memory_are_refused(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch would wait for ever for a batch that did not fit."""
+    batch = 8 * (64 * 64 * 4 + 8 + 8)  # pixels, label, position
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(5 * batch - 1))
+    message = r"data\.workers=2 needs 0\.7 MB of shared memory, but .* has 0\.7 MB: use data\.work"
+    with pytest.raises(HEp2Error, match=message):
+        fit(configure("data.workers=2"))
+    check_room(1 << 60, workers=0)
+    check_room((5 * batch - 1) // 5, workers=2)
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path / "of another system")
+    check_room(batch, workers=2)
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    trained: Trained, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, hours = time.time(), iter(itertools.cycle((0, -30, 5000, -9000)))
+    monkeypatch.setattr(time, "time", lambda: now + 3600 * next(hours))
+    run = fit(configure())
+    assert run.predictions.read_bytes() == trained.dcae.predictions.read_bytes()
+    found, expected = (json.loads(one.result.read_text()) for one in (run, trained.dcae))
+    assert found["metrics"] == expected["metrics"]
+    assert 0 <= found["seconds"] < 600

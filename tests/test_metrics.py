@@ -117,6 +117,15 @@ def test_a_single_class_and_no_cells_are_not_a_number_where_nothing_is_defined()
     assert all(np.isnan(value) for value in empty.values())
 
 
+def test_calibration_bins_are_open_below_and_closed_above():
+    confidence = np.array([0.0, 0.25, 0.26, 0.75, 1.0])  # of four bins: 0, 0, 1, 2, 3
+    hits = np.array([True, False, False, True, False])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    outputs = np.zeros(5, np.int64)
+    error = metrics.calibration_error(np.where(hits, 0, 1), outputs, probabilities, bins=4)
+    assert error == pytest.approx((abs(0.0 - 1 + 0.25) + 0.26 + (1 - 0.75) + 1.0) / 5)
+
+
 def test_specimen_calls_by_majority_and_by_mean_probability_by_hand():
     specimens = np.array(["a", "a", "a", "b", "b", "c", "c"])
     targets = np.array([0, 0, 0, 1, 1, 1, 1])
@@ -138,6 +147,8 @@ def test_specimen_calls_by_majority_and_by_mean_probability_by_hand():
     figures = metrics.summarise(targets, outputs, probabilities, 2, specimens)
     assert figures["specimen_majority"] == majority
     assert figures["specimen_mean_probability"] == mean
+    of_cells = metrics.summarise(targets, outputs, probabilities, 2)
+    assert figures == of_cells | {"specimen_majority": majority, "specimen_mean_probability": mean}
 
 
 def test_a_mixed_specimen_counts_as_its_most_frequent_target():
@@ -145,3 +156,9 @@ def test_a_mixed_specimen_counts_as_its_most_frequent_target():
         np.array(["a"] * 3), np.array([1, 1, 0]), np.array([1, 1, 1]), np.eye(2)[[1, 1, 1]]
     )
     assert majority == 1
+
+
+def test_every_specimen_has_a_target_of_its_own():
+    targets = np.array([0, 0, 1, 1])
+    specimens = np.array(["a", "a", "b", "b"])
+    assert metrics.specimen_accuracy(specimens, targets, targets, np.eye(2)[targets]) == (1, 1)

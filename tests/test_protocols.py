@@ -296,17 +296,40 @@ def test_wrong_settings_are_named(change: dict[str, Any], message: str) -> None:
 def test_missing_specimens_are_counted_and_the_way_out_is_called_leaky(protocol: str) -> None:
     cells = grouping({0: 4, 1: 4})
     specimens = np.where(np.arange(32) < 3, "", cells.specimens)
-    with pytest.raises(HEp2Error, match=r"but 3 of 32 cells have none: .*protocol=random.*leaky"):
+    message = (
+        rf"^protocol={protocol} needs .* but 3 of 32 cells have none: .*protocol=random.*leaky"
+    )
+    with pytest.raises(HEp2Error, match=message):
         split_of(Grouping(cells.labels, specimens, cells.pools), protocol)
 
 
 @pytest.mark.parametrize("protocol", ["published", "public_split"])
 def test_missing_pools_are_named(protocol: str) -> None:
-    with pytest.raises(HEp2Error, match="no cell is in `train`: use protocol=specimen"):
+    with pytest.raises(HEp2Error, match="no cell is in `train`: use protocol=specimen") as caught:
         split_of(grouping({0: 4, 1: 4}, pools=False), protocol)
+    assert str(caught.value).startswith(f"protocol={protocol} needs the pools")
     cells = grouping({0: 4, 1: 4})
     with pytest.raises(HEp2Error, match="no cell is in `test`"):
         split_of(Grouping(cells.labels, cells.specimens, np.full(32, "train")), protocol)
+
+
+@pytest.mark.parametrize(
+    ("shared", "named"),
+    [
+        (2, "p0s0, p0s1 are in both"),
+        (5, "p0s0, p0s1, p0s2, p0s3, p0s4 are in both"),
+        (7, "p0s0, p0s1, p0s2, p0s3, p0s4 and 2 more are in both"),
+    ],
+)
+def test_of_many_shared_specimens_five_are_named(shared: int, named: str) -> None:
+    cells = grouping({0: 8, 1: 8})
+    names = [f"p0s{number}" for number in range(shared)]
+    both = np.flatnonzero(np.isin(cells.specimens, names))
+    pools = np.where(np.isin(np.arange(len(cells.pools)), both[::2]), "test", "train")
+    pools[cells.specimens == "p1s0"] = "test"
+    with pytest.raises(HEp2Error) as caught:
+        split_of(Grouping(cells.labels, cells.specimens, pools), "published")
+    assert f"but {named}: mend" in str(caught.value)
 
 
 def test_pools_that_share_a_specimen_are_refused_with_its_name() -> None:
@@ -315,6 +338,14 @@ def test_pools_that_share_a_specimen_are_refused_with_its_name() -> None:
     pools[0] = "test"
     with pytest.raises(HEp2Error, match="but p0s0 is in both: mend the column `pool`"):
         split_of(Grouping(cells.labels, cells.specimens, pools), "published")
+
+
+@pytest.mark.parametrize("protocol", ["loso", "public_split"])
+def test_protocols_with_folds_of_their_own_ask_for_none(protocol: str) -> None:
+    cells = grouping({0: 4, 1: 4})
+    first, second = (split_of(cells, protocol, folds=folds) for folds in (1, 5))
+    assert np.array_equal(first.test, second.test)
+    assert np.array_equal(first.train, second.train)
 
 
 def test_loso_needs_two_specimens() -> None:

@@ -38,6 +38,8 @@ def test_specimen_confusions_are_the_parts_of_the_whole():
         assert np.array_equal(confusion, expected)
     _, halves = statistics.specimen_confusions(specimens, targets, outputs, 4, np.full(200, 0.5))
     assert np.array_equal(halves * 2, confusions)
+    _, (one,) = statistics.specimen_confusions(np.array(["a"]), np.array([0]), np.array([0]), 3)
+    assert one.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_standard_error_of_aca_is_the_stratified_mean_s():
@@ -187,6 +189,26 @@ def test_sign_test_counts_specimens_and_drops_ties():
     assert result.p == pytest.approx(2 * (1 + 8) / 2**8)
     assert statistics.sign_test(second, first).p == pytest.approx(result.p)
     assert statistics.sign_test(first, first) == (0, 0, 9, 1.0)
+    nearly = first + 1e-12  # as averages over seeds may be
+    nearly[0, 0, 0] += 1
+    nearly[0, 1, 0] -= 1
+    assert statistics.sign_test(nearly, first)[:3] == (1, 0, 8)
+
+
+def test_draws_are_those_of_seed_0_unless_another_is_asked_for():
+    first = simulated(0)
+    for interval, given in (
+        (statistics.specimen_interval, (first,)),
+        (
+            statistics.paired_difference,
+            (first, first * 0.9 + 0.1 * first.sum(1, keepdims=True) / 5),
+        ),
+    ):
+        drawn = [
+            interval(*given, metrics.aca, resamples=50, **seed)
+            for seed in ({}, {"seed": 0}, {"seed": 1})
+        ]
+        assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_holm_by_hand_and_against_its_definition():

@@ -122,6 +122,13 @@ def test_killed_and_started_again_ends_the_same(undisturbed, tmp_path):
     assert output.count("finished already") == 4
 
 
+def test_one_job_at_a_time_gives_the_same_predictions(undisturbed, tmp_path):
+    folder, _ = undisturbed
+    code, output = sweep(tmp_path, *FOUR, "hydra.launcher.n_jobs=1")
+    assert code == 0, output
+    assert predictions(tmp_path) == predictions(folder)
+
+
 def test_two_processes_leave_one_of_everything(undisturbed):
     folder, _ = undisturbed
     (run,) = (folder / "runs").glob("with2/*/head-*/*/*")

@@ -13,6 +13,7 @@ from hep2.data.augment_batch import augment_batch
 from hep2.data.batches import CellBatches, EvaluationOrder, TrainingOrder
 from hep2.data.inputs import CellImages, Inputs
 from hep2.data.protocols import Split
+from hep2.data.shared_memory import check_room
 
 
 class HEp2DataModule(L.LightningDataModule):
@@ -49,6 +50,9 @@ class HEp2DataModule(L.LightningDataModule):
         order = TrainingOrder(
             self.split.train, self.batch_size, self.seed, self._batches_done, rank, devices
         )
+        one = self.batches[0, self.split.train[:1]]
+        cells = len(range(order.batch_size)[order.share])
+        check_room(cells * sum(part.nbytes for part in one.values()), self.workers)
         return self._loader(order, self.workers)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:

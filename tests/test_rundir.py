@@ -1,0 +1,352 @@
+"""Where a run lives, what it is called, and what may be written there. Nothing is trained."""
+
+import os
+import stat
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import composed
+from omegaconf import DictConfig, OmegaConf
+
+from hep2 import files
+from hep2.differences import configuration_differences
+from hep2.encoders import encoder_paths, encoder_runs, train_command
+from hep2.errors import HEp2Error
+from hep2.files import write_atomic
+from hep2.naming import encoders_of, method_of, run_path
+from hep2.rundir import RunDir
+
+once = cache(composed)
+
+
+def configured(folder: Path, *overrides: str) -> DictConfig:
+    cfg = deepcopy(once(*overrides))
+    cfg.runs_dir = str(folder)
+    return cfg
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("overrides", "method", "leaf", "encoders"),
+    [
+        (["stage=dcae"], "dcae", "dcae-dcae", {}),
+        (["stage=dcae", "model=dcae_small"], "dcae_small", "dcae-dcae_small", {}),
+        (["stage=head"], "dcae-mlp", "head-dcae-mlp", {"dcae": "dcae"}),
+        (
+            ["stage=head", "features=handcrafted", "head=svm"],
+            "handcrafted-svm",
+            "head-handcrafted-svm",
+            {},
+        ),
+        (["stage=cnn", "model=lenet", "head=linear"], "cnn-lenet-linear", "cnn-lenet-linear", {}),
+        (["stage=clustering"], "clustering-dcae", "clustering-dcae", {"dcae": "dcae"}),
+    ],
+)
+def test_a_run_is_called_by_its_method(
+    overrides: list[str], method: str, leaf: str, encoders: dict[str, str], tmp_path: Path
+) -> None:
+    cfg = configured(tmp_path, "name=trial", "protocol=loso", "fold=3", "seed=7", *overrides)
+    assert method_of(cfg) == method
+    assert run_path(cfg) == tmp_path / "trial" / "synthetic-loso" / leaf / "fold3" / "seed7"
+    assert encoders_of(cfg) == encoders
+
+
+@pytest.mark.parametrize("name", ["a" * 201, "2026-11_b.c+d=e,f", "ä"])
+def test_a_name_that_names_a_folder(name: str, tmp_path: Path) -> None:
+    cfg = configured(tmp_path)
+    cfg.name = name
+    assert run_path(cfg).parts[-5] == f"default{name}"[7:]
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("name", "name"),
+        ("data.name", "data.name and protocol.name"),
+        ("model.name", "the names of stage, model and head"),
+    ],
+)
+@pytest.mark.parametrize("text", ["a/b", "a" * 300, "a\n"])
+def test_a_name_that_leads_elsewhere_is_refused(
+    key: str, what: str, text: str, tmp_path: Path
+) -> None:
+    cfg = configured(tmp_path, "stage=dcae")
+    OmegaConf.update(cfg, key, text)
+    with pytest.raises(HEp2Error) as caught:
+        run_path(cfg)
+    assert str(caught.value).startswith(f"{what}: ")
+    assert str(caught.value).endswith(
+        " cannot name a folder; use letters, digits and _ - . + = , and begin with a letter or a "
+        "digit"
+    )
+
+
+# --- encoders
+
+
+def finished(run: RunDir) -> RunDir:
+    run.write_result({})
+    return run
+
+
+def test_a_head_starts_from_the_encoder_of_its_fold(tmp_path: Path) -> None:
+    cfg = configured(tmp_path, "stage=head", "fold=2", "seed=5")
+    encoder = RunDir(run_path(configured(tmp_path, "stage=dcae", "fold=2", "seed=5")))
+    assert encoder_runs(cfg) == [encoder]
+    remedy = f"train it first: {train_command(cfg, 'dcae', 'dcae')}"
+    with pytest.raises(HEp2Error) as caught:
+        encoder_paths(cfg, selected=True)
+    assert str(caught.value) == (
+        f"stage=head needs the encoder of fold 2, but {encoder.path} does not exist; {remedy}"
+    )
+    encoder.claim(configured(tmp_path, "stage=dcae", "fold=2", "seed=5"))
+    with pytest.raises(HEp2Error, match=f"but {encoder.path} is not finished; {remedy}"):
+        encoder_paths(cfg, selected=True)
+    finished(encoder)
+    assert encoder_paths(cfg, selected=True) == [encoder.best]
+    assert encoder_paths(cfg, selected=False) == [encoder.last]
+
+
+def test_an_encoder_that_is_given_is_taken_by_its_path(tmp_path: Path) -> None:
+    cfg = configured(tmp_path, "stage=head", "encoder=other/best.ckpt")
+    assert encoder_runs(cfg) == []
+    assert encoder_paths(cfg, selected=False) == [Path("other/best.ckpt")]
+    alone = ("stage=head", "features=handcrafted", "head=svm", "encoder=other/best.ckpt")
+    assert encoder_paths(configured(tmp_path, *alone), selected=True) == []
+    cfg.features.encoders = {"dcae": "dcae", "second": "dcae"}
+    with pytest.raises(
+        HEp2Error, match=r"^encoder=other/best\.ckpt is one checkpoint, needed are 2"
+    ):
+        encoder_paths(cfg, selected=True)
+
+
+def test_the_command_that_trains_an_encoder(tmp_path: Path) -> None:
+    cfg = configured(tmp_path, "stage=head", "fold=2", "seed=5", "name=x", "protocol=loso")
+    assert train_command(cfg, "dcae", "small") == (
+        "python train.py stage=dcae model=small data=synthetic protocol=loso fold=2 seed=5 name=x"
+    )
+    cfg = configured(tmp_path, "data=i3a", "data.root=/cells")
+    assert " data=i3a data.root=/cells protocol=" in train_command(cfg, "dcae", "small")
+
+
+# --- the directory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """A directory with every file of a run."""
+    run = RunDir(tmp_path / "run")
+    run.claim(configured(tmp_path))
+    for file in (run.last, run.previous, run.best, run.predictions, run.log):
+        file.write_text("kept")
+    return finished(run)
+
+
+def test_the_files_of_a_run(run: RunDir) -> None:
+    assert {file.name for file in run.path.iterdir()} == {
+        "best.ckpt", "config.yaml", "last.ckpt", "log.txt", "predictions.csv", "previous.ckpt",
+        "result.json",
+    }  # fmt: skip
+    assert run.lock == run.path / ".lock"
+    assert run.finished
+    run.write_result({"a": [1.5, None], "é": "ß"})
+    assert run.result.read_text() == (
+        '{\n  "a": [\n    1.5,\n    null\n  ],\n  "\\u00e9": "\\u00df"\n}\n'
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_result({"a": float("nan")})
+
+
+@pytest.mark.parametrize("left", ["result", "last", "both"])
+def test_a_run_of_another_configuration_is_kept(left: str, run: RunDir, tmp_path: Path) -> None:
+    for file in {"result": [run.last], "last": [run.result], "both": []}[left]:
+        file.unlink()
+    before = run.config.read_text()
+    with pytest.raises(HEp2Error) as caught:
+        run.claim(configured(tmp_path, "stage.loss=l1", "protocol.seed=4"))
+    assert str(caught.value) == (
+        f"{run.path} holds a run of another configuration (protocol.seed: 0 there, 4 asked; "
+        "stage.loss: mse there, l1 asked): choose another name=..., or overwrite=true"
+    )
+    run.claim(configured(tmp_path, "data.workers=7"))
+    assert run.config.read_text() == before
+    assert run.best.read_text() == "kept"
+
+
+def test_a_run_without_a_checkpoint_takes_another_configuration(
+    run: RunDir, tmp_path: Path
+) -> None:
+    for file in (run.last, run.result):
+        file.unlink()
+    run.claim(configured(tmp_path, "stage.epochs=3"))
+    assert OmegaConf.load(run.config).stage.epochs == 3
+    assert run.best.exists()
+
+
+def test_a_checkpoint_without_a_configuration_is_nobodys(run: RunDir, tmp_path: Path) -> None:
+    run.config.unlink()
+    run.claim(configured(tmp_path, "stage.epochs=3"))
+    assert OmegaConf.load(run.config).stage.epochs == 3
+
+
+def test_overwriting_leaves_nothing_of_the_run(run: RunDir, tmp_path: Path) -> None:
+    run.claim(configured(tmp_path, "stage.epochs=3", "overwrite=true"))
+    assert {file.name for file in run.path.iterdir()} == {"config.yaml", "log.txt"}
+    assert OmegaConf.load(run.config).stage.epochs == 3
+    run.claim(configured(tmp_path, "overwrite=true"))  # nothing there to remove
+
+
+def test_the_stored_configuration_is_plain_resolved_and_without_secrets(tmp_path: Path) -> None:
+    run, cfg = RunDir(tmp_path / "run"), configured(tmp_path, "+trainer.api_key=hidden")
+    run.claim(cfg)
+    text = run.config.read_text()
+    assert "${" not in text and "hidden" not in text
+    stored, asked = (
+        OmegaConf.to_container(c, resolve=True) for c in (OmegaConf.load(run.config), cfg)
+    )
+    del stored["trainer"]["api_key"], asked["trainer"]["api_key"]
+    assert stored == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a: &x 1\nb: *x\n", "ValueError"), ("a: [", "ParserError"), ("\udcff", "UnicodeDecodeError")],
+)
+def test_a_configuration_that_cannot_be_read(
+    text: str, reason: str, run: RunDir, tmp_path: Path
+) -> None:
+    run.config.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(HEp2Error) as caught:
+        run.check(configured(tmp_path))
+    assert str(caught.value) == (
+        f"{run.config} cannot be read ({reason}): delete {run.path}, or run again with "
+        "overwrite=true"
+    )
+    if reason == "ValueError":
+        assert str(caught.value.__cause__) == "references, which may unfold to any size"
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_was_half_written_is_removed(anew: bool, run: RunDir, tmp_path: Path) -> None:
+    half = [".last.ckpt.x7f", ".result.json.1", ".predictions.csv.abc", ".config.yaml._"]
+    other = [".lock", ".note.txt.abc", "last.ckpt.abc"]
+    for name in half + other:
+        (run.path / name).touch()
+    run.claim(configured(tmp_path, f"overwrite={anew}"))
+    left = {file.name for file in run.path.iterdir()}
+    assert left >= set(other)
+    assert not left & set(half)
+
+
+# --- differences
+
+
+def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
+    asked = configured(tmp_path, "stage=dcae")
+    stored = OmegaConf.to_container(asked, resolve=True)
+    assert configuration_differences(stored, asked) == []
+    stored["data"] |= {"workers": 9, "root": "elsewhere"}
+    stored["trainer"] |= {"accelerator": "tpu", "devices": {"a": 1}, "num_nodes": 3}
+    stored |= {"runs_dir": "x", "cache_dir": "x", "logger": {"a": {"b": 1}}, "overwrite": True}
+    stored |= {"head": {"name": "x"}, "encoder": "x"}  # which stage 1 does not read
+    assert configuration_differences(stored, asked) == []
+    stored |= {"heads": 1, "more": {"deep": {}}}
+    del stored["seed"]
+    assert configuration_differences(stored, asked) == [
+        "heads: 1 there, absent asked",
+        "more.deep: {} there, absent asked",
+        "seed: absent there, 0 asked",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("features", "named"), [("dcae", ["model.name: x there, dcae asked"]), ("handcrafted", [])]
+)
+def test_a_head_reads_the_model_of_its_encoder_alone(
+    features: str, named: list[str], tmp_path: Path
+) -> None:
+    asked = configured(tmp_path, "stage=head", f"features={features}")
+    stored = OmegaConf.to_container(asked, resolve=True)
+    stored["model"]["name"] = "x"
+    stored["augment"] = {"turned": 1}
+    assert configuration_differences(stored, asked) == named
+
+
+# --- files
+
+
+def test_a_file_is_there_whole_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "deep" / "er" / "file.txt"
+    write_atomic(file, "é")
+    assert file.read_bytes() == "é".encode()
+    write_atomic(file, memoryview(b"two"))
+    assert file.read_bytes() == b"two"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HEp2Error) as caught:
+        write_atomic(file, b"three")
+    assert str(caught.value) == (
+        f"cannot write {file}: No space left on device; free some space or choose another folder"
+    )
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == b"two"
+    (tmp_path / "file").touch()
+    with pytest.raises(HEp2Error, match=r"^cannot write .*/file/below: "):
+        write_atomic(tmp_path / "file" / "below", b"")
+
+
+def test_a_file_is_synced_before_it_has_its_name_and_its_folder_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, seen, sync = tmp_path / "file.txt", [], os.fsync
+
+    def spy(handle: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        temporary = [other.name for other in tmp_path.iterdir() if other != file]
+        assert all(name.startswith(".file.txt.") for name in temporary)
+        seen.append(
+            (kind, file.exists(), len(temporary), os.fstat(handle).st_size if kind == "file" else 3)
+        )
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    write_atomic(file, b"all")
+    assert seen == [("file", False, 1, 3), ("folder", True, 0, 3)]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_have_the_rights_of_any_other_file(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomic(tmp_path / "file", b"")
+        assert files._umask() == mask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_folder_that_cannot_be_synced_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def only_files(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    opened = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else set()
+    write_atomic(tmp_path / "file", b"all")
+    assert (tmp_path / "file").read_bytes() == b"all"
+    if opened:
+        assert len(os.listdir("/proc/self/fd")) == len(opened)
