@@ -14,6 +14,7 @@ ROOT ?=
 PROTOCOL ?= $(if $(filter $(DATA),synthetic snphep2),published,specimen)
 FOLDS ?= 0,1,2,3,4
 NAME ?= reproduce
+JOBS ?= 2
 ARGS ?=
 FUZZ ?= 2000
 AUDITOR = pip-audit==2.9.0
@@ -46,9 +47,10 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
-reproduce: install  ## the paper and its comparators, all folds, and their table (ROWS=, DATA=, ROOT=)
+reproduce: install  ## the paper and its comparators, all folds, and their table (ROWS=, DATA=, ROOT=, JOBS=)
 	@for row in $(subst $(comma), ,$(ROWS)); do \
-	    $(BIN)/python train.py -m experiment=$$row fold=$(FOLDS) $(EXPERIMENT) || exit 1; \
+	    $(BIN)/python train.py -m experiment=$$row fold=$(FOLDS) $(EXPERIMENT) \
+	        hydra.launcher.n_jobs=$(JOBS) || exit 1; \
 	done
 	$(BIN)/python evaluate.py name=$(NAME)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "data=synthetic",
-    "data.source.cells=3000",
+    "data.source.cells=2000",
     "logger=csv",
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",

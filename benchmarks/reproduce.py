@@ -51,6 +51,7 @@ def _ours(folder: str) -> float:
     folds = ",".join(map(str, range(FOLDS)))
     places = [f"runs_dir={folder}/runs"]
     sweep = ["stage=dcae,head", f"fold={folds}", "name=reproduce", f"cache_dir={folder}/new"]
+    sweep.append("hydra.launcher.n_jobs=2")
     commands = [
         ["train.py", "-m", *EXPERIMENT, *sweep, *places],
         ["evaluate.py", "name=reproduce", *places, f"reports_dir={folder}/reports"],

@@ -502,3 +502,13 @@ def test_an_encoder_of_this_fold_is_taken_from_anywhere(
     elsewhere = shutil.copy(trained.dcae.best, tmp_path / "mine.ckpt")
     run = fit(configure("stage=head", f"encoder={elsewhere}"))
     assert run.predictions.read_bytes() == trained.head.predictions.read_bytes()
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_the_same(configure: Configure) -> None:
+    runs = [fit(configure("stage=dcae", f"compile={on}", f"name=c{on}")) for on in (False, True)]
+    weights = [torch.load(run.best, weights_only=True)["state_dict"] for run in runs]
+    assert weights[0].keys() == weights[1].keys()
+    errors = [json.loads(run.result.read_text())["metrics"]["specimen/test/mse"] for run in runs]
+    assert errors[0] == pytest.approx(errors[1], rel=0.05)
+    assert not torch.equal(*(w["encoder.levels.0.weight"] for w in weights))  # it was compiled
