@@ -1,16 +1,18 @@
-"""Kill a small experiment again and again, let it end, and compare it with an undisturbed one.
+"""Kill `make reproduce` again and again, let it end, and compare it with an undisturbed one.
 
     python benchmarks/kill_and_resume.py            20 kills at random moments, some minutes
 
-Both stages of one fold on a few synthetic cells run as `python train.py`, each time from the start
-of the process, until both are finished; then again from nothing, until there were enough kills.
-SIGKILL cannot be caught: whatever was not on disk is gone.
+`make reproduce ROWS=dcae_mlp` runs in copies of the source, on two folds of a few synthetic cells.
+Its processes die by SIGKILL, which cannot be caught: whatever was not on disk is gone. Then the same
+command goes on; once it has ended everything starts from nothing, until there were enough kills.
 Exits with code 1 where a prediction or a figure differs in any bit.
 """
 
 import argparse
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,52 +22,51 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ("Makefile", "train.py", "evaluate.py", "hep2", "conf")
 TINY = (
-    "data.source.cells=200", "data.source.specimens=20", "model=dcae_small", "logger=csv",
-    "stage.batch_size=16", "features.orientations=2", "trainer.accelerator=cpu",
-    "trainer.enable_progress_bar=false", "~callbacks.progress", "checkpoint_seconds=0",
+    "data.source.cells=200", "data.source.specimens=20", "model=dcae_small", "stage.epochs=30",
+    "stage.batch_size=16", "features.orientations=2", "trainer.accelerator=cpu", "logger=csv",
+    "checkpoint_seconds=0",
 )  # fmt: skip
-STAGES = (("dcae", 4), ("head", 30))
-PASSING = (
-    "seconds",
-    "encoder_seconds",
-    "command",
-    "git_commit",
-)  # what a disturbed run may say otherwise
+COMMAND = (
+    "make", "--old-file=install", "reproduce", f"BIN={Path(sys.executable).parent}",
+    "ROWS=dcae_mlp", "FOLDS=0,1", f"ARGS={' '.join(TINY)}",
+)  # fmt: skip
+PASSING = ("seconds", "encoder_seconds", "command", "git_commit")  # may differ in a disturbed run
 
 
-def start(stage: str, epochs: int, folder: Path) -> subprocess.Popen[bytes]:
-    """One stage's process; its messages are kept for the case that it fails."""
-    words = [f"stage={stage}", f"stage.epochs={epochs}", *TINY]
-    words += [f"runs_dir={folder}/runs", f"cache_dir={folder}/cache"]
-    command = [sys.executable, str(ROOT / "train.py"), *words]
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The command, as leader of a process group; its messages are kept for the case of failure."""
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            COMMAND, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def finish(folder: Path, kills: int, longest: float, rng: random.Random) -> int:
-    """Run both stages to their end, with at most so many kills on the way; returns how many."""
+    """Run it to its end, with at most so many kills on the way; returns how many there were."""
     folder.mkdir()
-    done = 0
-    for stage, epochs in STAGES:
-        code: int | None = -signal.SIGKILL
-        while code == -signal.SIGKILL:
-            process = start(stage, epochs, folder)
-            if done < kills:
-                try:
-                    process.wait(rng.uniform(0.2, longest))
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    done += 1
-            code = process.wait()
-        if code != 0:
-            log = (folder / "log.txt").read_text()
-            raise SystemExit(f"stage={stage} ended with {code}:\n{log}")
+    for name in SOURCE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    done, code = 0, -int(signal.SIGKILL)
+    while code == -signal.SIGKILL:
+        process = start(folder)
+        if done < kills:
+            try:
+                process.wait(rng.uniform(0.2, longest))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                done += 1
+        code = process.wait()
+    if code != 0:
+        raise SystemExit(f"make reproduce ended with {code}:\n{(folder / 'log.txt').read_text()}")
     return done
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """What both stages found, every bit of it."""
+    """What all runs found, every bit of it."""
     found: dict[str, Any] = {}
     for file in sorted(folder.glob("runs/**/result.json")):
         name = file.parent.relative_to(folder).as_posix()
@@ -91,8 +92,8 @@ def main() -> None:
         kills, rounds, differing, left = 0, 0, set[str](), set[str]()
         while kills < given.kills:
             folder = Path(temporary) / f"disturbed{rounds}"
-            # Moments spread over a whole stage and a little more, so that it can also end.
-            kills += finish(folder, given.kills - kills, 1.2 * calm / len(STAGES), rng)
+            # Moments spread over half of the whole: few rounds end before they are killed.
+            kills += finish(folder, given.kills - kills, calm / 2, rng)
             rounds += 1
             found = figures(folder)
             keys = expected.keys() | found.keys()

@@ -158,5 +158,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Write results.json."""
-    RESULTS.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    """Write results.json; rows that were not measured this time stay in it."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    merged = {row["name"]: row for row in [*kept, *(row.as_json() for row in rows)]}
+    RESULTS.write_text(json.dumps(list(merged.values()), indent=1) + "\n")

@@ -45,7 +45,6 @@ SETTINGS = (
     "stage=dcae",
     "stage.batch_size=64",  # as on real cells; small synthetic folds want more steps
     "data=synthetic",
-    "data.source.cells=1000",
     f"cache_dir={CACHE}",
     "trainer.accelerator=cpu",
 )
