@@ -3,7 +3,7 @@
     python benchmarks/kill_and_resume.py            20 kills at random moments, some minutes
 
 `make reproduce ROWS=dcae_mlp` runs in copies of the source, on two folds of a few synthetic cells.
-Its processes die by SIGKILL, which cannot be caught: whatever was not on disk is gone. Then the same
+They die by SIGKILL, which cannot be caught: whatever was not on disk is gone. Then the same
 command goes on; once it has ended everything starts from nothing, until there were enough kills.
 Exits with code 1 where a prediction or a figure differs in any bit.
 """
