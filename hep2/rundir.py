@@ -127,8 +127,8 @@ class RunDir:
 
     def _sweep(self) -> None:
         """Remove what a process that was killed had begun to write."""
-        for name in ("*.ckpt", "*.json", "*.csv", "*.yaml"):
-            for file in self.path.glob(f".{name}.?*"):
+        for name in (".*.ckpt", ".*.json", ".*.csv", ".*.yaml", "pictures/.*.png"):
+            for file in self.path.glob(f"{name}.?*"):
                 file.unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:

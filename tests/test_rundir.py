@@ -233,11 +233,13 @@ def test_a_configuration_that_cannot_be_read(
 @pytest.mark.parametrize("anew", [True, False])
 def test_what_was_half_written_is_removed(anew: bool, run: RunDir, tmp_path: Path) -> None:
     half = [".last.ckpt.x7f", ".result.json.1", ".predictions.csv.abc", ".config.yaml._"]
-    other = [".lock", ".note.txt.abc", "last.ckpt.abc"]
+    half.append("pictures/.reconstructions-step000030-0.png.8du")
+    other = [".lock", ".note.txt.abc", "last.ckpt.abc", "pictures/0.png"]
+    (run.path / "pictures").mkdir(parents=True)
     for name in half + other:
         (run.path / name).touch()
     run.claim(configured(tmp_path, f"overwrite={anew}"))
-    left = {file.name for file in run.path.iterdir()}
+    left = {file.relative_to(run.path).as_posix() for file in run.path.rglob("*")}
     assert left >= set(other)
     assert not left & set(half)
 
