@@ -34,7 +34,8 @@ def note(run_dir: Path, reason: str) -> None:
 
 def forget(run_dir: Path) -> None:
     """Begin anew."""
-    (run_dir / FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (run_dir / FILE).unlink()
 
 
 def reason(run_dir: Path) -> str | None:

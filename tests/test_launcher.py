@@ -15,7 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from hep2 import cli, config, launcher
+from hep2 import cli, config, failure, launcher
 from hep2.errors import HEp2Error
 from hep2.evaluation.state import run_states
 from hep2.lock import holder, locked
@@ -259,9 +259,12 @@ def test_whoever_stops_listening_stops_the_jobs(tmp_path):
         for _ in steps:
             if schedule.running:
                 process = schedule.running[0].process
+                failure.note(sweep.jobs[0].run.path, "connection closed by peer")
                 raise KeyboardInterrupt
     assert process.poll() is not None
     assert [schedule.outcomes[number].state for number in (1, 2)] == ["stopped", "stopped"]
+    states = [one.state for one in run_states(tmp_path / "runs/default")]
+    assert states == ["interrupted", "missing"]
 
 
 def test_a_process_that_does_not_want_to_end_is_ended_with_its_children(tmp_path):

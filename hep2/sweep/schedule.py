@@ -202,6 +202,8 @@ class Schedule:
 
     def _stop(self, reason: str) -> list[Outcome]:
         stop([one.process for one in self.running])
+        for one in self.running:
+            failure.forget(one.job.run.path)  # a rank whose peer was stopped calls it an error
         jobs = [one.job for one in self.running] + self.waiting
         self.running = []
         return [self._end(Outcome(job, "stopped", reason)) for job in jobs]
