@@ -33,6 +33,7 @@ class TrainConfig:
     head: Any = MISSING
     trainer: Any = MISSING
     callbacks: Any = MISSING
+    tuning: Any = MISSING
     logger: Any = MISSING
 
 

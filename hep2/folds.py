@@ -26,6 +26,7 @@ from hep2 import cli, config
 from hep2.errors import HEp2Error
 from hep2.sweep.hardware import visible_gpus
 from hep2.sweep.jobs import Job, plan
+from hep2.sweep.nursery import starter
 from hep2.sweep.processes import die_with_parent
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import explained
@@ -34,6 +35,7 @@ HEADS_OWN = ("stage", "head", "features")  # groups that an encoder does not dep
 SHARED = ("name", "data", "protocol", "runs_dir", "cache_dir", "trainer", "debug", "seed")
 PROGRAM = cli.CONF.parent / "train.py"
 METRIC = "mean_val_mca"
+MANY = 1000  # jobs of a search, one after the other
 
 
 def fold_by_fold(
@@ -115,7 +117,8 @@ def _run(job: Job) -> None:
     def command(job: Job) -> list[str]:
         return [sys.executable, str(PROGRAM), *job.overrides]
 
-    schedule = Schedule([job], command, gpus=visible_gpus())
+    gpus = visible_gpus()
+    schedule = Schedule([job], command, gpus=gpus, start=starter(MANY, gpus))
     with closing(schedule.steps()) as steps:
         for _ in steps:
             pass

@@ -70,6 +70,7 @@ class ProcessLauncher(Launcher):
 
         from hep2.sweep.hardware import visible_gpus
         from hep2.sweep.jobs import Job, plan
+        from hep2.sweep.nursery import starter
         from hep2.sweep.schedule import Schedule
         from hep2.sweep.view import follow
 
@@ -79,7 +80,10 @@ class ProcessLauncher(Launcher):
             return [*program, *job.overrides]
 
         jobs = plan(job_overrides, [self._compose(words) for words in job_overrides])
-        schedule = Schedule(jobs, command, self.n_jobs, self.fail_fast, visible_gpus())
+        gpus = visible_gpus()
+        schedule = Schedule(
+            jobs, command, self.n_jobs, self.fail_fast, gpus, start=starter(len(jobs), gpus)
+        )
         return follow(schedule, Console())
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:

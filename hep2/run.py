@@ -28,6 +28,7 @@ from hep2.stages.clustering import clustering
 from hep2.stages.head import head
 from hep2.stages.network import plain
 from hep2.stages.supervised import supervised
+from hep2.stages.tuning import TunableStage, tuned
 from hep2.sweep.processes import IN_SWEEP
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,9 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     stage = STAGES[cfg.stage.task](cfg, fold, run)
     collapsed = collapsed_encoders(cfg, fold)
     with _tracked(cfg, fold, run) as loggers:
+        chosen: dict[str, Any] = {}
+        if isinstance(stage, TunableStage):
+            stage, chosen = tuned(stage)
         epochs = stage.train(loggers)
         if epochs is not None:
             figures = stage.score()
@@ -112,7 +116,9 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
                 "seconds": round(time.monotonic() - started, 1),
                 "encoder_seconds": seconds_of(encoder_runs(cfg)),
             }
-            run.write_result(describe(cfg, fold) | audit | collapsed | extent | curves | figures)
+            run.write_result(
+                describe(cfg, fold) | audit | collapsed | extent | curves | chosen | figures
+            )
             tracking.log_record(loggers, run.path)
             log.info("%s: %s", run.path, _headline(figures["metrics"]))
     return run

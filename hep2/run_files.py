@@ -118,8 +118,3 @@ class RunFiles(Logger):
             writer.writeheader()
         writer.writerows(rows)
         return buffer.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """A tensor of one element, or a scalar of numpy, as Python's own."""
-    return value.item() if hasattr(value, "item") else value

@@ -52,6 +52,11 @@ class RunDir:
         return self.path / "result.json"
 
     @property
+    def tuning(self) -> Path:
+        """What the trials of `tuning.grid` gave so far."""
+        return self.path / "tuning.json"
+
+    @property
     def log(self) -> Path:
         """What a job of a sweep printed."""
         return self.path / "log.txt"
@@ -121,6 +126,7 @@ class RunDir:
             self.last,
             self.previous,
             self.best,
+            self.tuning,
             self.config,
         ):
             file.unlink(missing_ok=True)

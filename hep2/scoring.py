@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.tasks.classification import Classification
-from hep2.tasks.reconstruction import Reconstruction
 
 
 def probabilities(task: Classification, loader: Iterable[Any]) -> NDArray[np.float64]:
@@ -46,29 +45,17 @@ class ReconstructionScore:
 
 
 def score_reconstruction(
-    task: Reconstruction, loader: Iterable[Any], mean_image: Tensor
+    errors: NDArray[np.float64], guessed: NDArray[np.float64], latents: NDArray[np.float32]
 ) -> ReconstructionScore:
-    """Score an autoencoder on test cells.
+    """Score an autoencoder on N cells.
 
     Args:
-        task: the trained module.
-        loader: batches of test cells.
-        mean_image: mean of the training images, shape (1, H, W), in [0, 1].
+        errors: mean squared error of each cell's reconstruction, shape (N,).
+        guessed: the same for the constant guess, the mean of the training images, shape (N,).
+        latents: shape (N, D).
     """
-    squared, guessed, lows, highs = [], [], [], []
-    for batch in _batches(task, loader):
-        image = batch["image"]
-        latent = task.encoder(image)
-        squared.append(squared_error(task.decoder(latent), image))
-        guessed.append(squared_error(mean_image.to(image.device), image))
-        lows.append(latent.amin(dim=0))
-        highs.append(latent.amax(dim=0))
-    dead = torch.stack(lows).amin(dim=0) == torch.stack(highs).amax(dim=0)
-    return ReconstructionScore(
-        mse=float(torch.cat(squared).mean()),
-        mse_of_mean_image=float(torch.cat(guessed).mean()),
-        dead_latents=float(dead.double().mean()),
-    )
+    dead = latents.min(axis=0) == latents.max(axis=0)
+    return ReconstructionScore(float(errors.mean()), float(guessed.mean()), float(dead.mean()))
 
 
 def squared_error(guess: Tensor, image: Tensor) -> Tensor:

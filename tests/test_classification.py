@@ -19,7 +19,7 @@ from hep2.errors import HEp2Error
 from hep2.features.cache import cached, digest_of_weights, turned
 from hep2.features.latents import latents_of_fold
 from hep2.fold import Fold
-from hep2.stages.head import class_weights
+from hep2.stages.classifier import class_weights
 from hep2.tasks.classification import Classification, balanced_weights
 from hep2.tasks.mca import MeanClassAccuracy
 from hep2.tasks.reconstruction import Reconstruction

@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,8 @@ from torch import Tensor
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.fold import Fold
-from hep2.scoring import ReconstructionScore, score_reconstruction
+from hep2.scoring import ReconstructionScore, score_reconstruction, squared_error
+from hep2.stages.autoencoder import errors_and_latents
 from hep2.tasks.losses import LOSSES, reconstruction_loss
 from hep2.tasks.optim import adamw
 from hep2.tasks.reconstruction import Reconstruction
@@ -21,6 +25,12 @@ def task(
     torch.manual_seed(0)
     network = {"image_size": size, "widths": list(widths)}
     return Reconstruction("dcae", network, loss, OPTIMIZER, {})
+
+
+def scored(learner: Reconstruction, images: Tensor, guess: Tensor) -> ReconstructionScore:
+    inputs: Any = SimpleNamespace(gather=lambda cells, epoch: images[cells])
+    errors, latents = errors_and_latents(learner, inputs, np.arange(len(images)))
+    return score_reconstruction(errors, squared_error(guess, images).numpy(), latents)
 
 
 def pair() -> tuple[Tensor, Tensor]:
@@ -40,8 +50,7 @@ def test_sixteen_cells_are_learned_far_better_than_their_mean(fold: Fold) -> Non
         learner.loss(learner(images), images).backward()
         optimizer.step()
         schedule["scheduler"].step()
-    batches = [{"image": images}]
-    score = score_reconstruction(learner, batches, images.mean(dim=0))
+    score = scored(learner, images, images.mean(dim=0))
     assert score.mse < 0.3 * score.mse_of_mean_image
     assert not score.collapsed
 
@@ -115,8 +124,7 @@ def test_schedules_start_rise_and_end_as_they_say(schedule: str) -> None:
 def test_the_score_is_the_mean_over_all_pixels_of_all_cells() -> None:
     learner = task(size=32, widths=(2, 3))
     images = torch.rand(7, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    batches = [{"image": images[:4]}, {"image": images[4:]}]
-    score = score_reconstruction(learner, batches, torch.full((1, 32, 32), 0.25))
+    score = scored(learner, images, torch.full((1, 32, 32), 0.25))
     learner.eval()
     with torch.no_grad():
         assert score.mse == pytest.approx(
@@ -133,7 +141,7 @@ def test_an_encoder_that_gives_one_latent_to_all_cells_has_collapsed() -> None:
     for parameter in learner.encoder.parameters():
         torch.nn.init.zeros_(parameter)
     images = torch.rand(7, 1, 32, 32)
-    score = score_reconstruction(learner, [{"image": images}], images.mean(dim=0))
+    score = scored(learner, images, images.mean(dim=0))
     assert score.dead_latents == 1 and score.collapsed
 
 

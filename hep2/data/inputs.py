@@ -91,9 +91,11 @@ class FeatureTable:
     cells: Positions
     matrix: NDArray[np.float32]
 
-    def of(self, positions: Positions) -> NDArray[np.float32]:
-        """Features of some cells as they are, shape (len(positions), D)."""
-        return np.asarray(self.matrix[self.rows(positions), 0])
+    def of(self, positions: Positions, turns: Positions | int = 0) -> NDArray[np.float32]:
+        """Features of some cells, each in an orientation, shape (len(positions), D)."""
+        _, orientations, size = self.matrix.shape
+        flat = np.asarray(self.matrix).reshape(-1, size)  # `take` copies whole rows
+        return np.asarray(flat.take(self.rows(positions) * orientations + turns, axis=0))
 
     def rows(self, positions: Positions) -> Positions:
         """The rows of some cells, all of which must be in the table."""
@@ -101,13 +103,17 @@ class FeatureTable:
         assert np.array_equal(self.cells[rows], positions), "a cell without features"
         return rows
 
+    def holds(self, positions: Positions) -> bool:
+        """Whether all of these cells are in the table."""
+        return bool(np.isin(positions, self.cells).all())
+
 
 class CachedFeatures:
     """Features of a frozen extractor, shape (B, D).
 
     Args:
         training: of the training cells; an orientation is drawn for each cell and epoch.
-        evaluation: of validation and test cells; only orientation 0 is read.
+        evaluation: of validation and test cells.
         seed: the run's seed.
     """
 
@@ -126,11 +132,12 @@ class CachedFeatures:
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of a matrix."""
         if epoch is None:
-            return torch.from_numpy(self.evaluation.of(positions))
+            # An inner fold evaluates on training cells.
+            table = self.evaluation if self.evaluation.holds(positions) else self.training
+            return torch.from_numpy(table.of(positions))
         table = self.training
-        rows = table.rows(positions)
         # Drawn for all cells at once, so that a cell's turn hangs on no other cell of its batch.
         turns = np.random.default_rng([self.seed, epoch]).integers(
             table.matrix.shape[1], size=len(table.cells)
         )
-        return torch.from_numpy(table.matrix[rows, turns[rows]])
+        return torch.from_numpy(table.of(positions, turns[table.rows(positions)]))

@@ -1,7 +1,8 @@
 """Stage 1: an autoencoder on the fold's training cells."""
 
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from hep2.fold import Fold
 from hep2.results import metrics
 from hep2.rundir import RunDir
 from hep2.scoring import score_reconstruction, squared_error
-from hep2.stages.network import NetworkStage, device, plain
+from hep2.stages.network import device, plain
 from hep2.stages.record import (
     cells_csv,
     latent_map,
     reconstructions_record,
     typical_and_worst,
 )
+from hep2.stages.tuning import TunableStage
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -36,15 +38,18 @@ NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike
 
 def autoencoder(cfg: DictConfig, fold: Fold, run: RunDir) -> "AutoencoderStage":
     """A fresh autoencoder, fed with augmented images."""
-    task = Reconstruction(
-        architecture=cfg.model.architecture,
-        network=plain(cfg.model.network),
-        loss=cfg.stage.loss,
-        optimizer=plain(cfg.stage.optimizer),
-        provenance=fold.provenance,
-        view=cfg.stage.view,
-    )
-    return AutoencoderStage(cfg, fold, run, task, augmented_images(cfg, fold, cfg.stage.view))
+
+    def new_task(cfg: DictConfig) -> Reconstruction:
+        return Reconstruction(
+            architecture=cfg.model.architecture,
+            network=plain(cfg.model.network),
+            loss=cfg.stage.loss,
+            optimizer=plain(cfg.stage.optimizer),
+            provenance=fold.provenance,
+            view=cfg.stage.view,
+        )
+
+    return AutoencoderStage(cfg, fold, run, new_task, augmented_images(cfg, fold, cfg.stage.view))
 
 
 def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> CellImages:
@@ -58,11 +63,11 @@ def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> Ce
 
 
 @dataclass
-class AutoencoderStage(NetworkStage):
+class AutoencoderStage(TunableStage):
     """Scored by how well it reconstructs cells of specimens that it has never seen."""
 
-    task: Reconstruction
     inputs: CellImages
+    task: Reconstruction = field(init=False)
 
     def train(self, loggers: list[Logger]) -> int | None:
         """Layers by themselves first, where that is asked for and the run begins."""
@@ -75,23 +80,29 @@ class AutoencoderStage(NetworkStage):
             )
         return super().train(loggers)
 
+    def held_out_figure(self) -> float:
+        """The negative of the mean squared error."""
+        errors, _ = errors_and_latents(self.task, self.inputs, self.fold.split.test)
+        return -float(errors.mean())
+
     def score(self) -> dict[str, Any]:
         """Reconstruction errors on the test cells, and whether the latents are worth a head."""
-        loader = self.datamodule.test_dataloader()
-        score = score_reconstruction(self.task, loader, _mean_image(self.fold, self.inputs))
+        test = self.fold.split.test
+        errors, latents = errors_and_latents(self.task, self.inputs, test)
+        guessed = _errors_of_mean_image(self.fold, self.inputs)
+        score = score_reconstruction(errors, guessed, latents)
         if score.collapsed:
             log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
         return {
             "metrics": metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
             "labels_in_features": False,
-            **self._record(),
+            **self._record(errors, latents),
         }
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, errors: NDArray[np.float64], latents: NDArray[np.float32]) -> dict[str, Any]:
         """What the report and predictions on other cells need of this autoencoder."""
         fold, images = self.fold, self.inputs
-        errors, latents = errors_and_latents(self.task, images, fold.split.test)
         validation, _ = errors_and_latents(self.task, images, fold.split.val)
         held_out = np.concatenate([validation, errors])
         places = latent_map(latents, self.cfg.seed)
@@ -134,10 +145,17 @@ def _reconstructed(task: Reconstruction, images: CellImages, cells: Positions) -
     return np.asarray((made.float().cpu() * 255).round().to(torch.uint8).numpy())
 
 
-def _mean_image(fold: Fold, inputs: CellImages) -> Tensor:
-    """The mean of what the autoencoder sees of the training cells, shape (1, H, W), in [0, 1]."""
-    train = fold.split.train
+def _errors_of_mean_image(fold: Fold, inputs: CellImages) -> NDArray[np.float64]:
+    """Error of each test cell, shape (N,), where the mean of the training images is the guess."""
+    train, test = fold.split.train, fold.split.test
     total = torch.zeros(fold.cells.images.shape[1:], dtype=torch.float64)
-    for start in range(0, len(train), BATCH):
-        total += inputs.gather(train[start : start + BATCH], epoch=None).double().sum(dim=0)
-    return (total / len(train)).float()
+    for image in _plain_batches(inputs, train):
+        total += image.double().sum(dim=0)
+    mean = (total / len(train)).float()  # (1, H, W)
+    return torch.cat([squared_error(mean, image) for image in _plain_batches(inputs, test)]).numpy()
+
+
+def _plain_batches(inputs: CellImages, cells: Positions) -> Iterator[Tensor]:
+    """Images of some cells without augmentation, as the autoencoder sees them."""
+    for start in range(0, len(cells), BATCH):
+        yield inputs.gather(cells[start : start + BATCH], epoch=None)

@@ -1,4 +1,4 @@
-"""How any classifier is scored: predictions of the test cells, and the figures that follow."""
+"""What classifiers have in common: how one is made, and how its predictions are scored."""
 
 from typing import Any
 
@@ -8,13 +8,49 @@ from omegaconf import DictConfig
 
 from hep2.errors import HEp2Error
 from hep2.evaluation.metrics import confusion_counts, recalls, summarise
+from hep2.features.checkpoint import EncoderCheckpoint
 from hep2.files import write_atomic
 from hep2.fold import Fold
 from hep2.results import metrics, predictions_csv
 from hep2.rundir import RunDir
 from hep2.stages.network import plain
 from hep2.stages.record import mistakes_record
-from hep2.tasks.classification import balanced_weights
+from hep2.tasks.classification import Classification, balanced_weights
+
+
+def new_classifier(
+    cfg: DictConfig,
+    fold: Fold,
+    start: EncoderCheckpoint | None,
+    architecture: str | None,
+    network: dict[str, Any],
+    freeze: bool,
+) -> Classification:
+    """A network with a fresh head.
+
+    Args:
+        cfg: its head, optimiser and class weights.
+        fold: whose patterns it names.
+        start: the encoder with its weights; None: a fresh one.
+        architecture: of the fresh encoder; None: a head alone.
+        network: arguments of the fresh encoder, or {"latent_size": ...}.
+        freeze: whether the encoder stays as it is.
+    """
+    task = Classification(
+        architecture=start.architecture if start else architecture,
+        network=start.network if start else network,
+        head={key: value for key, value in plain(cfg.head).items() if key != "name"},
+        classes=list(fold.cells.classes),
+        freeze=freeze,
+        optimizer=plain(cfg.stage.optimizer),
+        class_weights=class_weights(cfg, fold),
+        protocol=fold.protocol,
+        provenance=fold.provenance,
+        view=start.view if start else "intensity",
+    )
+    if start and task.encoder:
+        start.load_into(task.encoder)
+    return task
 
 
 def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Unsupervised clusters in the latents of the fold's own autoencoder, compared with patterns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,29 +24,33 @@ def clustering(cfg: DictConfig, fold: Fold, run: RunDir) -> "ClusteringStage":
         HEp2Error: the autoencoder is missing, or belongs to another fold.
     """
     (start,) = own_encoders(cfg, fold)
-    task = Clustering(
-        architecture=start.architecture,
-        network=start.network,
-        clusters=len(fold.cells.classes),
-        loss=cfg.stage.loss,
-        clustering_weight=cfg.stage.clustering_weight,
-        optimizer=plain(cfg.stage.optimizer),
-        provenance=fold.provenance,
-    )
-    start.load_into(task.encoder, "encoder")
-    start.load_into(task.decoder, "decoder")
     images = augmented_images(cfg, fold, start.view)
-    if not run.last.is_file():  # else the centres come with the checkpoint
-        task.to(device(cfg)).start(images, fold.split.train, cfg.seed)
-    return ClusteringStage(cfg, fold, run, task, images)
+
+    def new_task(cfg: DictConfig) -> Clustering:
+        task = Clustering(
+            architecture=start.architecture,
+            network=start.network,
+            clusters=len(fold.cells.classes),
+            loss=cfg.stage.loss,
+            clustering_weight=cfg.stage.clustering_weight,
+            optimizer=plain(cfg.stage.optimizer),
+            provenance=fold.provenance,
+        )
+        start.load_into(task.encoder, "encoder")
+        start.load_into(task.decoder, "decoder")
+        if not run.last.is_file():  # else the centres come with the checkpoint
+            task.to(device(cfg)).start(images, fold.split.train, cfg.seed)
+        return task
+
+    return ClusteringStage(cfg, fold, run, new_task, images)
 
 
 @dataclass
 class ClusteringStage(NetworkStage):
     """Scored by the agreement of clusters with patterns; labels are read here alone."""
 
-    task: Clustering
     inputs: CellImages
+    task: Clustering = field(init=False)
 
     @property
     def selecting(self) -> bool:

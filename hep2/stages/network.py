@@ -1,7 +1,8 @@
 """A stage whose work is the training of a network by Lightning."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -48,17 +49,22 @@ class NetworkStage:
         cfg: the run's configuration.
         fold: whose training cells are learned from.
         run: where checkpoints go.
-        task: the LightningModule.
+        new_task: makes the LightningModule, untrained, that a configuration asks for.
         inputs: what it is fed with.
+        task: the LightningModule of `cfg`.
     """
 
     cfg: DictConfig
     fold: Fold
     run: RunDir
-    task: L.LightningModule
+    new_task: Callable[[DictConfig], Any]
     inputs: Inputs
+    task: L.LightningModule = field(init=False)
 
     def __post_init__(self) -> None:
+        # First weights hang on the seed alone, not on what has drawn random numbers before.
+        L.seed_everything(self.cfg.seed, workers=True, verbose=False)
+        self.task = self.new_task(self.cfg)
         self.datamodule = HEp2DataModule(
             self.inputs,
             self.fold.cells.labels,

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from hep2.errors import HEp2Error
 from hep2.lock import holder
 from hep2.sweep import hardware
 from hep2.sweep.jobs import Job
-from hep2.sweep.processes import start, stop, sweep_away
+from hep2.sweep.processes import Start, Started, start, stop, sweep_away
 
 GOOD = ("done", "finished already")
 PAUSE = 0.2  # seconds between two looks at the processes
@@ -48,7 +47,7 @@ class Running:
     """A job whose process is alive."""
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: Started
     gpus: list[str]
     log_from: int
     since: float = field(default_factory=time.monotonic)
@@ -64,6 +63,7 @@ class Schedule:
         fail_fast: the first failure stops all others.
         gpus: what CUDA_VISIBLE_DEVICES may name.
         cores: of the processor, to be shared out.
+        start: starts a process, as `hep2.sweep.processes.start` does.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Schedule:
         fail_fast: bool = False,
         gpus: Sequence[str] = (),
         cores: int | None = None,
+        start: Start = start,
     ) -> None:
         if n_jobs < 1:
             raise HEp2Error(f"hydra.launcher.n_jobs={n_jobs} must be 1 or more")
@@ -83,6 +84,7 @@ class Schedule:
         self.fail_fast = fail_fast
         self.gpus = list(gpus)
         self.cores = hardware.cores() if cores is None else cores
+        self.start = start
         self.waiting: list[Job] = list(jobs)
         self.running: list[Running] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -115,7 +117,8 @@ class Schedule:
         for one in [one for one in self.running if one.process.poll() is not None]:
             self.running.remove(one)
             sweep_away(one.process)
-            code = one.process.returncode
+            code = one.process.poll()
+            assert code is not None
             state, reason = ("done", "") if code == 0 else ("failed", _meaning(code))
             if state == "failed":
                 failure.note(one.job.run.path, reason)  # where the job itself could say nothing
@@ -170,7 +173,7 @@ class Schedule:
             if job.finished:  # by somebody else, since this sweep began
                 return Outcome(job, "finished already")
             environment, gpus = self._share(job)
-            process, log_from = start(self.command(job), environment, job.run.log)
+            process, log_from = self.start(self.command(job), environment, job.run.log)
         except HEp2Error as error:
             return Outcome(job, "failed", str(error))
         except OSError as error:

@@ -1,0 +1,153 @@
+"""Settings of a network that are chosen before its training proper, on inner folds.
+
+Every setting of the grid is tried on every inner fold of the training cells: as the head's grids
+of `hep2.heads` are, so that no method is tuned with more care than another. An inner fold holds
+whole training specimens out (single cells where the protocol is leaky); validation and test cells
+of the fold take no part.
+"""
+
+import itertools
+import logging
+import math
+import shutil
+import statistics
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from hep2.data.protocols import Split
+from hep2.data.validation import Indices
+from hep2.errors import HEp2Error
+from hep2.finite import NotFinite
+from hep2.heads.estimator import InnerFolds, inner_folds
+from hep2.rundir import RunDir
+from hep2.stages.network import NetworkStage, plain
+from hep2.stages.trials import Settings, Trials
+
+log = logging.getLogger(__name__)
+
+
+# Settings that a new network or its training reads; inputs are made once, for all trials.
+TUNED = (
+    "stage.optimizer",
+    "stage.batch_size",
+    "stage.epochs",
+    "stage.loss",
+    "model.network",
+    "head",
+    "trainer.gradient_clip_val",
+)
+
+S = TypeVar("S", bound="TunableStage")
+
+
+@dataclass
+class TunableStage(NetworkStage):
+    """A stage that can say how good its network is."""
+
+    @abstractmethod
+    def held_out_figure(self) -> float:
+        """How good on the test cells of its fold, here those that an inner fold holds out.
+
+        The greater the better: the MCA, or the negative of the reconstruction error.
+        """
+
+
+def candidates(grid: dict[str, list[Any]]) -> list[Settings]:
+    """Every combination of a grid, in its order.
+
+    Raises:
+        HEp2Error: an entry is no list of values, or of a setting that cannot be tuned.
+    """
+    for key, values in grid.items():
+        if not key.startswith(TUNED):
+            raise HEp2Error(f"tuning.grid: {key} cannot be tuned; what can is {', '.join(TUNED)}")
+        if not isinstance(values, list) or not values:
+            raise HEp2Error(f"tuning.grid: {key}={values} must be a list of values to try")
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def with_settings(cfg: DictConfig, settings: Settings) -> DictConfig:
+    """A configuration with other values of some of its settings.
+
+    Raises:
+        HEp2Error: it has no such setting.
+    """
+    changed = cfg.copy()
+    for key, value in settings.items():
+        if OmegaConf.select(cfg, key) is None:
+            raise HEp2Error(f"tuning.grid: there is no setting {key}")
+        OmegaConf.update(changed, key, value)
+    return changed
+
+
+def tuned(stage: S) -> tuple[S, dict[str, Any]]:
+    """The stage with the best settings of `tuning.grid`, and what result.json says of the choice.
+
+    The best has the highest mean figure over the inner folds; of equal ones it is the first.
+
+    Raises:
+        HEp2Error: the grid is faulty, or the loss was no number whatever the settings.
+    """
+    cfg = stage.cfg
+    asked = candidates(plain(cfg.tuning.grid) or {})
+    if asked == [{}]:
+        return stage, {}
+    folds = inner_folds(stage.fold, cfg.tuning.folds)
+    scores = _scores(stage, asked, folds) if folds else []  # without folds the first is taken
+    best = int(np.argmax(scores)) if scores else 0
+    chosen = replace(stage, cfg=with_settings(cfg, asked[best]))
+    return chosen, {"chosen": {**asked[best], "inner_figure": scores[best] if scores else None}}
+
+
+def _scores(stage: TunableStage, asked: list[Settings], folds: InnerFolds) -> list[float]:
+    """Mean figure of each candidate over the inner folds."""
+    trials = Trials(stage.run, stage.cfg)
+    scores: list[float] = []
+    for settings in asked:
+        figures = []
+        for number, (learning, held) in enumerate(folds):
+            if (figure := trials.figure(settings, number)) is None:
+                scratch = RunDir(stage.run.path / f"trial{len(scores)}-{number}")
+                figure = _tried(stage, settings, learning, held, scratch)
+                trials.note(settings, number, figure)
+            figures.append(figure)
+        scores.append(statistics.fmean(figures))
+        shown = " ".join(f"{key}={value}" for key, value in settings.items())
+        log.info("tuning: %s gives %.4g on %d inner folds", shown, scores[-1], len(folds))
+    if max(scores) == -math.inf:
+        raise HEp2Error(
+            "the loss was no number with any setting of tuning.grid: look at the images, or put "
+            f"lower values of {', '.join(asked[0])} in"
+        )
+    return scores
+
+
+def _tried(
+    stage: TunableStage, settings: Settings, learning: Indices, held: Indices, scratch: RunDir
+) -> float:
+    """Figure of one candidate on one inner fold; both are rows of the fold's training cells."""
+    cfg = with_settings(stage.cfg, settings)
+    cfg.callbacks = {}
+    cfg.trainer.enable_progress_bar = False
+    cfg.stage.epochs = max(1, round(cfg.tuning.epochs * cfg.stage.epochs))
+    cells, nobody = stage.fold.split.train, np.empty(0, dtype=np.int64)
+    split = Split(cells[learning], nobody, cells[held], stage.fold.split.leaky, "an inner fold")
+    _discard(scratch)  # what a killed process may have left
+    trial = replace(stage, cfg=cfg, fold=replace(stage.fold, split=split), run=scratch)
+    try:
+        trial.train([])
+        return trial.held_out_figure()
+    except NotFinite:
+        return -math.inf
+    finally:
+        _discard(scratch)
+
+
+@rank_zero_only
+def _discard(scratch: RunDir) -> None:
+    shutil.rmtree(scratch.path, ignore_errors=True)

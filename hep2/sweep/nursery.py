@@ -1,0 +1,144 @@
+"""Jobs of a sweep, forked from a process that has imported everything.
+
+The imports of a run take a core five to eight seconds, longer than many a head learns. Here they
+are done once for all jobs of a sweep, by the fork server of Python's multiprocessing. Each job is
+a process of its own all the same, with its own environment, output, process group and exit code,
+and runs `train.py` from its first line, as if it had been started by its command line.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from hep2.sweep import processes
+from hep2.sweep.processes import Start, Started
+
+THREADS = "OMP_NUM_THREADS"  # read where the libraries are loaded: one value for all forked jobs
+
+
+class Nursery:
+    """Starts jobs as `hep2.sweep.processes.start` does, only sooner.
+
+    Not for jobs that see a GPU: whatever touches CUDA before a fork breaks it behind the fork.
+
+    Args:
+        imported: modules that the process imports from which jobs are forked.
+    """
+
+    def __init__(self, imported: Sequence[str] = ("hep2.sweep.preloaded",)) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(list(imported))
+        self.threads: str | None = None
+
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> tuple[Started, int]:
+        """Start a job: `command` is [interpreter, program, arguments ...].
+
+        Returns:
+            The process, and the length of the log before it.
+
+        Raises:
+            OSError: the log cannot be written.
+        """
+        whole = {**os.environ, **environment, **processes.marks()}
+        wanted = whole.get(THREADS, "")
+        if self.threads not in (None, wanted):
+            return processes.start(command, environment, log)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            before = output.tell()
+        child = self.context.Process(target=_run, args=(list(command[1:]), whole, str(log)))
+        if self.threads is None:
+            with _as_environment(whole):  # the server inherits it
+                child.start()
+            self.threads = wanted
+        else:
+            child.start()
+        return Forked(child), before
+
+
+class Forked:
+    """A forked process, with the part of `subprocess.Popen` that a sweep needs."""
+
+    def __init__(self, child: ForkServerProcess) -> None:
+        self.child = child
+        assert child.pid is not None
+        self.pid = child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
+        return self.child.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.child.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end.
+
+        Raises:
+            TimeoutExpired: it has not ended in that many seconds.
+        """
+        self.child.join(timeout)
+        if timeout is not None and self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return self.returncode
+
+
+@contextmanager
+def _as_environment(environment: Mapping[str, str]) -> Iterator[None]:
+    kept = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def _run(words: list[str], environment: dict[str, str], log: str) -> None:
+    """In the forked process: become the job."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server has a handler
+    server = os.environ[processes.PARENT]  # it named itself, and ends with the sweep
+    os.environ.clear()
+    os.environ.update({**environment, processes.PARENT: server})
+    for stream, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, log, os.O_WRONLY | os.O_APPEND),
+        (2, log, os.O_WRONLY | os.O_APPEND),
+    ):
+        opened = os.open(path, flags)
+        os.dup2(opened, stream)
+        os.close(opened)
+    for output in (sys.stdout, sys.stderr):
+        output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.argv = words
+    # Exit handlers are not run behind it: those of the server (W&B's folder for pictures) would be.
+    runpy.run_path(words[0], run_name="__main__")
+
+
+def starter(jobs: int, gpus: Sequence[str]) -> Start:
+    """How jobs are best started: forked where there are several, and no GPU is in sight.
+
+    Args:
+        jobs: how many there will be.
+        gpus: that they may see.
+    """
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    return _nursery().start if forks and jobs > 1 and not gpus else processes.start
+
+
+@cache
+def _nursery() -> Nursery:
+    return Nursery()
