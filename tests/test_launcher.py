@@ -21,7 +21,8 @@ from hep2.evaluation.state import run_states
 from hep2.lock import holder, locked
 from hep2.sweep import hardware
 from hep2.sweep.jobs import Job, plan
-from hep2.sweep.processes import stop
+from hep2.sweep.nursery import Forked, Nursery, starter
+from hep2.sweep.processes import start, stop
 from hep2.sweep.progress import Progress, read_progress, remaining
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import follow
@@ -295,6 +296,102 @@ def test_no_job_outlives_a_sweep_that_is_killed(tmp_path):
     parent.kill()
     parent.wait()
     assert _gone(int(log.read_text()))
+
+
+FORKED = """
+import json, os, signal, sys, time
+print("this is", *sys.argv[1:], flush=True)
+print("an error", file=sys.stderr)
+report = {"name": __name__, "group": os.getpgrp(), "session": os.getsid(0), "pid": os.getpid()}
+report |= {"environment": dict(os.environ), "parent": os.getppid(), "stdin": sys.stdin.read()}
+report["deaf"] = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+with open(sys.argv[1], "x") as file:
+    json.dump(report, file)
+time.sleep(float(sys.argv[2]))
+sys.exit(int(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Nursery:
+    return Nursery(imported=())
+
+
+def forked(nursery: Nursery, folder: Path, name: str, *words: object, **environment: str):
+    (folder / "program.py").write_text(FORKED)
+    command = [sys.executable, str(folder / "program.py"), str(folder / name), *map(str, words)]
+    return nursery.start(command, {"OMP_NUM_THREADS": "1", **environment}, folder / "new/log.txt")
+
+
+def test_a_forked_job_is_a_process_of_its_own(tmp_path, nursery):
+    process, log_from = forked(nursery, tmp_path, "a", 0, 3, MARK="of a")
+    assert isinstance(process, Forked)
+    assert (process.wait(60), process.poll(), process.returncode, log_from) == (3, 3, 3, 0)
+    report = json.loads((tmp_path / "a").read_text())
+    assert report["name"] == "__main__"
+    assert report["pid"] == report["group"] == report["session"] == process.pid != os.getpid()
+    assert report["environment"]["MARK"] == "of a"
+    assert report["environment"]["HEP2_IN_SWEEP"] == "1"
+    assert report["parent"] != os.getpid(), "the server's child, not ours"
+    assert (report["stdin"], report["deaf"]) == ("", False)
+    log = tmp_path / "new/log.txt"
+    assert log.read_text() == f"this is {tmp_path}/a 0 3\nan error\n"
+    other, log_from = forked(nursery, tmp_path, "b", 0, 0)
+    assert other.wait(60) == 0
+    assert log_from == len(f"this is {tmp_path}/a 0 3\nan error\n"), "its output is appended"
+    report = json.loads((tmp_path / "b").read_text())
+    assert "MARK" not in report["environment"]
+    assert "MARK" not in os.environ
+
+
+def test_a_forked_job_is_stopped_like_any_other(tmp_path, nursery):
+    process, _ = forked(nursery, tmp_path, "a", 60, 0)
+    while not (tmp_path / "a").is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.1)
+    stop([process])
+    assert process.returncode == -signal.SIGTERM
+    assert _gone(process.pid)
+
+
+def test_an_exception_in_a_forked_job_is_told_in_its_log(tmp_path, nursery):
+    process, _ = forked(nursery, tmp_path, "a", 0, "no number")
+    assert process.wait(60) == 1
+    assert "ValueError: invalid literal" in (tmp_path / "new/log.txt").read_text()
+
+
+def test_another_number_of_threads_needs_another_start(tmp_path, nursery):
+    forked(nursery, tmp_path, "a", 0, 0)[0].wait(60)
+    process, _ = forked(nursery, tmp_path, "b", 0, 0, OMP_NUM_THREADS="2")
+    assert isinstance(process, subprocess.Popen)
+    assert process.wait(60) == 0
+    report = json.loads((tmp_path / "b").read_text())
+    assert report["environment"]["OMP_NUM_THREADS"] == "2"
+
+
+def test_jobs_that_see_a_gpu_and_single_jobs_are_not_forked():
+    assert starter(2, ["0"]) is start
+    assert starter(1, []) is start
+    assert starter(2, []).__func__ is Nursery.start
+
+
+def test_a_sweep_of_forked_jobs(tmp_path, nursery):
+    sweep = Sweep(tmp_path, *FOLDS[:3])
+    (tmp_path / "program.py").write_text(STAND_IN)
+
+    def command(job: Job) -> list[str]:
+        words = sweep.command(job)
+        return [sys.executable, str(tmp_path / "program.py"), *words[5:]]
+
+    sweep.codes = {2: 7}
+    schedule = Schedule(sweep.jobs, command, n_jobs=2, cores=2, start=nursery.start)
+    out = io.StringIO()
+    assert not follow(schedule, Console(file=out, width=80))
+    assert [schedule.outcomes[number].state for number in (1, 2, 3)] == ["done", "failed", "done"]
+    assert "#2 failed: fold=1: exit code 7" in out.getvalue()
+    assert "    this is job 2" in out.getvalue()
 
 
 def _gone(process: int) -> bool:

@@ -82,14 +82,15 @@ def states(folder: Path, name: str) -> list[str]:
 
 
 def processes_below(folder: Path) -> list[str]:
-    """The command lines of live processes that were given this folder."""
+    """The command lines of live processes that work in this folder."""
     commands = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            commands.append(file.read_text().replace("\0", " "))
+            if (process / "cwd").resolve() == folder.resolve():
+                commands.append((process / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
-    return [command for command in commands if f"{folder}/runs" in command]
+    return commands
 
 
 def predictions(folder: Path) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import cache
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import ModuleType
 
 from hep2.sweep import processes
 from hep2.sweep.processes import Start, Started
@@ -57,12 +58,9 @@ class Nursery:
         with log.open("ab") as output:
             before = output.tell()
         child = self.context.Process(target=_run, args=(list(command[1:]), whole, str(log)))
-        if self.threads is None:
-            with _as_environment(whole):  # the server inherits it
-                child.start()
-            self.threads = wanted
-        else:
+        with _seen_by_the_server(whole):
             child.start()
+        self.threads = wanted
         return Forked(child), before
 
 
@@ -96,12 +94,18 @@ class Forked:
 
 
 @contextmanager
-def _as_environment(environment: Mapping[str, str]) -> Iterator[None]:
-    kept = dict(os.environ)
+def _seen_by_the_server(environment: Mapping[str, str]) -> Iterator[None]:
+    """The first start starts the server, which inherits the environment.
+
+    The program of this process is hidden: a child would import it anew, and has one of its own.
+    """
+    kept, program = dict(os.environ), sys.modules["__main__"]
     os.environ.update(environment)
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = program
         os.environ.clear()
         os.environ.update(kept)
 
