@@ -53,3 +53,15 @@ def test_a_head_on_two_devices_predicts_every_test_cell_once(tmp_path: Path) -> 
     found = train(tmp_path, "stage=head", "trainer.devices=2")
     rows = pd.read_csv(found["folder"] / "predictions.csv")
     assert len(rows) == len(set(rows.id)) == found["cells"]["test"]
+
+
+def test_settings_are_tuned_by_all_devices_together(tmp_path: Path) -> None:
+    grid = "tuning.grid={stage.optimizer.lr:[1e-5,1e-2]}"
+    words = ("stage=dcae", "trainer.devices=2")
+    tuned = train(tmp_path / "tuned", *words, grid, "tuning.epochs=0.5")
+    chosen = train(tmp_path / "chosen", *words, "stage.optimizer.lr=1e-2")
+    assert tuned["chosen"]["stage.optimizer.lr"] == 1e-2
+    found = [(run["folder"] / "predictions.csv").read_bytes() for run in (tuned, chosen)]
+    assert found[0] == found[1]
+    rows = json.loads((tuned["folder"] / "tuning.json").read_text())["trials"]
+    assert len(rows) == 4, "two settings on two inner folds, each tried once"

@@ -29,6 +29,7 @@ from hep2.features.checkpoint import read_encoder
 from hep2.naming import run_path
 from hep2.nets.architectures import ENCODERS, build
 from hep2.rundir import RunDir
+from hep2.stages.trials import Trials
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -238,6 +239,21 @@ def test_stored_configuration(tmp_path: Path) -> None:
             run.claim(asked)
         except HEp2Error as error:
             assert str(run.path) in str(error)
+
+    door([])
+    fuzzed(door)
+
+
+def test_tuning_record(tmp_path: Path) -> None:
+    """`tuning.json` of a run that is to be resumed: its figures, or none and the trials again."""
+    cfg, run, settings = composed(), RunDir(tmp_path), {"stage.optimizer.lr": 1e-2}
+    Trials(run, cfg).note(settings, 0, -0.25)
+    valid = run.tuning.read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        run.tuning.write_bytes(spoilt(valid, changes))
+        figure = Trials(run, cfg).figure(settings, 0)
+        assert figure is None or not np.isnan(figure)
 
     door([])
     fuzzed(door)

@@ -21,6 +21,7 @@ from hep2.evaluation.leak import leak_gaps
 from hep2.evaluation.page import Page
 from hep2.evaluation.report import make_report
 from hep2.evaluation.runs import read_run
+from hep2.evaluation.table import NOTHING
 
 HOSTILE = '<script>alert("x")</script> $a_b$ & =1+1'
 CLASSES = ("homogeneous", HOSTILE, "centromere")
@@ -201,6 +202,28 @@ def test_a_full_page_names_what_it_leaves_out(written, monkeypatch):
     page = Page("x", "", [], [], [], provenance.audits(runs), commands, sources, "", [picture])
     text = html.page_html(page)
     assert "<img" not in text and "figures/matrix-published-paper.svg" in text
+
+
+@pytest.mark.parametrize(
+    "chosen, shown",
+    [
+        (None, ""),
+        ({}, ""),
+        ({"C": 10, "gamma": 0.0612345, "inner_mca": None}, "C=10, gamma=0.06123, inner_mca=None"),
+    ],
+)
+def test_what_was_chosen_stands_beside_the_command(chosen, shown, tmp_path):
+    run = read_run(write_run(tmp_path, chosen=chosen)[0])
+    table = provenance.commands([run])
+    (row,) = table.rows
+    assert row[table.heading.index("chosen on inner folds")] == (shown or NOTHING)
+
+
+@pytest.mark.parametrize("chosen", [[1], "x", {"C": [1]}, {"C": {}}])
+def test_what_is_no_choice_is_damage(chosen, tmp_path):
+    run = read_run(write_run(tmp_path, chosen=chosen)[0])
+    with pytest.raises(HEp2Error, match="key chosen"):
+        provenance.commands([run])
 
 
 def test_what_runs_kept_is_read_back(written):

@@ -58,6 +58,19 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
     return audit
 
 
+def chosen_of(run: Run) -> str:
+    """What inner folds chose, e.g. "C=10, gamma=0.25"; empty where there was nothing to choose."""
+    chosen = run.kept.get("chosen") or {}
+    if not isinstance(chosen, dict) or any(
+        not isinstance(value, str | int | float | None) for value in chosen.values()
+    ):
+        raise damaged(run.path / "result.json", "key chosen holds no settings")
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in chosen.items()
+    )
+
+
 def curves_of(run: Run) -> dict[str, FloatArray]:
     """Learning curves by name, each of shape (epochs, 2): epoch and value."""
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from hep2.evaluation.kept import audit_of
+from hep2.evaluation.kept import audit_of, chosen_of
 from hep2.evaluation.runs import Run, data_label, protocol_label
 from hep2.evaluation.table import NOTHING, Table
 
@@ -53,13 +53,14 @@ def commands(runs: Sequence[Run]) -> Table:
     """One row a run."""
     return Table(
         f"every run and its command{synthetic_words(runs)}",
-        ["run", "split hash", "seconds", "command"],
+        ["run", "split hash", "seconds", "chosen on inner folds", "command"],
         [
             [
                 f"{run.stage}-{run.method}, {protocol_label(run)}, fold {run.fold}, "
                 f"seed {run.seed}",
                 run.split_hash,
                 f"{run.seconds:.0f}",
+                chosen_of(run) or NOTHING,
                 run.command or NOTHING,
             ]
             for run in runs
