@@ -362,6 +362,15 @@ def test_an_exception_in_a_forked_job_is_told_in_its_log(tmp_path, nursery):
     assert "ValueError: invalid literal" in (tmp_path / "new/log.txt").read_text()
 
 
+def test_jobs_start_again_after_the_server_has_died(tmp_path, nursery):
+    forked(nursery, tmp_path, "a", 0, 0)[0].wait(60)
+    os.kill(json.loads((tmp_path / "a").read_text())["parent"], signal.SIGKILL)
+    assert forked(nursery, tmp_path, "b", 0, 0)[0].wait(60) == 0
+    process, _ = forked(nursery, tmp_path, "c", 0, 4)
+    assert isinstance(process, Forked)
+    assert process.wait(60) == 4
+
+
 def test_another_number_of_threads_needs_another_start(tmp_path, nursery):
     forked(nursery, tmp_path, "a", 0, 0)[0].wait(60)
     process, _ = forked(nursery, tmp_path, "b", 0, 0, OMP_NUM_THREADS="2")

@@ -58,8 +58,11 @@ class Nursery:
         with log.open("ab") as output:
             before = output.tell()
         child = self.context.Process(target=_run, args=(list(command[1:]), whole, str(log)))
-        with _seen_by_the_server(whole):
-            child.start()
+        try:
+            with _seen_by_the_server(whole):
+                child.start()
+        except (EOFError, ConnectionError):  # the server has died; the next start makes another
+            return processes.start(command, environment, log)
         self.threads = wanted
         return Forked(child), before
 
@@ -139,8 +142,9 @@ def starter(jobs: int, gpus: Sequence[str]) -> Start:
         jobs: how many there will be.
         gpus: that they may see.
     """
-    forks = "forkserver" in multiprocessing.get_all_start_methods()
-    return _nursery().start if forks and jobs > 1 and not gpus else processes.start
+    # Elsewhere the system's own libraries do not bear a fork.
+    forks = sys.platform == "linux" and jobs > 1 and not gpus
+    return _nursery().start if forks else processes.start
 
 
 @cache

@@ -23,6 +23,7 @@ def _end(*_: Any) -> None:
     os._exit(0)
 
 
+os.setpgrp()  # Ctrl-C is for the sweep to deal with
 signal.signal(signal.SIGTERM, _end)
 die_with_parent(signal.SIGTERM)
 keep_freed_memory()
