@@ -29,7 +29,7 @@ class Row:
         other: what it is compared with.
         unit: of both.
         ratio: the figure that has a target, made of the two.
-        target: of the ratio.
+        target: of the ratio; None for a row that only tells what the best possible ratio is.
         at_least: whether the ratio should be at least the target, or at most.
     """
 
@@ -38,12 +38,14 @@ class Row:
     other: float
     unit: str
     ratio: float
-    target: float
+    target: float | None
     at_least: bool
 
     @property
     def met(self) -> bool:
         """Whether the target is met."""
+        if self.target is None:
+            return True
         return self.ratio >= self.target if self.at_least else self.ratio <= self.target
 
     def as_json(self) -> dict[str, object]:
@@ -150,10 +152,14 @@ def show(rows: Sequence[Row]) -> None:
     """Print the table."""
     print(f"{'what':66} {'ours':>10} {'other':>10} {'unit':9} {'ratio':>8} {'target':>9} met")
     for row in rows:
-        target = f"{'>=' if row.at_least else '<='} {row.target:g}"
+        if row.target is None:
+            target, met = "none", "-"
+        else:
+            target = f"{'>=' if row.at_least else '<='} {row.target:g}"
+            met = "yes" if row.met else "NO"
         print(
             f"{row.name:66} {row.ours:10.4g} {row.other:10.4g} {row.unit:9} {row.ratio:8.3g} "
-            f"{target:>9} {'yes' if row.met else 'NO'}"
+            f"{target:>9} {met}"
         )
 
 

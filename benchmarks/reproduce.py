@@ -17,6 +17,7 @@ import tempfile
 import time
 from typing import Any
 
+from benchmarks.bare import bare_epochs
 from benchmarks.measure import ROOT, Row, configured
 
 FOLDS = 2
@@ -90,13 +91,14 @@ def _bare(folder: str, fold: int) -> float:
     net = torch.nn.Sequential(Encoder(size, widths), Decoder(size, widths))
     net.to(memory_format=torch.channels_last)
     stage1 = configured(*EXPERIMENT, "stage=dcae").stage
-    seconds = _loop(
+    seconds = bare_epochs(
         net,
         stage1.epochs,
         [split.train, split.val],
         stage1.batch_size,
         lambda cells, epoch: (augmented.gather(cells, epoch),) * 2,
         F.mse_loss,
+        MEASURED,
     )
     started = time.perf_counter()
     latents = {}
@@ -117,33 +119,5 @@ def _bare(folder: str, fold: int) -> float:
         rows = np.searchsorted(part, cells)
         return latents[len(part), turn][rows].clone(), labels[cells]
 
-    parts = [split.train, split.val]
-    return seconds + _loop(
-        head, cfg.stage.epochs, parts, cfg.stage.batch_size, drawn, F.cross_entropy
-    )
-
-
-def _loop(net: Any, epochs: int, parts: list[Any], size: int, gather: Any, loss: Any) -> float:
-    """Seconds of so many epochs, each with its validation; as many as MEASURED are run."""
-    import numpy as np
-    import torch
-
-    training, validation = parts
-    size = min(size, len(training))
-    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
-    measured = min(epochs, MEASURED)
-    started = time.perf_counter()
-    for epoch in range(measured):
-        order = np.random.default_rng(epoch).permutation(training)
-        net.train()
-        for start in range(0, len(order) - size + 1, size):
-            inputs, targets = gather(order[start : start + size], epoch)
-            optimizer.zero_grad(set_to_none=True)
-            loss(net(inputs), targets).backward()
-            optimizer.step()
-        net.eval()
-        with torch.inference_mode():
-            for start in range(0, len(validation), size):
-                inputs, targets = gather(validation[start : start + size], None)
-                loss(net(inputs), targets)
-    return (time.perf_counter() - started) * epochs / measured
+    epochs, size, parts = cfg.stage.epochs, cfg.stage.batch_size, [split.train, split.val]
+    return seconds + bare_epochs(head, epochs, parts, size, drawn, F.cross_entropy, MEASURED)

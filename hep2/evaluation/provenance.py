@@ -56,8 +56,7 @@ def commands(runs: Sequence[Run]) -> Table:
         ["run", "split hash", "seconds", "chosen on inner folds", "command"],
         [
             [
-                f"{run.stage}-{run.method}, {protocol_label(run)}, fold {run.fold}, "
-                f"seed {run.seed}",
+                f"{run.path.parts[-3]}, {protocol_label(run)}, fold {run.fold}, seed {run.seed}",
                 run.split_hash,
                 f"{run.seconds:.0f}",
                 chosen_of(run) or NOTHING,
