@@ -118,12 +118,13 @@ def test_a_single_class_and_no_cells_are_not_a_number_where_nothing_is_defined()
 
 
 def test_calibration_bins_are_open_below_and_closed_above():
-    confidence = np.array([0.0, 0.25, 0.26, 0.75, 1.0])  # of four bins: 0, 0, 1, 2, 3
-    hits = np.array([True, False, False, True, False])
+    confidence = np.array([0.0, 0.25, 0.3, 0.75, 1.0, 1 + 1e-7])  # of four bins: 0, 0, 1, 2, 3, 3
+    hits = np.array([True, False, True, False, True, False])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    outputs = np.zeros(5, np.int64)
+    outputs = np.zeros(6, np.int64)
     error = metrics.calibration_error(np.where(hits, 0, 1), outputs, probabilities, bins=4)
-    assert error == pytest.approx((abs(0.0 - 1 + 0.25) + 0.26 + (1 - 0.75) + 1.0) / 5)
+    gaps = [0.0 - 1 + 0.25, 0.3 - 1, 0.75, 1.0 - 1 + 1]  # rounding above 1 is of the last bin
+    assert error == pytest.approx(np.abs(gaps).sum() / 6)
 
 
 def test_specimen_calls_by_majority_and_by_mean_probability_by_hand():
