@@ -247,19 +247,19 @@ def test_a_stored_configuration_reads_no_environment(
 
 
 def test_a_configuration_is_read_in_any_locale(tmp_path: Path) -> None:
-    cfg = configured(tmp_path)
+    run, cfg = RunDir(tmp_path / "run"), configured(tmp_path)
     cfg.name = "ä"
-    RunDir(tmp_path / "run").claim(cfg)
-    RunDir(tmp_path / "run").last.touch()
-    OmegaConf.save(cfg, tmp_path / "asked.yaml")
+    run.claim(cfg)
+    run.last.touch()
     program = (
-        "from omegaconf import OmegaConf; from hep2.rundir import *; "
-        "RunDir(Path('run')).check(OmegaConf.create(Path('asked.yaml').read_bytes().decode()))"
+        "import sys; from omegaconf import OmegaConf; from hep2.rundir import *; "
+        "run = RunDir(Path(sys.argv[1])); "
+        "run.check(OmegaConf.create(run.config.read_bytes().decode()))"
     )
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     environment = os.environ | plain | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     told = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True
+        [sys.executable, "-c", program, run.path], env=environment, capture_output=True
     )
     assert (told.returncode, told.stderr.decode()) == (0, "")
 
