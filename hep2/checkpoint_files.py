@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,9 @@ def same_file(there: Path, name: Path) -> None:
     try:
         os.link(there, temporary)
     except OSError:  # a file system without second names
-        shutil.copyfile(there, temporary)
-    os.replace(temporary, name)
+        write_atomic(name, there.read_bytes())
+    else:
+        os.replace(temporary, name)
 
 
 @rank_zero_only

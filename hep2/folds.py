@@ -73,7 +73,7 @@ def validation_mca(run_dir: Path) -> float:
         HEp2Error: the run has no such figures.
     """
     try:
-        with (run_dir / "metrics.csv").open(newline="") as file:
+        with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
     except OSError as error:
         raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error

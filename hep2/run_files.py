@@ -93,7 +93,7 @@ class RunFiles(Logger):
     def _read(self) -> dict[tuple[str, frozenset[str]], Row]:
         if not self._file.is_file():
             return {}
-        lines = self._file.read_text().splitlines(keepends=True)
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):  # torn when the process was killed
             lines.pop()
             write_atomic(self._file, "".join(lines))
@@ -104,7 +104,7 @@ class RunFiles(Logger):
 
     def _append(self, row: Row) -> None:
         try:
-            with self._file.open("a", newline="") as file:
+            with self._file.open("a", newline="", encoding="utf-8") as file:
                 file.write(self._text([row], header=False))
         except OSError as error:
             raise HEp2Error(

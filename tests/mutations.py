@@ -116,8 +116,8 @@ def fuzzed(door: Callable[[list[Mutation]], Any]) -> None:
 
 
 @contextmanager
-def no_hang() -> Iterator[None]:
-    faulthandler.dump_traceback_later(LONGEST, exit=True, file=sys.__stderr__)
+def no_hang(longest: float = LONGEST) -> Iterator[None]:
+    faulthandler.dump_traceback_later(longest, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:

@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from conftest import Configure, Trained
 from torch import Tensor, nn
 
 from hep2.callbacks import Checkpoints
-from hep2.checkpoint_files import CheckpointFiles
+from hep2.checkpoint_files import CheckpointFiles, same_file
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.features.checkpoint import read_encoder
@@ -158,3 +159,18 @@ def test_a_training_that_ends_by_the_clock_is_kept(tmp_path: Path) -> None:
     keeper.on_train_end(trainer, MagicMock())
     assert torch.load(keeper.run.last)["epoch"] == 1
     assert torch.load(keeper.run.best)["epoch"] == 0
+
+
+def test_a_file_system_without_second_names_gets_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    there, name = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    there.write_bytes(b"new")
+    name.write_bytes(b"old")
+    monkeypatch.setattr(os, "link", refused)
+    same_file(there, name)
+    assert there.read_bytes() == name.read_bytes() == b"new"
+    assert sorted(tmp_path.iterdir()) == [there, name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONF, TINY, Trained
+from conftest import CONF, TINY, TINY_DATA, Trained
 from hydra.core.hydra_config import HydraConfig
 
 import train
@@ -160,6 +160,29 @@ def test_the_result_holds_the_command(command: Command, tmp_path: Path) -> None:
     said = json.loads(file.read_text())["command"]
     assert said.startswith("python train.py ")
     assert " ".join(TINY) in said and said.endswith("seed=3")
+
+
+def test_no_secret_leaves_the_process(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither W&B's key nor what is called a secret, in whatever is written or printed."""
+    key = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    words = [*TINY_DATA, "experiment=chance", f"+note.text=x{key}", "+note.token=hidden_word"]
+    said = command(*words)
+    assert said.code == 0, said.err
+    again = command(*words, "seed=0", "protocol.validation=0.3")
+    assert again.code == 1 and "protocol.validation: 0.2 there, 0.3 asked" in again.err
+    from hep2.evaluation.report import make_report
+
+    report = make_report("default", tmp_path / "runs", tmp_path / "reports")
+    texts = [said.out, said.err, again.out, again.err, report.remark]
+    texts += [table.as_text() for table in report.tables]
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 10 and any(b"+note.token=***" in content for content in files)
+    for secret in (key, "hidden_word"):
+        assert not [text for text in texts if secret in text]
+        assert not [content for content in files if secret.encode() in content]
 
 
 def test_a_bug_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

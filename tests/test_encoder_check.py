@@ -168,6 +168,8 @@ class Payload:
         return os.mkdir, (str(self.target),)
 
 
+# torch's own warning of the variable below, here an error, would keep a wrong reader from reading.
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
 @pytest.mark.parametrize("form", ["zip", "pickle", "hidden in hyper-parameters"])
 def test_a_checkpoint_runs_no_code(
     form: str, encoder_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,6 +190,17 @@ def test_a_checkpoint_runs_no_code(
     with pytest.raises(HEp2Error, match=r"encoder\.ckpt is damaged or no checkpoint of hep2"):
         read_encoder(encoder_file, PROVENANCE, REMEDY)
     assert not target.exists()
+
+
+def test_a_checkpoint_of_a_gpu_is_read_without_one(
+    encoder_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = weights_of(encoder_file)
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    changed(encoder_file)
+    found = read_checkpoint(encoder_file)["state_dict"]
+    assert {str(value.device) for value in found.values()} == {"cpu"}
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_all_that_differs_is_named(encoder_file: Path) -> None:

@@ -3,7 +3,9 @@
 import itertools
 import json
 import os
+import resource
 import shutil
+import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -58,6 +60,59 @@ def test_a_full_disk_is_named_before_features_are_computed(
     with pytest.raises(HEp2Error, match=r"No space left on device; free 0 MB there"):
         cached(tmp_path, "key", (1, 1, 1), lambda _: pytest.fail("computed"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_images_are_decoded_is_named(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))  # bytes; 40 cells need 10,240
+    try:
+        with pytest.raises(HEp2Error, match=r"cannot be written in .*File too large; free some sp"):
+            open_cells(sources.synthetic(cells=40, specimens=10), tmp_path, 16, "green")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_is_read_only_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, fill = sources.synthetic(cells=40, specimens=10), np.ndarray.fill
+    images = np.array(open_cells(source, tmp_path, 16, "green").images)
+    features = np.array(cached(tmp_path, "key", (2, 1, 3), lambda out: fill(out, 7)))
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "rename", "replace", "unlink"):
+        monkeypatch.setattr(os, name, read_only)
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
+    assert np.array_equal(open_cells(source, tmp_path, 16, "green").images, images)
+    kept = cached(tmp_path, "key", (2, 1, 3), lambda _: pytest.fail("computed"))
+    assert np.array_equal(kept, features)
+    with pytest.raises(HEp2Error, match=r"Read-only file system; .* another .*cache_dir=<folder>"):
+        open_cells(source, tmp_path, 32, "green")
+    with pytest.raises(HEp2Error, match=r"Read-only file system; .* another cache_dir"):
+        cached(tmp_path, "other", (2, 1, 3), lambda _: pytest.fail("computed"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files")
+def test_every_file_is_on_the_disk_before_it_has_its_name(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = {}, os.fsync
+
+    def spy(handle: int) -> None:
+        synced[os.fstat(handle).st_ino] = os.readlink(f"/proc/self/fd/{handle}")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    for stage in ("dcae", "head"):
+        cfg = configure(f"stage={stage}", "stage.epochs=1")
+        cfg.cache_dir = str(tmp_path / "cache")
+        fit(cfg)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+    names = {path.name for path in files}
+    assert names > {"config.yaml", "last.ckpt", "result.json", "images.npy", "predictions.csv"}
+    assert [path for path in files if path.stat().st_ino not in synced] == []
+    assert [path for path in files if synced[path.stat().st_ino] == str(path)] == []
 
 
 def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:

@@ -118,12 +118,15 @@ def test_a_single_class_and_no_cells_are_not_a_number_where_nothing_is_defined()
 
 
 def test_calibration_bins_are_open_below_and_closed_above():
-    confidence = np.array([0.0, 0.25, 0.26, 0.75, 1.0])  # of four bins: 0, 0, 1, 2, 3
-    hits = np.array([True, False, False, True, False])
+    """Of four bins; what rounding has put above 1 is of the last one."""
+    confidence = np.array([0.0, 0.25, 0.3, 0.75, 0.8, 1.0, 1 + 1e-7])
+    hits = np.array([True, True, False, True, True, True, False])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    outputs = np.zeros(5, np.int64)
+    outputs = np.zeros(7, np.int64)
     error = metrics.calibration_error(np.where(hits, 0, 1), outputs, probabilities, bins=4)
-    assert error == pytest.approx((abs(0.0 - 1 + 0.25) + 0.26 + (1 - 0.75) + 1.0) / 5)
+    # Signs alternate, so that no two bins can be taken together.
+    gaps = [(0.0 - 1) + (0.25 - 1), 0.3, 0.75 - 1, (0.8 - 1) + (1.0 - 1) + 1.0]
+    assert error == pytest.approx(np.abs(gaps).sum() / 7)
 
 
 def test_specimen_calls_by_majority_and_by_mean_probability_by_hand():

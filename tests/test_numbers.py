@@ -89,7 +89,11 @@ def test_images_without_content_are_named_and_figures_say_that_nothing_was_learn
     write_cells(tmp_path / "cells", 2, 4, "abc", kind)
     with pytest.warns(UserWarning, match=r"every pixel has the same value \(24\)"):
         dcae, head = both(tmp_path, "protocol.folds=2")
+    figures = result(head)["metrics"]
+    assert all(value is not None for value in (result(dcae)["metrics"] | figures).values())
     if kind == "black":
+        assert figures["specimen/test/mca"] == pytest.approx(1 / 3)  # one call for all cells
+        assert figures["specimen/test/auroc"] == pytest.approx(1 / 2)
         assert result(dcae)["collapsed"]
         assert result(head)["collapsed_encoders"] == ["dcae-dcae/fold0/seed0"]
         assert "has collapsed: figures of this run mean nothing" in caplog.text
@@ -98,8 +102,9 @@ def test_images_without_content_are_named_and_figures_say_that_nothing_was_learn
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_loss_that_is_no_number_stops_the_run_with_its_cells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hep2.tasks.reconstruction import Reconstruction
 
@@ -110,12 +115,12 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_cells(
     def spoilt(task: Any, batch: Any, number: int) -> torch.Tensor:
         seen.append(batch["index"])
         loss = good(task, batch, number)
-        return loss * float("nan") if task.current_epoch == 1 and number == 1 else loss
+        return loss * float(value) if task.current_epoch == 1 and number == 1 else loss
 
     monkeypatch.setattr(Reconstruction, "training_step", spoilt)
     cfg = settings(tmp_path, "stage.epochs=3", "protocol.folds=2")
     with pytest.raises(
-        HEp2Error, match=r"the loss is nan in epoch 2, step \d+, on the cells "
+        HEp2Error, match=rf"the loss is {value} in epoch 2, step \d+, on the cells "
     ) as e:
         fit(cfg)
     from hep2.fold import open_fold

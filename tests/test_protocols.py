@@ -269,6 +269,8 @@ def test_folds_are_those_of_earlier_versions() -> None:
     assert names(cells, split.val) == {"p0s1", "p1s1", "p2s5"}
     published = split_of(cells, "published", fold=1, folds=3)
     assert published.test.tolist() == [2, 3, 11, 15, 19, 22, 30, 31, 35]
+    random = split_of(cells, "random", fold=1, folds=3)
+    assert random.test.tolist() == [2, 3, 5, 8, 13, 14, 20, 21, 24, 27, 30, 33]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +299,8 @@ def test_missing_specimens_are_counted_and_the_way_out_is_called_leaky(protocol:
     cells = grouping({0: 4, 1: 4})
     specimens = np.where(np.arange(32) < 3, "", cells.specimens)
     message = (
-        rf"^protocol={protocol} needs .* but 3 of 32 cells have none: .*protocol=random.*leaky"
+        rf"^protocol={protocol} needs the specimen of every cell, but 3 of 32 cells have none: "
+        r"supply them .*, or use protocol=random, whose figures are leaky$"
     )
     with pytest.raises(HEp2Error, match=message):
         split_of(Grouping(cells.labels, specimens, cells.pools), protocol)
@@ -318,6 +321,7 @@ def test_missing_pools_are_named(protocol: str) -> None:
     [
         (2, "p0s0, p0s1 are in both"),
         (5, "p0s0, p0s1, p0s2, p0s3, p0s4 are in both"),
+        (6, "p0s0, p0s1, p0s2, p0s3, p0s4 and 1 more are in both"),
         (7, "p0s0, p0s1, p0s2, p0s3, p0s4 and 2 more are in both"),
     ],
 )
@@ -349,5 +353,41 @@ def test_protocols_with_folds_of_their_own_ask_for_none(protocol: str) -> None:
 
 
 def test_loso_needs_two_specimens() -> None:
-    with pytest.raises(HEp2Error, match="loso needs two specimens or more"):
+    with pytest.raises(HEp2Error, match=r"^protocol=loso needs two specimens or more$"):
         split_of(grouping({0: 1}), "loso")
+    first, second = all_folds(grouping({0: 2}), "loso")
+    assert np.array_equal(first.test, second.train)
+    assert np.array_equal(first.train, second.test)
+
+
+@pytest.mark.parametrize(("fold", "share", "side"), [(0, 0, "test"), (1, 0.9, "training")])
+def test_a_fold_without_cells_on_a_side_is_refused(fold: int, share: float, side: str) -> None:
+    with pytest.raises(HEp2Error) as caught:
+        split_of(grouping({0: 1}, cells=3), "random", fold, validation=share)
+    assert str(caught.value) == f"protocol=random fold={fold} leaves no {side} cell"
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=30), st.integers(2, 4), any_seed)
+def test_specimens_go_to_the_fold_with_the_fewest_cells(
+    sizes: list[int], folds: int, seed: int
+) -> None:
+    """Each the only one of its pattern: the largest cannot make more of a difference."""
+    cells = Grouping(
+        np.repeat(np.arange(len(sizes)), sizes),
+        np.repeat([f"s{n:02d}" for n in range(len(sizes))], sizes),
+        np.repeat([""] * len(sizes), sizes),
+    )
+    tested = [len(one.test) for one in all_folds(cells, "specimen", folds=folds, seed=seed)]
+    assert max(tested) - min(tested) <= max(sizes)
+
+
+@settings(deadline=None)
+@given(data_sets(mixed=False), any_seed)
+def test_every_pattern_is_dealt_evenly(cells: Grouping, seed: int) -> None:
+    for pattern in np.unique(cells.labels):
+        counts = [
+            len(names(cells, split.test[cells.labels[split.test] == pattern]))
+            for split in all_folds(cells, "specimen", seed=seed)
+        ]
+        assert max(counts) - min(counts) <= 1

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -230,6 +232,38 @@ def test_a_configuration_that_cannot_be_read(
         assert str(caught.value.__cause__) == "references, which may unfold to any size"
 
 
+def test_a_stored_configuration_reads_no_environment(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it could otherwise ask for anything, and have it printed."""
+    monkeypatch.setenv("HEP2_SECRET", "hidden")
+    stored = OmegaConf.load(run.config)
+    stored.name = "${oc.env:HEP2_SECRET}"
+    OmegaConf.save(stored, run.config)
+    with pytest.raises(
+        HEp2Error, match=r"\(name: \$\{oc\.env:HEP2_SECRET\} there, default asked\)"
+    ):
+        run.check(configured(tmp_path))
+
+
+def test_a_configuration_is_read_in_any_locale(tmp_path: Path) -> None:
+    run, cfg = RunDir(tmp_path / "run"), configured(tmp_path)
+    cfg.name = "ä"
+    run.claim(cfg)
+    run.last.touch()
+    program = (
+        "import sys; from omegaconf import OmegaConf; from hep2.rundir import *; "
+        "run = RunDir(Path(sys.argv[1])); "
+        "run.check(OmegaConf.create(run.config.read_bytes().decode()))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment = os.environ | plain | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    told = subprocess.run(
+        [sys.executable, "-c", program, run.path], env=environment, capture_output=True
+    )
+    assert (told.returncode, told.stderr.decode()) == (0, "")
+
+
 @pytest.mark.parametrize("anew", [True, False])
 def test_what_was_half_written_is_removed(anew: bool, run: RunDir, tmp_path: Path) -> None:
     half = [".last.ckpt.x7f", ".result.json.1", ".predictions.csv.abc", ".config.yaml._"]
@@ -263,6 +297,16 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
         "more.deep: {} there, absent asked",
         "seed: absent there, 0 asked",
     ]
+
+
+def test_nothing_and_null_are_not_the_same(tmp_path: Path) -> None:
+    null, nothing = configured(tmp_path, "+trainer.profiler=null"), configured(tmp_path)
+    for stored, asked, difference in (
+        (null, nothing, "trainer.profiler: None there, absent asked"),
+        (nothing, null, "trainer.profiler: absent there, None asked"),
+    ):
+        plain = OmegaConf.to_container(stored, resolve=True)
+        assert configuration_differences(plain, asked) == [difference]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +348,14 @@ def test_a_file_is_there_whole_or_as_it_was(
     (tmp_path / "file").touch()
     with pytest.raises(HEp2Error, match=r"^cannot write .*/file/below: "):
         write_atomic(tmp_path / "file" / "below", b"")
+
+    def removed(*_: object) -> None:
+        next(file.parent.glob(".file.txt.*")).unlink()
+
+    monkeypatch.setattr(os, "fsync", removed)  # somebody cleans up while the file is written
+    with pytest.raises(HEp2Error, match=r"^cannot write .*/file\.txt: No such file"):
+        write_atomic(file, b"four")
+    assert file.read_bytes() == b"two"
 
 
 def test_a_file_is_synced_before_it_has_its_name_and_its_folder_afterwards(

@@ -119,6 +119,37 @@ def test_no_interval_without_any_error_or_any_hit(accuracy):
     assert np.isnan(interval.low) and np.isnan(interval.high)
 
 
+def test_no_interval_where_all_specimens_are_alike():
+    """Their spread is rounding, in which nothing can be read."""
+    confusions = np.zeros((9, 3, 3))
+    for pattern in range(3):
+        confusions[pattern::3, pattern, pattern] = 7 / 3
+        confusions[pattern::3, (pattern + 1) % 3, pattern] = 1 / 3
+    for statistic in (metrics.aca, metrics.mca, metrics.macro_f1):
+        interval = statistics.specimen_interval(confusions, statistic)
+        assert 0 < interval.estimate < 1
+        assert np.isnan(interval.low) and np.isnan(interval.high)
+
+
+def test_interval_stands_resamples_without_any_error():
+    """One specimen of ten has errors, and is in two of three resamples; hits mirror errors."""
+    confusions = np.zeros((10, 2, 2))
+    confusions[:, 0, 0] = 9
+    confusions[0, :, 0] = 6, 3
+    hits = statistics.specimen_interval(confusions, metrics.aca, level=0.5)
+    errors = statistics.specimen_interval(confusions, lambda c: 1 - metrics.aca(c), level=0.5)
+    assert hits.estimate == pytest.approx(87 / 90)
+    assert 0 < hits.low < hits.estimate < hits.high < 1
+    assert errors == pytest.approx((1 - hits.estimate, 1 - hits.high, 1 - hits.low))
+    whole = statistics.specimen_interval(confusions, metrics.aca)  # too few tell of a spread
+    assert (whole.low, whole.high) == (0, 1)
+
+
+def test_an_endless_reach_ends_at_the_bounds():
+    assert statistics._expit(np.array(-1e4)) == 0
+    assert statistics._expit(np.array(1e4)) == 1
+
+
 def test_no_interval_where_a_pattern_has_a_single_specimen():
     confusions = simulated(0, specimens=11)[[0, 5, 10, 1]]  # three of pattern 0, one of pattern 1
     interval = statistics.specimen_interval(confusions, metrics.mca)
@@ -153,6 +184,15 @@ def test_difference_of_a_method_and_a_better_copy():
     assert difference.high - difference.low < (alone.high - alone.low) / 10  # pairing pays
     swapped = statistics.paired_difference(second, first, metrics.aca)
     assert (swapped.low, swapped.high) == pytest.approx((-difference.high, -difference.low))
+
+
+def test_a_difference_ends_at_one():
+    first, second = np.zeros((4, 2, 2)), np.zeros((4, 2, 2))
+    for specimen, hits in enumerate([0, 1, 2, 9]):
+        first[specimen, 0, 0] = 10
+        second[specimen, :, 0] = hits, 10 - hits
+    assert statistics.paired_difference(first, second, metrics.aca).high == 1
+    assert statistics.paired_difference(second, first, metrics.aca).low == -1
 
 
 def test_standard_error_of_a_difference_is_that_of_the_paired_shares():
@@ -193,6 +233,10 @@ def test_sign_test_counts_specimens_and_drops_ties():
     nearly[0, 0, 0] += 1
     nearly[0, 1, 0] -= 1
     assert statistics.sign_test(nearly, first)[:3] == (1, 0, 8)
+    halves = first.copy()  # one of two seeds named one cell more
+    halves[:3, :, 0] += 0.5, -0.5
+    assert statistics.sign_test(halves, first)[:3] == (3, 0, 6)
+    assert statistics.sign_test(first, halves)[:3] == (0, 3, 6)
 
 
 def test_draws_are_those_of_seed_0_unless_another_is_asked_for():

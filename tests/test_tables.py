@@ -185,6 +185,8 @@ def test_csv_is_tidy_and_neutral(tmp_path):
     assert (mca["missing_folds"], mca["folds"], mca["synthetic"]) == ("2 3 4", "5", "true")
     assert "published/test/recall/=1+1" in by_metric
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+    for begin in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20":  # OWASP's list; the last four are wide
+        assert tidy.neutral(f"{begin}1") == f"'{begin}1"
     assert [tidy.neutral(name) for name in classes] == ["'=1+1", "'+a", "'-b", "'@c", "plain"]
 
 

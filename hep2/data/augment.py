@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
 import albucore
-import cv2
 from albumentations.augmentations.geometric import functional as geometry
+
+from hep2.opencv import cv2
 
 # The symmetries of a square, by albumentations' names.
 SQUARE = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")

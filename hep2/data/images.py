@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from hep2.errors import HEp2Error
+from hep2.opencv import cv2
 
 Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 

@@ -13,6 +13,7 @@ CSV_COLUMNS = (
     "data", "synthetic", "protocol", "leaky", "method", "metric", "mean", "sd", "folds_with_value",
     "folds_finished", "folds", "missing_folds", "seeds", "pooled", "pooled_low", "pooled_high",
 )  # fmt: skip
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # begins one; the last four are wide
 
 
 def results_csv(results: Iterable[Result]) -> str:
@@ -33,7 +34,7 @@ def results_csv(results: Iterable[Result]) -> str:
 
 def neutral(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _named_spreads(result: Result) -> list[tuple[str, Spread]]:

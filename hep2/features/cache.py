@@ -3,11 +3,10 @@
 import hashlib
 import math
 import os
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from hep2.data.inputs import CellImages, Positions
 from hep2.data.npy import map_npy
 from hep2.errors import HEp2Error
+from hep2.files import whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 BATCH = 256  # cells a pass; an encoder without gradients needs little memory
@@ -103,14 +103,8 @@ def cached(
     if (kept := _kept(path, shape)) is not None:
         return kept
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=cache_dir, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w+b") as file:
-                _write(file, shape, fill)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with whole_file(path) as file:
+            _write(file, shape, fill)
     except OSError as error:
         raise HEp2Error(
             f"cannot write features to {cache_dir}: {error.strerror}; free "
@@ -122,7 +116,7 @@ def cached(
 
 
 def _write(
-    file: BinaryIO, shape: tuple[int, ...], fill: Callable[[NDArray[np.float32]], None]
+    file: IO[bytes], shape: tuple[int, ...], fill: Callable[[NDArray[np.float32]], None]
 ) -> None:
     """A .npy file with the CRC-32 of all of it behind, where readers of .npy do not look."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -137,11 +131,9 @@ def _write(
     file.seek(0)
     checksum, _ = _checksums(file, start + 4 * math.prod(shape))
     file.write(checksum)
-    file.flush()
-    os.fsync(file.fileno())
 
 
-def _reserve(file: BinaryIO, length: int) -> None:
+def _reserve(file: IO[bytes], length: int) -> None:
     """Make a file so long, with room on the disk for all of it where the system can promise that.
 
     Raises:
@@ -153,7 +145,7 @@ def _reserve(file: BinaryIO, length: int) -> None:
         file.truncate(length)
 
 
-def _checksums(file: BinaryIO, length: int) -> tuple[bytes, bytes]:
+def _checksums(file: IO[bytes], length: int) -> tuple[bytes, bytes]:
     """The CRC-32 of so many bytes, and what follows them."""
     checksum = 0
     while length > 0 and (block := file.read(min(BLOCK, length))):

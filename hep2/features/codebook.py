@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from scipy.fft import dctn
 
 from hep2.errors import HEp2Error
 from hep2.features.cell_mask import cell_mask, two_regions
+from hep2.opencv import cv2
 
 Images = NDArray[np.float32]
 FLAT = 1e-3  # standard deviation below which a patch has no texture, intensities in [0, 1]

@@ -1,9 +1,8 @@
 """Cells in, a CSV out: one row a cell, and one a specimen where specimens are given."""
 
 import csv
+import io
 import logging
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
 from hep2.evaluation.tidy import neutral
+from hep2.files import whole_file
 from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, specimens_given
 from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
 from hep2.progress import watched
@@ -164,17 +164,10 @@ class _Specimens:
 @contextmanager
 def _rows_into(path: Path) -> Iterator[Any]:
     """A CSV writer whose file appears under its name when it is whole."""
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-            yield csv.writer(file, lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            text = io.TextIOWrapper(file, "utf-8", newline="")
+            yield csv.writer(text, lineterminator="\n")
+            text.detach()  # writes what it holds; the file is not its own to close
     except OSError as error:
         raise HEp2Error(f"cannot write {path}: {error.strerror}; choose another out=") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

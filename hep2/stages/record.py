@@ -11,13 +11,13 @@ import csv
 import io
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.cells import Cells
 from hep2.data.validation import Indices
 from hep2.fold import Fold
+from hep2.opencv import cv2
 
 Grey = NDArray[np.uint8]
 Rows = NDArray[np.float64]
