@@ -431,6 +431,7 @@ def test_every_experiment_runs(experiment: str, tmp_path: Path, cache_dir: Path)
         "trainer.enable_progress_bar=false",
         f"experiment={experiment}",
         "debug=fdr",
+        "tuning.grid={stage.optimizer.lr:[1e-3]}",  # what is tuned is tuned, with one trial a fold
     )
     cfg = composed(*small)
     for stage, model in encoders_of(cfg).items():

@@ -1,6 +1,6 @@
 """What the process that jobs are forked from does at its start: see `hep2.sweep.nursery`.
 
-Imported there and nowhere else. Everything that a job imports late is named here as well.
+Imported there and nowhere else.
 """
 
 import atexit
@@ -12,6 +12,15 @@ from typing import Any
 
 from hep2.allocator import keep_freed_memory
 from hep2.sweep.processes import die_with_parent
+
+RUN = (
+    "hep2.run",
+    "hep2.evaluation.dashboard",
+    "sklearn.decomposition",
+    "sklearn.linear_model",
+    "sklearn.manifold",
+)
+WANDB = ("wandb", "wandb.sdk.launch.inputs.internal")  # the latter at the start of every run
 
 
 def _end(*_: Any) -> None:
@@ -27,14 +36,6 @@ os.setpgrp()  # Ctrl-C is for the sweep to deal with
 signal.signal(signal.SIGTERM, _end)
 die_with_parent(signal.SIGTERM)
 keep_freed_memory()
-
-import sklearn.decomposition  # noqa: E402
-import sklearn.linear_model  # noqa: E402
-import sklearn.manifold  # noqa: E402, F401
-import wandb  # noqa: E402, F401
-
-import hep2.evaluation.dashboard  # noqa: E402
-import hep2.run  # noqa: E402, F401
-
-with contextlib.suppress(ImportError):  # W&B's own, imported at the start of every run
-    importlib.import_module("wandb.sdk.launch.inputs.internal")
+for module in RUN if os.environ.get("WANDB_MODE") == "disabled" else (*RUN, *WANDB):
+    with contextlib.suppress(ImportError):  # then the job says what is missing
+        importlib.import_module(module)
