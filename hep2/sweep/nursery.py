@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -70,7 +70,7 @@ class Nursery:
 class Forked:
     """A forked process, with the part of `subprocess.Popen` that a sweep needs."""
 
-    def __init__(self, child: ForkServerProcess) -> None:
+    def __init__(self, child: BaseProcess) -> None:
         self.child = child
         assert child.pid is not None
         self.pid = child.pid
