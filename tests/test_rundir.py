@@ -404,3 +404,23 @@ def test_a_folder_that_cannot_be_synced_loses_nothing(
     assert (tmp_path / "file").read_bytes() == b"all"
     if opened:
         assert len(os.listdir("/proc/self/fd")) == len(opened)
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (("stage=head", "head=svm"), False),
+        (("stage=clustering",), False),
+        (("stage=head",), True),
+        (("stage=dcae",), True),
+        (("stage=cnn",), True),
+    ],
+)
+def test_what_is_not_tuned_does_not_read_the_grid(words: tuple[str, ...], read: bool) -> None:
+    def differences(cfg: DictConfig) -> list[str]:
+        stored = OmegaConf.to_container(composed(*words), resolve=True)
+        return configuration_differences(stored, cfg)
+
+    assert (
+        bool(differences(composed(*words, "tuning.grid={stage.optimizer.lr:[1e-3,3e-3]}"))) is read
+    )

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import CONF, Configure, composed
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import hep2.stages.tuning as tuning
 from hep2.data.protocols import Split
-from hep2.differences import configuration_differences
 from hep2.errors import HEp2Error
 from hep2.finite import NotFinite
 from hep2.fold import Fold, open_fold
@@ -254,21 +253,3 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
     assert any(OmegaConf.is_list(values) and len(values) > 1 for values in candidates)
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert "grid:" in text or "estimator:" in text
-
-
-@pytest.mark.parametrize(
-    ("words", "read"),
-    [
-        (("stage=head", "head=svm"), False),
-        (("stage=clustering",), False),
-        (("stage=head",), True),
-        (("stage=dcae",), True),
-        (("stage=cnn",), True),
-    ],
-)
-def test_what_is_not_tuned_does_not_read_the_grid(words: tuple[str, ...], read: bool) -> None:
-    def differences(cfg: DictConfig) -> list[str]:
-        stored = OmegaConf.to_container(composed(*words), resolve=True)
-        return configuration_differences(stored, cfg)
-
-    assert bool(differences(composed(*words, GRID))) is read
