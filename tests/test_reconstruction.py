@@ -10,6 +10,7 @@ from torch import Tensor
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.fold import Fold
+from hep2.run import fit
 from hep2.scoring import ReconstructionScore, score_reconstruction, squared_error
 from hep2.stages.autoencoder import errors_and_latents
 from hep2.tasks.losses import LOSSES, reconstruction_loss
@@ -101,6 +102,13 @@ def test_an_unknown_loss_is_refused_with_the_known_ones(configure: Configure) ->
 def test_an_unknown_schedule_is_refused_with_the_known_ones() -> None:
     with pytest.raises(HEp2Error, match="schedule=step is unknown: choose one of one_cycle, cos"):
         adamw(task().parameters(), 10, lr=1e-3, weight_decay=0.0, schedule="step")
+
+
+@pytest.mark.parametrize("word", ["lr=x", "lr=null", "lr=-1", "weight_decay=x"])
+def test_settings_of_the_optimizer_are_numbers(word: str, configure: Configure) -> None:
+    value = word.replace("null", "None")
+    with pytest.raises(HEp2Error, match=rf"stage\.optimizer\.{value} must be a number"):
+        fit(configure("stage=dcae", f"stage.optimizer.{word}"))
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])

@@ -220,11 +220,21 @@ def test_figures_of_another_configuration_are_forgotten(tiny: Configure, tmp_pat
         ("{stage.optimizer.lr:1e-3}", "must be a list"),
         ("{stage.optimizer.lr:[]}", "must be a list"),
         ("{features.orientations:[1,8]}", "features.orientations cannot be tuned"),
+        ("3", "tuning.grid=3 must name settings"),
+        ("[1,2]", "must name settings"),
     ],
 )
 def test_a_faulty_grid_is_refused(grid: str, message: str, tiny: Configure) -> None:
     with pytest.raises(HEp2Error, match=message):
         fit(tiny("stage=dcae", f"tuning.grid={grid}", "name=faulty"))
+
+
+@pytest.mark.parametrize(
+    "word", ["folds=x", "folds=1", "folds=2.5", "epochs=x", "epochs=0", "epochs=-1", "epochs=1.5"]
+)
+def test_faulty_settings_of_the_trials_are_refused(word: str, tiny: Configure) -> None:
+    with pytest.raises(HEp2Error, match=f"tuning.{word} must be"):
+        fit(tiny("stage=dcae", GRID, f"tuning.{word}", "name=faulty"))
 
 
 def test_a_grid_is_tried_in_its_order() -> None:

@@ -57,12 +57,20 @@ class TunableStage(NetworkStage):
         """
 
 
-def candidates(grid: dict[str, list[Any]]) -> list[Settings]:
+def candidates(grid: Any) -> list[Settings]:
     """Every combination of a grid, in its order.
 
+    Args:
+        grid: lists of values by dotted keys.
+
     Raises:
-        HEp2Error: an entry is no list of values, or of a setting that cannot be tuned.
+        HEp2Error: it is none, or has an entry that is no list, or a setting that cannot be tuned.
     """
+    if not isinstance(grid, dict):
+        raise HEp2Error(
+            f"tuning.grid={grid} must name settings and their values, for example "
+            "tuning.grid={stage.optimizer.lr:[1e-3,3e-3]}; null tunes nothing"
+        )
     for key, values in grid.items():
         if not key.startswith(TUNED):
             raise HEp2Error(f"tuning.grid: {key} cannot be tuned; what can is {', '.join(TUNED)}")
@@ -94,14 +102,23 @@ def tuned(stage: S) -> tuple[S, dict[str, Any]]:
         HEp2Error: the grid is faulty, or the loss was no number whatever the settings.
     """
     cfg = stage.cfg
-    asked = candidates(plain(cfg.tuning.grid) or {})
-    if asked == [{}]:
+    grid = plain(cfg.tuning.grid)
+    if grid is None:
         return stage, {}
+    asked = candidates(grid)
+    _check(cfg.tuning.folds, cfg.tuning.epochs)
     folds = inner_folds(stage.fold, cfg.tuning.folds)
     scores = _scores(stage, asked, folds) if folds else []  # without folds the first is taken
     best = int(np.argmax(scores)) if scores else 0
     chosen = replace(stage, cfg=with_settings(cfg, asked[best]))
     return chosen, {"chosen": {**asked[best], "inner_figure": scores[best] if scores else None}}
+
+
+def _check(folds: Any, epochs: Any) -> None:
+    if not isinstance(folds, int) or folds < 2:
+        raise HEp2Error(f"tuning.folds={folds} must be a whole number, 2 or more")
+    if not isinstance(epochs, int | float) or not 0 < epochs <= 1:
+        raise HEp2Error(f"tuning.epochs={epochs} must be a share of stage.epochs, above 0, up to 1")
 
 
 def _scores(stage: TunableStage, asked: list[Settings], folds: InnerFolds) -> list[float]:

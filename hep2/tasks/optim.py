@@ -25,8 +25,11 @@ def adamw(
             to zero) or "constant".
 
     Raises:
-        HEp2Error: unknown schedule.
+        HEp2Error: unknown schedule, or a setting that is no number.
     """
+    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        if not isinstance(value, int | float) or not value >= 0:
+            raise HEp2Error(f"stage.optimizer.{name}={value} must be a number, 0 or more")
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     if schedule not in SCHEDULES:
         raise HEp2Error(
