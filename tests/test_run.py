@@ -506,7 +506,7 @@ def test_an_encoder_of_this_fold_is_taken_from_anywhere(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch's own use
+@pytest.mark.filterwarnings("ignore")  # the compiler's, of its own doings
 def test_compiled_networks_learn_the_same(configure: Configure) -> None:
     runs = [fit(configure("stage=dcae", f"compile={on}", f"name=c{on}")) for on in (False, True)]
     weights = [torch.load(run.best, weights_only=True)["state_dict"] for run in runs]
