@@ -66,7 +66,7 @@ dashboard: install  ## W&B's own terminal viewer on the runs of a name, offline 
 sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` (NAME=)
 	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
-test: install  ## the fast tests (about five minutes on two cores)
+test: install  ## the fast tests (about six minutes on two cores)
 	$(BIN)/python -m pytest --cov
 
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
