@@ -32,7 +32,7 @@ UNREAD = {
     "autoencoder": ("head", "features", "encoder"),
     "head": ("augment",),
     "supervised": ("features",),
-    "clustering": ("head", "features"),
+    "clustering": ("head", "features", "tuning"),
 }
 
 
@@ -45,10 +45,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     unread = UNREAD.get(asked.stage.task, ())
     if asked.stage.task == "head" and asked.model.name not in encoders_of(asked).values():
         unread = (*unread, "model")  # features that no network of that model makes
-    if asked.stage.task == "clustering" or (
-        asked.stage.task == "head" and "estimator" in asked.head
-    ):
-        unread = (*unread, "tuning")
+    if asked.stage.task == "head" and "estimator" in asked.head:
+        unread = (*unread, "tuning")  # such a head has a grid of its own
     missing = "absent"
     return [
         f"{key}: {old.get(key, missing)} there, {new.get(key, missing)} asked"

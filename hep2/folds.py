@@ -35,7 +35,6 @@ HEADS_OWN = ("stage", "head", "features")  # groups that an encoder does not dep
 SHARED = ("name", "data", "protocol", "runs_dir", "cache_dir", "trainer", "debug", "seed")
 PROGRAM = cli.CONF.parent / "train.py"
 METRIC = "mean_val_mca"
-MANY = 1000  # jobs of a search, one after the other
 
 
 def fold_by_fold(
@@ -118,7 +117,7 @@ def _run(job: Job) -> None:
         return [sys.executable, str(PROGRAM), *job.overrides]
 
     gpus = visible_gpus()
-    schedule = Schedule([job], command, gpus=gpus, start=starter(MANY, gpus))
+    schedule = Schedule([job], command, gpus=gpus, start=starter(several=True, gpus=gpus))
     with closing(schedule.steps()) as steps:
         for _ in steps:
             pass

@@ -82,7 +82,7 @@ class ProcessLauncher(Launcher):
         jobs = plan(job_overrides, [self._compose(words) for words in job_overrides])
         gpus = visible_gpus()
         schedule = Schedule(
-            jobs, command, self.n_jobs, self.fail_fast, gpus, start=starter(len(jobs), gpus)
+            jobs, command, self.n_jobs, self.fail_fast, gpus, start=starter(len(jobs) > 1, gpus)
         )
         return follow(schedule, Console())
 

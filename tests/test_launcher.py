@@ -381,9 +381,9 @@ def test_another_number_of_threads_needs_another_start(tmp_path, nursery):
 
 
 def test_jobs_that_see_a_gpu_and_single_jobs_are_not_forked():
-    assert starter(2, ["0"]) is start
-    assert starter(1, []) is start
-    assert starter(2, []).__func__ is Nursery.start
+    assert starter(True, ["0"]) is start
+    assert starter(False, []) is start
+    assert starter(True, []).__func__ is Nursery.start
 
 
 def test_a_sweep_of_forked_jobs(tmp_path, nursery):

@@ -91,11 +91,18 @@ class FeatureTable:
     cells: Positions
     matrix: NDArray[np.float32]
 
-    def of(self, positions: Positions, turns: Positions | int = 0) -> NDArray[np.float32]:
-        """Features of some cells, each in an orientation, shape (len(positions), D)."""
+    def of(self, positions: Positions, turns: Positions | None = None) -> NDArray[np.float32]:
+        """Features of some cells, shape (len(positions), D).
+
+        Args:
+            positions: which cells.
+            turns: an orientation for each cell of the table; None: all as they are.
+        """
         _, orientations, size = self.matrix.shape
+        rows = self.rows(positions)
+        turned = 0 if turns is None else turns[rows]
         flat = np.asarray(self.matrix).reshape(-1, size)  # `take` copies whole rows
-        return np.asarray(flat.take(self.rows(positions) * orientations + turns, axis=0))
+        return np.asarray(flat.take(rows * orientations + turned, axis=0))
 
     def rows(self, positions: Positions) -> Positions:
         """The rows of some cells, all of which must be in the table."""
@@ -140,4 +147,4 @@ class CachedFeatures:
         turns = np.random.default_rng([self.seed, epoch]).integers(
             table.matrix.shape[1], size=len(table.cells)
         )
-        return torch.from_numpy(table.of(positions, turns[table.rows(positions)]))
+        return torch.from_numpy(table.of(positions, turns))

@@ -135,15 +135,15 @@ def _run(words: list[str], environment: dict[str, str], log: str) -> None:
     runpy.run_path(words[0], run_name="__main__")
 
 
-def starter(jobs: int, gpus: Sequence[str]) -> Start:
+def starter(several: bool, gpus: Sequence[str]) -> Start:
     """How jobs are best started: forked where there are several, and no GPU is in sight.
 
     Args:
-        jobs: how many there will be.
+        several: whether there will be more than one.
         gpus: that they may see.
     """
     # Elsewhere the system's own libraries do not bear a fork.
-    forks = sys.platform == "linux" and jobs > 1 and not gpus
+    forks = sys.platform == "linux" and several and not gpus
     return _nursery().start if forks else processes.start
 
 
