@@ -113,7 +113,10 @@ def _explained(error: BaseException, settings: str = "train") -> str:
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)
     ours = [cause for cause in causes if isinstance(cause, HEp2Error)]
-    return "; ".join(dict.fromkeys(_plain(cause) for cause in ours or causes if str(cause)))
+    said = list(dict.fromkeys(_plain(cause) for cause in ours or causes if str(cause)))
+    while len(said) > 1 and said[-1] in said[-2]:  # Hydra quotes what it passes on
+        del said[-2]
+    return "; ".join(said)
 
 
 def _plain(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from hep2 import __version__
 from hep2.encoders import encoder_paths
+from hep2.evaluation.fields import load, reader
 from hep2.fold import Fold
 from hep2.naming import method_of
 from hep2.redact import redacted_words
@@ -110,8 +111,13 @@ def metrics(fold: Fold, part: str, figures: Mapping[str, float]) -> dict[str, fl
 
 
 def seconds_of(runs: Iterable[RunDir]) -> float:
-    """Wall time of other, finished runs together."""
-    return float(sum(json.loads(run.result.read_text())["seconds"] for run in runs))
+    """Wall time of other, finished runs together.
+
+    Raises:
+        HEp2Error: the result of one is damaged.
+    """
+    files = [run.result for run in runs]
+    return float(sum(reader(file, load(file))("seconds", (int, float)) for file in files))
 
 
 def learning_curves(metrics_csv: Path) -> dict[str, list[list[float]]]:

@@ -102,6 +102,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     audit = {"audit": audited(fold).as_dict()}
     stage = STAGES[cfg.stage.task](cfg, fold, run)
     collapsed = collapsed_encoders(cfg, fold)
+    encoder_seconds = seconds_of(encoder_runs(cfg))  # a damaged result is told before the training
     with _tracked(cfg, fold, run) as loggers:
         chosen: dict[str, Any] = {}
         if isinstance(stage, TunableStage):
@@ -114,7 +115,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
             extent = {
                 "epochs": epochs,
                 "seconds": round(time.monotonic() - started, 1),
-                "encoder_seconds": seconds_of(encoder_runs(cfg)),
+                "encoder_seconds": encoder_seconds,
             }
             run.write_result(
                 describe(cfg, fold) | audit | collapsed | extent | curves | chosen | figures

@@ -237,3 +237,10 @@ def test_a_real_command_line_is_refused_quickly_and_plainly(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr == "error: there is no setting flod; did you mean fold?\n"
     assert done.stdout == "[]\n"  # the heavy imports wait until the command line is right
+
+
+def test_a_sentence_is_said_once(command: Command) -> None:
+    """Hydra quotes what a constructor says, and the constructor's own error hangs below it."""
+    said = command(*TINY, "trainer.accelerator=typewriter").sentence()
+    assert said.count("You selected an invalid accelerator name") == 1
+    assert "Error in call to target" not in said

@@ -190,9 +190,9 @@ def test_checkpoint(tmp_path: Path) -> None:
         try:
             checkpoint = read_encoder(file, PROVENANCE, "train it")
             other = build(ENCODERS, checkpoint.architecture, **checkpoint.network)
-            checkpoint.load_into(other, file)
+            checkpoint.load_into(other)
         except HEp2Error as error:
-            assert len(str(error)) < 5_000
+            assert changes and len(str(error)) < 5_000  # what is whole is read
             return
         found = other.state_dict()
         assert all(torch.equal(value, found[key]) for key, value in encoder.state_dict().items())

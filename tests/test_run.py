@@ -17,7 +17,7 @@ from hep2 import fold as fold_module
 from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
 from hep2.fold import Fold, open_fold
-from hep2.naming import encoders_of
+from hep2.naming import encoders_of, run_path
 from hep2.run import fit
 from hep2.rundir import RunDir
 from hep2.tasks.classification import Classification
@@ -459,6 +459,14 @@ def test_folds_without_a_pattern_train_and_test(configure: Configure) -> None:
     assert all(lacking)
 
 
+def test_without_progress_bar(tmp_path: Path, cache_dir: Path) -> None:
+    """One setting is enough; the callback that draws the bar need not be dropped as well."""
+    small = [word for word in TINY if word != "~callbacks.progress"]
+    cfg = composed(*small, f"runs_dir={tmp_path}", f"cache_dir={cache_dir}", "stage.epochs=1")
+    assert "progress" in cfg.callbacks and not cfg.trainer.enable_progress_bar
+    assert fit(cfg).finished
+
+
 # --- the encoder of a head
 
 
@@ -469,6 +477,16 @@ def test_a_head_without_an_encoder_names_the_command(configure: Configure) -> No
     assert "needs the encoder of fold 2" in message and "does not exist" in message
     command = "python train.py stage=dcae model=dcae data=synthetic protocol=specimen"
     assert f"train it first: {command} fold=2 seed=5 name=mine" in message
+
+
+def test_a_damaged_result_of_the_encoder_is_told_before_the_training(
+    trained: Trained, configure: Configure, tmp_path: Path
+) -> None:
+    file = copy_of(trained.dcae, trained, tmp_path).result
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(HEp2Error, match=f"{file} is damaged .* run its command again"):
+        fit(configure("stage=head"))
+    assert not (run_path(configure("stage=head")) / "metrics.csv").exists()
 
 
 def test_a_head_refuses_an_unfinished_encoder(

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
@@ -101,6 +102,8 @@ class NetworkStage:
             for network in self.task.children():
                 network.compile()  # in place: names in checkpoints stay as they are
         named = instantiate(self.cfg.callbacks, _convert_="all").values()
+        if not self.cfg.trainer.enable_progress_bar:  # Lightning refuses the two together
+            named = [callback for callback in named if not isinstance(callback, ProgressBar)]
         figure = self.monitor if self.selecting else None
         files = CheckpointFiles()
         greatest = self.monitor != "val/loss"
