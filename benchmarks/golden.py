@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = ["data=synthetic", "data.source.cells=120", "data.source.specimens=20", "model.network.widths=[4,8,8,256]", "stage.epochs=3", "stage.batch_size=8", "features.orientations=2", "trainer.accelerator=cpu", "~callbacks.progress", "logger=csv", "name=golden"]
+SETTINGS = (
+    *("data=synthetic", "data.source.cells=120", "data.source.specimens=20"),
+    *("model.network.widths=[4,8,8,256]", "stage.epochs=3", "stage.batch_size=8"),
+    *("features.orientations=2", "trainer.accelerator=cpu", "~callbacks.progress"),
+    *("logger=csv", "name=golden"),
+)
 SWEEPS = (
     ["stage=dcae,head", "fold=0,1"],
     ["experiment=handcrafted_svm,codebook_nch,dcae_knn,dcae_clustering,cnn", "fold=0"],
