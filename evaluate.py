@@ -40,7 +40,7 @@ def main(cfg: EvaluateConfig) -> None:
 def report(cfg: EvaluateConfig) -> None:
     """Print how far the runs are, the tables of the finished ones, and where the files are."""
     from hep2.evaluation.report import make_report
-    from hep2.evaluation.state import as_text, run_states
+    from hep2.rundir.state import as_text, run_states
 
     root = Path(cfg.runs_dir) / cfg.name
     states = run_states(root)

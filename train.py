@@ -3,9 +3,9 @@
 import hydra
 from omegaconf import DictConfig
 
-from hep2 import cli, config, launcher
-from hep2.allocator import keep_freed_memory
-from hep2.sweep.processes import die_with_parent
+from hep2 import cli, config
+from hep2.sweep import launcher
+from hep2.sweep.processes import die_with_parent, keep_freed_memory
 
 config.register()
 launcher.register()

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hep2.evaluation.metrics import FloatArray, IntArray, mca
 from hep2.evaluation.statistics import specimen_interval, specimen_patterns
+from hep2.metrics import FloatArray, IntArray, mca
 
 SPECIMENS, CLASSES, DATA_SETS, RESAMPLES = 40, 5, 1000, 1000
 RECALLS = {"mid": [0.62, 0.69, 0.75, 0.81, 0.88], "high": [0.82, 0.85, 0.88, 0.91, 0.94]}

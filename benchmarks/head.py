@@ -31,7 +31,7 @@ from benchmarks.bare import bare_epochs
 from benchmarks.measure import Row, answer, configured, medians, processes, wait_for_turn
 
 if TYPE_CHECKING:
-    from hep2.stages.head import HeadStage
+    from hep2.stages.classifier import HeadStage
 
 SETTINGS = (
     "data=synthetic",
@@ -83,9 +83,9 @@ def _places(folder: str, side: str) -> list[str]:
 
 def _stage(folder: str, side: str, *overrides: str) -> "HeadStage":
     """The head's stage, latents at hand."""
-    from hep2.fold import open_fold
-    from hep2.rundir import RunDir
-    from hep2.stages.head import head
+    from hep2.data.fold import open_fold
+    from hep2.rundir.directory import RunDir
+    from hep2.stages.classifier import head
 
     cfg = configured(*HEAD, *SETTINGS, *_places(folder, side), *overrides)
     return head(cfg, open_fold(cfg), RunDir(Path(folder) / side))  # type: ignore[return-value]
@@ -177,8 +177,8 @@ def bare(folder: str) -> float:
 
 def encoding(folder: str) -> float:
     """Every cell once."""
-    from hep2.fold import open_fold
-    from hep2.stages.features import features_of
+    from hep2.data.fold import open_fold
+    from hep2.features.extraction import features_of
 
     cfg = configured(*HEAD, *SETTINGS, *_places(folder, "encoding"))
     fold = open_fold(cfg)
@@ -190,7 +190,7 @@ def encoding(folder: str) -> float:
 
 def main(side: str, folder: str) -> None:
     """Serve one side."""
-    from hep2.allocator import keep_freed_memory
+    from hep2.sweep.processes import keep_freed_memory
 
     keep_freed_memory()
     os.environ["TQDM_DISABLE"] = "1"

@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from hep2.data.synthetic import SyntheticCells, simulate
+from hep2.data.simulator.cells import SyntheticCells, simulate
 
 Matrix = NDArray[np.float64]
 PROTOCOLS = {"random": StratifiedKFold, "specimen": StratifiedGroupKFold}

@@ -17,15 +17,15 @@ LOADED, TRAINED = 200, 4  # batches a turn
 
 def rows() -> list[Row]:
     """One row."""
-    from hep2.allocator import keep_freed_memory
+    from hep2.sweep.processes import keep_freed_memory
 
     keep_freed_memory()
     import torch
     from torch.nn import functional as F
 
     from hep2.data.datamodule import HEp2DataModule
+    from hep2.data.fold import open_fold
     from hep2.data.inputs import CellImages
-    from hep2.fold import open_fold
     from hep2.nets.dcae import Decoder, Encoder
 
     with tempfile.TemporaryDirectory() as folder:

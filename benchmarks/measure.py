@@ -131,7 +131,7 @@ def epochs_in_turns() -> None:
 
     An epoch ends where the next one begins: validation, checkpoints, pictures and logs count.
     """
-    import hep2.stages.network as stage
+    import hep2.stages.training as stage
 
     class Turns(stage.EpochSeed):
         """The callback that every run has, made to wait."""

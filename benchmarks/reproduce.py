@@ -27,7 +27,7 @@ EXPERIMENT = ("experiment=dcae_mlp", "data=synthetic", "protocol=published", "tu
 
 def rows() -> list[Row]:
     """One row."""
-    from hep2.allocator import keep_freed_memory
+    from hep2.sweep.processes import keep_freed_memory
 
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def _ours(folder: str) -> float:
 
 def _fold(folder: str, fold: int) -> Any:
     """Configuration and cells of a fold."""
-    from hep2.fold import open_fold
+    from hep2.data.fold import open_fold
 
     cfg = configured(*EXPERIMENT, f"fold={fold}", f"cache_dir={folder}/bare")
     return cfg, open_fold(cfg)
@@ -78,8 +78,8 @@ def _bare(folder: str, fold: int) -> float:
     import torch
     from torch.nn import functional as F
 
+    from hep2.data.augment import turned
     from hep2.data.inputs import CellImages
-    from hep2.features.cache import turned
     from hep2.nets.dcae import Decoder, Encoder
     from hep2.nets.mlp import MLP
     from hep2.stages.autoencoder import augmented_images

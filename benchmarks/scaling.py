@@ -93,7 +93,7 @@ def watch(file: Path) -> None:
 def main(times: int, folder: str) -> None:
     """Serve one size."""
     watch(Path(folder) / f"peak-{times}")
-    from hep2.allocator import keep_freed_memory
+    from hep2.sweep.processes import keep_freed_memory
 
     keep_freed_memory()
     from hep2.run import fit

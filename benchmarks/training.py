@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor, nn
 
+    from hep2.data.fold import Fold
     from hep2.data.inputs import CellImages
-    from hep2.fold import Fold
 
 CACHE = ROOT / ".cache"
 SETTINGS = (
@@ -99,7 +99,7 @@ def _work() -> tuple[float, int]:
 
 def _setting() -> "tuple[DictConfig, Fold, CellImages]":
     """Configuration, fold and training images, as train.py has them."""
-    from hep2.fold import open_fold
+    from hep2.data.fold import open_fold
     from hep2.stages.autoencoder import augmented_images
 
     cfg = configured(*SETTINGS)
@@ -118,7 +118,7 @@ def _network(cfg: "DictConfig") -> "nn.Sequential":
 
 def ours() -> None:
     """Train by train.py's way; every epoch waits for its turn."""
-    from hep2.allocator import keep_freed_memory
+    from hep2.sweep.processes import keep_freed_memory
 
     keep_freed_memory()
     from hep2.run import fit
@@ -130,7 +130,7 @@ def ours() -> None:
 
 def best() -> None:
     """The best bare loop."""
-    from hep2.allocator import keep_freed_memory
+    from hep2.sweep.processes import keep_freed_memory
 
     keep_freed_memory()
     import numpy as np

@@ -1,19 +1,18 @@
 """What happens beside a training: seeds of its epochs, checkpoints, pictures."""
 
-import math
-import time
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.checkpoint_files import CheckpointFiles, keep_previous, same_file
-from hep2.rundir import RunDir
+from hep2.data.inputs import BATCH
+from hep2.errors import HEp2Error
+from hep2.metrics import confusion_counts, mca
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_images
 
@@ -32,89 +31,6 @@ class EpochSeed(Callback):
         """Seed torch's generators."""
         entropy = (self.seed, trainer.current_epoch, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-
-
-class Checkpoints(Checkpoint):
-    """`last.ckpt` on the ends of epochs; `best.ckpt` where `monitor` was lowest, or greatest.
-
-    Lightning's own writes no `last.ckpt` after an epoch that was not the best, and forgets the
-    best of a run whose directory was moved.
-
-    Both files are written after the last epoch, and where `every` seconds have passed since they
-    were. A run that dies repeats the epochs since then, to the same numbers.
-
-    Args:
-        folder: the run directory.
-        files: the trainer's way of writing checkpoints.
-        monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
-        greatest: whether a greater figure is better.
-        every: seconds of training that a sudden death may cost beside the epoch under way.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        files: CheckpointFiles,
-        monitor: str | None,
-        greatest: bool = False,
-        every: float = 0.0,
-    ) -> None:
-        self.run = RunDir(folder)
-        self.files = files
-        self.monitor = monitor
-        self.sign = -1 if greatest else 1
-        self.every = every
-        self.lowest: float | None = None
-        self.written = time.monotonic()
-        self.behind = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
-        return {"lowest": self.lowest}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.lowest = state_dict["lowest"]
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the best, and write when it is time; validation has been before."""
-        # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
-        # rank 0 alone; the others must do so too before all wait for each other.
-        _ = trainer.callback_metrics
-        best = self._is_best(trainer)
-        if best:
-            trainer.save_checkpoint(self.run.best)
-        ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        late = time.monotonic() - self.written >= self.every
-        self.behind = not trainer.strategy.broadcast(ending or late)
-        if not self.behind:
-            self._write(trainer, best)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A training that was ended by steps or by the clock is kept as well."""
-        if self.behind:
-            self._write(trainer, best=False)
-
-    def _write(self, trainer: L.Trainer, best: bool) -> None:
-        # `last` comes last: whenever the process dies, no epoch behind it is counted as the best.
-        if not best:
-            trainer.save_checkpoint(self.run.last)
-        if trainer.is_global_zero:
-            keep_previous(self.run)
-            self.files.write()
-            if best:
-                same_file(self.run.best, self.run.last)
-        self.written = time.monotonic()
-
-    def _is_best(self, trainer: L.Trainer) -> bool:
-        if self.monitor is None:
-            return True
-        figure = self.sign * float(trainer.callback_metrics[self.monitor])
-        figure = math.inf if math.isnan(figure) else figure
-        if self.lowest is not None and figure >= self.lowest:
-            return False
-        self.lowest = figure
-        return True
 
 
 class ReconstructionPictures(Callback):
@@ -172,3 +88,173 @@ def _strips(images: Tensor, reconstructions: Tensor) -> NDArray[np.uint8]:
     rows = [torch.cat(list(row[:, 0]), dim=1) for row in (images, reconstructions, error)]
     picture = (torch.cat(rows).float().cpu() * 255).round()
     return picture.to(torch.uint8).numpy()
+
+
+Step = tuple[Tensor, Any, int, Tensor]  # the loss, when it is there, the step, the batch's cells
+
+
+class NotFinite(HEp2Error):
+    """A loss or a weight is NaN or infinite."""
+
+
+class FiniteLoss(Callback):
+    """Stops a training whose loss or weights are NaN or infinite; no checkpoint of them is kept.
+
+    On a GPU the loss of a step is looked at when the next step has been handed over, so that the
+    device never waits; on a CPU at once.
+
+    Args:
+        ids: the cells' IDs, in the order of the batches' "index".
+    """
+
+    def __init__(self, ids: NDArray[np.str_]) -> None:
+        self.ids = ids
+        self.waiting: Step | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Look at the loss."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if not isinstance(loss, Tensor):
+            return
+        ready, self.waiting = self.waiting, _noted(loss, trainer.global_step, batch["index"])
+        self._check(trainer, ready if loss.is_cuda else self.waiting)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the last loss and at the weights; checkpoints are written after this."""
+        self._check(trainer, self.waiting)
+        self.waiting = None
+        bad = [
+            name
+            for name, value in pl_module.state_dict().items()
+            if value.is_floating_point() and not _finite(value)
+        ]
+        if bad:
+            raise NotFinite(
+                f"after epoch {trainer.current_epoch + 1} weights are NaN or infinite "
+                f"({', '.join(bad[:3])}); {_REMEDY}"
+            )
+
+    def _check(self, trainer: L.Trainer, step: Step | None) -> None:
+        if step is None:
+            return
+        loss, event, number, cells = step
+        if event is not None:
+            event.synchronize()
+        if torch.isfinite(loss):
+            return
+        names = [str(self.ids[cell]) for cell in cells.tolist()]
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        raise NotFinite(
+            f"the loss is {float(loss)} in epoch {trainer.current_epoch + 1}, step {number}, on "
+            f"the cells {', '.join(names[:10])}{more}; {_REMEDY}"
+        )
+
+
+def _finite(value: Tensor) -> bool:
+    """Whether all values are finite; their extremes tell, and need no memory for an answer each."""
+    return not value.numel() or bool(torch.isfinite(torch.stack(value.aminmax())).all())
+
+
+_REMEDY = (
+    "the last checkpoint is kept. Look at these images, lower stage.optimizer.lr, or set "
+    "trainer.gradient_clip_val=1"
+)
+
+
+def _noted(loss: Tensor, step: int, cells: Tensor) -> Step:
+    loss = loss.detach()
+    if not loss.is_cuda:
+        return loss, None, step, cells
+    copy = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    copy.copy_(loss, non_blocking=True)
+    event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return copy, event, step, cells
+
+
+PENALTY = 0.1  # of the ridge, per feature; standardised features, never tuned
+
+
+class LinearProbe(Callback):
+    """Logs `val/<protocol>/probe_mca` every few epochs of stage 1; other stages get none.
+
+    Args:
+        every: epochs between probes; the last epoch has one as well.
+        cells: training cells that the probe learns from, and validation cells at most.
+    """
+
+    def __init__(self, every: int = 5, cells: int = 256) -> None:
+        self.every = every
+        self.cells = cells
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Probe when the epoch has come; on the first process, the others do not wait for it."""
+        epoch = trainer.current_epoch + 1
+        if not isinstance(pl_module, Reconstruction) or not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        last = epoch == trainer.max_epochs
+        if (epoch % self.every and not last) or not len(data.split.val):
+            return
+        train, val = (self._some(part) for part in (data.split.train, data.split.val))
+        labels = data.batches.labels.numpy()
+        outputs = ridge_outputs(
+            _latents(pl_module, data, train), labels[train], _latents(pl_module, data, val)
+        )
+        confusion = confusion_counts(labels[val], outputs, int(labels.max()) + 1)
+        leaky = "-leaky" if data.split.leaky else ""
+        name = f"val/{pl_module.hparams['provenance']['protocol']}{leaky}/probe_mca"
+        figures = {name: float(mca(confusion)), "epoch": float(trainer.current_epoch)}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, trainer.global_step)
+
+    def _some(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Cells spread evenly over a part, always the same ones."""
+        count = min(self.cells, len(cells))
+        return cells[np.linspace(0, len(cells) - 1, count).astype(np.int64)]
+
+
+def ridge_outputs(train: Tensor, labels: NDArray[np.int64], other: Tensor) -> NDArray[np.int64]:
+    """Class indices of other cells by ridge regression on one-hot targets.
+
+    Solved in the cells' space (as many equations as training cells), for there are fewer of them
+    than features: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2nd ed.,
+    section 18.3.5.
+
+    Args:
+        train: features, shape (N, D).
+        labels: class indices, shape (N,).
+        other: features, shape (M, D).
+
+    Returns:
+        Shape (M,).
+    """
+    mean, spread = train.mean(dim=0), train.std(dim=0)
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    train, other = ((part - mean) / spread for part in (train, other))
+    targets = torch.nn.functional.one_hot(torch.from_numpy(labels)).to(train)
+    kernel = train @ train.T
+    ridge = PENALTY * train.shape[1] * torch.eye(len(train), dtype=train.dtype)
+    weights = torch.linalg.solve(kernel + ridge, targets - targets.mean(dim=0))
+    scores = other @ (train.T @ weights) + targets.mean(dim=0)
+    return np.asarray(scores.argmax(dim=1).numpy(), dtype=np.int64)
+
+
+def _latents(task: Reconstruction, data: Any, cells: NDArray[np.int64]) -> Tensor:
+    """Latents of cells as they are, shape (N, D), float64 on the CPU."""
+    training = task.training
+    task.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(cells), BATCH):
+            image = data.batches.inputs.gather(cells[start : start + BATCH], epoch=None)
+            parts.append(task.encoder(image.to(task.device)).double().cpu())
+    task.train(training)
+    return torch.cat(parts)

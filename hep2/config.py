@@ -3,11 +3,43 @@
 Below the top level the constructors are the schema: an unknown argument is refused by them.
 """
 
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+BLOT = "***"
+_SECRET = re.compile(r"(api|access|private)_?key|token|secret|password", re.IGNORECASE)
+
+
+def redacted(node: Any) -> Any:
+    """A configuration, as plain containers, without secrets.
+
+    Blotted out are values under a key that names a secret (api_key, token, secret, password), and
+    W&B's key from the environment wherever it stands.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: BLOT if value and _SECRET.search(str(key)) else redacted(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list | tuple):
+        return [redacted(value) for value in node]
+    key = os.environ.get("WANDB_API_KEY")
+    return node.replace(key, BLOT) if key and isinstance(node, str) else node
+
+
+def redacted_words(words: list[str]) -> list[str]:
+    """The overrides of a command line without secrets."""
+    return [
+        f"{name}{equals}{BLOT if value and _SECRET.search(name) else redacted(value)}"
+        for name, equals, value in (word.partition("=") for word in words)
+    ]
 
 
 @dataclass
@@ -40,3 +72,25 @@ class TrainConfig:
 def register() -> None:
     """Make the schema known to Hydra under the name that conf/train.yaml uses."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def encoders_of(cfg: DictConfig) -> dict[str, str]:
+    """The encoders that a run starts from: the stage that makes each one -> its model's name."""
+    if cfg.stage.task == "head":
+        return {str(stage): str(model) for stage, model in cfg.features.encoders.items()}
+    initial = cfg.stage.get("initial")
+    return {} if initial is None else {str(initial): str(cfg.model.name)}
+
+
+def plain(node: Any) -> Any:
+    """Plain containers: checkpoints and constructors never see a DictConfig."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def device(cfg: DictConfig) -> str:
+    """Where the trainer would work, for what is done beside it: "cuda" or "cpu"."""
+    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
+
+
+IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait

@@ -8,15 +8,12 @@ A search never sees the test cells; and never one fold alone, for it would pick 
 """
 
 import argparse
-import csv
 import hashlib
-import math
 import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -24,10 +21,10 @@ from omegaconf import DictConfig
 
 from hep2 import cli, config
 from hep2.errors import HEp2Error
-from hep2.sweep.hardware import visible_gpus
+from hep2.rundir.metrics_csv import validation_mca
+from hep2.sweep.forkserver import starter
 from hep2.sweep.jobs import Job, plan
-from hep2.sweep.nursery import starter
-from hep2.sweep.processes import die_with_parent
+from hep2.sweep.processes import die_with_parent, visible_gpus
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import explained
 
@@ -63,32 +60,6 @@ def fold_by_fold(
         head = _job([*words, "stage=head", *tuned, named, f"encoder='{encoder.run.best}'"])
         _run(head)
         yield validation_mca(head.run.path)
-
-
-def validation_mca(run_dir: Path) -> float:
-    """MCA on the validation cells of the epoch whose weights were kept: the lowest `val/loss`.
-
-    Raises:
-        HEp2Error: the run has no such figures.
-    """
-    try:
-        with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
-    except OSError as error:
-        raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error
-    best = min(rows, key=lambda row: float(row["val/loss"]), default={})
-    measured = {key: value for key, value in best.items() if key and value}
-    figures = [float(value) for key, value in measured.items() if _is_validation_mca(key)]
-    if len(figures) != 1 or math.isnan(figures[0]):
-        raise HEp2Error(
-            f"{run_dir} has no MCA on validation cells: a search needs them in every fold; choose "
-            "a protocol whose folds have three training specimens of every pattern"
-        )
-    return figures[0]
-
-
-def _is_validation_mca(key: str) -> bool:
-    return key.startswith("val/") and key.endswith("/mca")
 
 
 def composed(words: Sequence[str]) -> DictConfig:

@@ -15,21 +15,20 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from hep2 import failure, tracking
-from hep2.encoders import encoder_runs
+from hep2 import tracking
+from hep2.config import IN_SWEEP, plain
+from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
-from hep2.fold import Fold, audited, open_fold
-from hep2.lock import locked
-from hep2.naming import method_of, run_path
-from hep2.results import collapsed_encoders, describe, learning_curves, seconds_of
-from hep2.rundir import RunDir
+from hep2.files import locked
+from hep2.rundir import directory as failure
+from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import encoder_runs, method_of, run_path
+from hep2.rundir.metrics_csv import learning_curves
+from hep2.rundir.result import collapsed_encoders, describe, seconds_of
 from hep2.stages.autoencoder import autoencoder
+from hep2.stages.classifier import head, supervised
 from hep2.stages.clustering import clustering
-from hep2.stages.head import head
-from hep2.stages.network import plain
-from hep2.stages.supervised import supervised
 from hep2.stages.tuning import TunableStage, tuned
-from hep2.sweep.processes import IN_SWEEP
 
 log = logging.getLogger(__name__)
 

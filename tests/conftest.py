@@ -17,10 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from hep2 import config
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir
 
 if TYPE_CHECKING:
-    from hep2.fold import Fold
+    from hep2.data.fold import Fold
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -91,7 +91,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Traine
 @pytest.fixture(scope="session")
 def fold(cache_dir: Path) -> "Fold":
     """The cells and the split of the tiny experiment's fold 0."""
-    from hep2.fold import open_fold
+    from hep2.data.fold import open_fold
 
     return open_fold(composed(*TINY_DATA, f"cache_dir={cache_dir}"))
 

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from hep2.data.audit import (
-    audit_split,
-    close_pairs,
-    orientation,
-    perceptual_hashes,
-    shrunk,
-)
+from hep2.data.audit import audit_split, close_pairs, orientation, perceptual_hashes, shrunk
 from hep2.data.cells import Cells
 from hep2.data.protocols import Split
 

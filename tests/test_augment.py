@@ -7,8 +7,8 @@ from conftest import Configure
 from numpy.typing import NDArray
 
 from hep2.data.augment import Augmentation
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
-from hep2.fold import Fold
 from hep2.stages.autoencoder import augmented_images
 
 FULL: dict[str, Any] = {"flips": True, "rotate": 180, "brightness": 0.1, "contrast": 0.1}

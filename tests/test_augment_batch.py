@@ -7,11 +7,9 @@ from albumentations.augmentations.geometric import functional as geometry
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.augment import SQUARE, Augmentation
-from hep2.data.augment_batch import augment_batch
-from hep2.data.batches import CellBatches
+from hep2.data.augment import SQUARE, Augmentation, augment_batch
 from hep2.data.cells import Cells
-from hep2.data.datamodule import HEp2DataModule
+from hep2.data.datamodule import CellBatches, HEp2DataModule
 from hep2.data.inputs import CellImages
 from hep2.data.protocols import Split
 

@@ -5,11 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hep2.data.augment import Augmentation
-from hep2.data.batches import EvaluationOrder, TrainingOrder
-from hep2.data.datamodule import HEp2DataModule
+from hep2.data.datamodule import EvaluationOrder, HEp2DataModule, TrainingOrder
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
-from hep2.fold import Fold
 
 CELLS = np.arange(100, 150)
 

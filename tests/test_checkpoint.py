@@ -10,12 +10,11 @@ import torch
 from conftest import Configure, Trained
 from torch import Tensor, nn
 
-from hep2.callbacks import Checkpoints
-from hep2.checkpoint_files import CheckpointFiles, same_file
+from hep2.checkpoints import CheckpointFiles, Checkpoints, same_file
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
-from hep2.features.checkpoint import read_encoder
-from hep2.fold import Fold
+from hep2.features.encoder import read_encoder
 from hep2.nets.architectures import ENCODERS, build
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction

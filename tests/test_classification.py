@@ -13,15 +13,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hep2.data.augment import turned
 from hep2.data.datamodule import HEp2DataModule
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
-from hep2.features.cache import cached, digest_of_weights, turned
-from hep2.features.latents import latents_of_fold
-from hep2.fold import Fold
+from hep2.features.extraction import cached, digest_of_weights, latents_of_fold
 from hep2.stages.classifier import class_weights
-from hep2.tasks.classification import Classification, balanced_weights
-from hep2.tasks.mca import MeanClassAccuracy
+from hep2.tasks.classification import Classification, MeanClassAccuracy, balanced_weights
 from hep2.tasks.reconstruction import Reconstruction
 
 NETWORK = {"image_size": 64, "widths": [4, 8, 8, 256]}

@@ -15,21 +15,20 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.callbacks import Checkpoints
-from hep2.checkpoint_files import CheckpointFiles
+from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint
+from hep2.config import encoders_of
+from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
-from hep2.evaluation.clusters import agreement, match
 from hep2.evaluation.report import make_report
-from hep2.features.checkpoint import read_checkpoint
-from hep2.fold import Fold, open_fold
-from hep2.naming import encoders_of, method_of, run_path
+from hep2.metrics import agreement, match
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
 from hep2.run import fit
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import method_of, run_path
+from hep2.stages.classifier import supervised
 from hep2.stages.clustering import clustering
-from hep2.stages.supervised import supervised
 from hep2.sweep.jobs import plan
 from hep2.tasks.clustering import Clustering, sharpened
 

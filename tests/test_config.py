@@ -119,7 +119,7 @@ def test_the_trainer_has_as_many_epochs_as_the_stage() -> None:
 
 
 def test_components_get_plain_containers() -> None:
-    from hep2.stages.network import plain
+    from hep2.config import plain
 
     cfg = composed()
     for node in (cfg.model.network, cfg.stage.optimizer, cfg.head, cfg):

@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 from trained_runs import NETWORK, OPTIMIZER
 
-from hep2.probe import PENALTY, LinearProbe, ridge_outputs
+from hep2.callbacks import PENALTY, LinearProbe, ridge_outputs
 from hep2.run import fit
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_record

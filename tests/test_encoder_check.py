@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hep2.checkpoints import read_checkpoint
 from hep2.errors import HEp2Error
-from hep2.features.checkpoint import read_checkpoint, read_encoder
+from hep2.features.encoder import read_encoder
 from hep2.nets.architectures import ENCODERS, build
 
 REMEDY = "python train.py stage=dcae fold=0"

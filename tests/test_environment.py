@@ -15,13 +15,14 @@ import pytest
 from conftest import Configure, Trained
 from PIL import Image
 
-from hep2.data import shared_memory, sources
-from hep2.data.shared_memory import check_room
+from hep2.data import datamodule as shared_memory
+from hep2.data import sources
+from hep2.data.datamodule import check_room
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
-from hep2.evaluation.runs import read_run, run_directories
-from hep2.features.cache import cached
+from hep2.features.extraction import cached
 from hep2.run import fit
+from hep2.rundir.result import read_run, run_directories
 
 ODD = "a b=c,d[e]{f}'g\"h é $HOME %s"
 

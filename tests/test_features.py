@@ -14,14 +14,13 @@ from skimage.filters import sobel
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from hep2.data.views import gradient_magnitude
+from hep2.data.fold import Fold
+from hep2.data.inputs import gradient_magnitude
 from hep2.errors import HEp2Error
 from hep2.features import handcrafted
-from hep2.features.cell_mask import cell_mask, two_regions
-from hep2.features.codebook import Codebook, dct_descriptors
-from hep2.features.extractor import extracted_features, fitted_extractor
+from hep2.features.codebook import Codebook, cell_mask, dct_descriptors, two_regions
+from hep2.features.extraction import extracted_features, fitted_extractor
 from hep2.features.pixels import PrincipalComponents
-from hep2.fold import Fold
 
 TARGET = "hep2.features"
 SMALL = {"patch": 8, "stride": 4, "coefficients": 10, "rim": 0.1, "sample": 2000}

@@ -11,11 +11,13 @@ import pytest
 from made_up_runs import FIVE, cells_of_fold, write_run
 from PIL import Image
 
-from hep2.evaluation import figures, plots, published, training_plots
-from hep2.evaluation.groups import group_runs
+from hep2.evaluation import published
+from hep2.evaluation.plots import confusion as figures
+from hep2.evaluation.plots import methods as plots
+from hep2.evaluation.plots import networks as training_plots
 from hep2.evaluation.published import PAPER_CONFUSION
-from hep2.evaluation.results import summarise_group
-from hep2.evaluation.runs import read_run
+from hep2.evaluation.results import group_runs, summarise_group
+from hep2.rundir.result import read_run
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,14 +22,14 @@ from hep2.data.image_source import ImageSource
 from hep2.data.images import ImageError, load_cell
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
-from hep2.evaluation.groups import group_runs
-from hep2.evaluation.runs import read_run
-from hep2.features.cache import cached
-from hep2.features.checkpoint import read_encoder
-from hep2.naming import run_path
+from hep2.evaluation.results import group_runs
+from hep2.features.encoder import read_encoder
+from hep2.features.extraction import cached
 from hep2.nets.architectures import ENCODERS, build
-from hep2.rundir import RunDir
-from hep2.stages.trials import Trials
+from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import run_path
+from hep2.rundir.result import read_run
+from hep2.stages.tuning import Trials
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from hep2.fold import Fold
+from hep2.data.fold import Fold
 from hep2.heads.estimator import InnerFolds, TrainingCells, inner_folds
 from hep2.heads.nearest_convex_hull import NearestConvexHull, shares_of, squared_distances
 from hep2.heads.neighbours import MajorityClass, NearestNeighbours

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from hep2.data import sources
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
-from hep2.evaluation.runs import read_run
-from hep2.features.cache import cached
+from hep2.features.extraction import cached
 from hep2.run import fit
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir
+from hep2.rundir.result import read_run
 
 
 class Payload:

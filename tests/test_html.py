@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from made_up_runs import cells_of_fold, write_reconstruction, write_run
 
+from hep2 import metrics
 from hep2.errors import HEp2Error
-from hep2.evaluation import figures, html, metrics, provenance
-from hep2.evaluation.groups import group_runs
-from hep2.evaluation.kept import curves_of, latents_of, mistakes_of, reconstructions_of
-from hep2.evaluation.latex import escaped
+from hep2.evaluation import report as html
+from hep2.evaluation import tables as provenance
+from hep2.evaluation.formats import NOTHING, escaped
 from hep2.evaluation.leak import leak_gaps
 from hep2.evaluation.page import Page
+from hep2.evaluation.plots import confusion as figures
 from hep2.evaluation.report import make_report
-from hep2.evaluation.runs import read_run
-from hep2.evaluation.table import NOTHING
+from hep2.evaluation.results import group_runs
+from hep2.rundir.artifacts import curves_of, latents_of, mistakes_of, reconstructions_of
+from hep2.rundir.result import read_run
 
 HOSTILE = '<script>alert("x")</script> $a_b$ & =1+1'
 CLASSES = ("homogeneous", HOSTILE, "centromere")

@@ -15,15 +15,17 @@ import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from hep2 import cli, config, failure, launcher
+from hep2 import cli, config
 from hep2.errors import HEp2Error
-from hep2.evaluation.state import run_states
-from hep2.lock import holder, locked
-from hep2.sweep import hardware
+from hep2.files import holder, locked
+from hep2.rundir import directory as failure
+from hep2.rundir.metrics_csv import Progress, read_progress, remaining
+from hep2.rundir.state import run_states
+from hep2.sweep import launcher
+from hep2.sweep import processes as hardware
+from hep2.sweep.forkserver import Forked, Nursery, starter
 from hep2.sweep.jobs import Job, plan
-from hep2.sweep.nursery import Forked, Nursery, starter
 from hep2.sweep.processes import start, stop
-from hep2.sweep.progress import Progress, read_progress, remaining
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import follow
 

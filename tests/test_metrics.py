@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from hep2.evaluation import metrics
+from hep2 import metrics
 
 
 def draw(seed, cells, classes, present=None):

@@ -13,7 +13,7 @@ from PIL import Image
 from hep2.errors import HEp2Error
 from hep2.evaluation.report import make_report
 from hep2.run import fit
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir
 
 SMALL = [word for word in TINY if not word.startswith("data.source")]
 
@@ -123,7 +123,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_cells(
         HEp2Error, match=rf"the loss is {value} in epoch 2, step \d+, on the cells "
     ) as e:
         fit(cfg)
-    from hep2.fold import open_fold
+    from hep2.data.fold import open_fold
 
     ids = open_fold(cfg).cells.ids
     assert ", ".join(ids[seen[-1]]) in str(e.value)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hep2.data.protocols import Split, fold_count, make_split
-from hep2.data.validation import Grouping, Indices
+from hep2.data.protocols import Grouping, Indices, Split, fold_count, make_split
 from hep2.errors import HEp2Error
 
 DISJOINT = ("published", "specimen", "loso")

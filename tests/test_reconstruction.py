@@ -7,15 +7,18 @@ import torch
 from conftest import Configure
 from torch import Tensor
 
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
-from hep2.fold import Fold
 from hep2.run import fit
-from hep2.scoring import ReconstructionScore, score_reconstruction, squared_error
-from hep2.stages.autoencoder import errors_and_latents
-from hep2.tasks.losses import LOSSES, reconstruction_loss
+from hep2.stages.autoencoder import (
+    ReconstructionScore,
+    errors_and_latents,
+    score_reconstruction,
+    squared_error,
+)
 from hep2.tasks.optim import adamw
-from hep2.tasks.reconstruction import Reconstruction
+from hep2.tasks.reconstruction import LOSSES, Reconstruction, reconstruction_loss
 
 OPTIMIZER = {"lr": 1e-2, "weight_decay": 0.0, "schedule": "one_cycle"}
 

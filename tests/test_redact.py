@@ -1,6 +1,6 @@
 import pytest
 
-from hep2.redact import redacted, redacted_words
+from hep2.config import redacted, redacted_words
 
 
 def test_values_under_the_names_of_secrets_are_blotted_out() -> None:

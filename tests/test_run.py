@@ -13,13 +13,14 @@ from conftest import CONF, TINY, TINY_DATA, Configure, Trained, composed
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from hep2 import fold as fold_module
+from hep2.config import encoders_of
+from hep2.data import fold as fold_module
+from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
-from hep2.fold import Fold, open_fold
-from hep2.naming import encoders_of, run_path
 from hep2.run import fit
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import run_path
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 

@@ -13,12 +13,11 @@ from conftest import composed
 from omegaconf import DictConfig, OmegaConf
 
 from hep2 import files
-from hep2.differences import configuration_differences
-from hep2.encoders import encoder_paths, encoder_runs, train_command
+from hep2.config import encoders_of
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.naming import encoders_of, method_of, run_path
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir, configuration_differences
+from hep2.rundir.layout import encoder_paths, encoder_runs, method_of, run_path, train_command
 
 once = cache(composed)
 

@@ -6,9 +6,9 @@ import pytest
 from made_up_runs import FIVE, cells_of_fold, write_reconstruction, write_run
 
 from hep2.errors import HEp2Error
-from hep2.evaluation.groups import group_runs, pooled_confusions
-from hep2.evaluation.metrics import confusion_counts
-from hep2.evaluation.runs import data_label, protocol_label, read_run, run_directories
+from hep2.evaluation.results import group_runs, pooled_confusions
+from hep2.metrics import confusion_counts
+from hep2.rundir.result import data_label, protocol_label, read_run, run_directories
 
 
 def change(path, **changes):

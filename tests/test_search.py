@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from hep2 import folds
 from hep2.errors import HEp2Error
-from hep2.folds import composed, fold_by_fold, validation_mca
+from hep2.folds import composed, fold_by_fold
+from hep2.rundir.metrics_csv import validation_mca
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = ("sweep.yaml", "conf/sweep_bayes.yaml")

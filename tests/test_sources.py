@@ -123,7 +123,7 @@ def test_i3a_public_copy_with_its_csv(tmp_path: Path) -> None:
 def test_i3a_public_figures_do_not_warn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    monkeypatch.setattr("hep2.data.i3a.PUBLIC_SPLIT", {"train": 2, "val": 1, "test": 1})
+    monkeypatch.setattr("hep2.data.sources.PUBLIC_SPLIT", {"train": 2, "val": 1, "test": 1})
     sources.i3a(str(public_copy(tmp_path / "data")))
     assert not recwarn.list
 
@@ -296,11 +296,11 @@ def fake_simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
             np.array(["train", "test", "test"]),
         )
 
-    module = ModuleType("hep2.data.synthetic")
+    module = ModuleType("hep2.data.simulator.cells")
     module.photographs = photographs  # type: ignore[attr-defined]
     module.annotations = annotations  # type: ignore[attr-defined]
     module.VERSION = 1  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hep2.data.synthetic", module)
+    monkeypatch.setitem(sys.modules, "hep2.data.simulator.cells", module)
     return calls
 
 
@@ -319,13 +319,13 @@ def test_synthetic_is_simulated_once(tmp_path: Path, fake_simulator: list[dict[s
     assert np.array_equal(cells[1].images[:, 0], made)
     open_cells(sources.synthetic(seed=1), tmp_path, 16, "green")
     assert len(fake_simulator) == 2
-    sys.modules["hep2.data.synthetic"].VERSION = 2  # type: ignore[attr-defined]
+    sys.modules["hep2.data.simulator.cells"].VERSION = 2  # type: ignore[attr-defined]
     open_cells(source, tmp_path, 16, "green")
     assert len(fake_simulator) == 3
 
 
 def test_the_simulator_as_a_source(tmp_path: Path) -> None:
-    synthetic = pytest.importorskip("hep2.data.synthetic")
+    synthetic = pytest.importorskip("hep2.data.simulator.cells")
     assert synthetic.CLASSES == sources.PAPER_CLASSES
     cells = open_cells(sources.synthetic(cells=60, specimens=10), tmp_path, 16, "green")
     made = synthetic.simulate(60, 10, image_size=16, seed=0)

@@ -7,11 +7,11 @@ from conftest import Configure
 from made_up_runs import write_reconstruction, write_run
 
 from evaluate import EvaluateConfig, report
-from hep2 import failure
 from hep2.errors import HEp2Error
-from hep2.evaluation.state import as_text, run_states
-from hep2.lock import locked
-from hep2.rundir import RunDir
+from hep2.files import locked
+from hep2.rundir import directory as failure
+from hep2.rundir.directory import RunDir
+from hep2.rundir.state import as_text, run_states
 
 METRICS = "epoch,step,val/loss\n0,3,0.5\n1,7,0.25\n"
 

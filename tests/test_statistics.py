@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hep2.evaluation import metrics, statistics
+from hep2 import metrics
+from hep2.evaluation import statistics
 
 
 def simulated(seed, specimens=40, classes=5, cells=47, accuracy=0.85, spread=0.2):

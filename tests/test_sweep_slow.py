@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hep2.evaluation.state import run_states
+from hep2.rundir.state import run_states
 
 pytestmark = pytest.mark.slow
 

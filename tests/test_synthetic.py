@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hep2.data.patterns import DOTS, NUCLEOLI, PATTERNS, draw_cells
-from hep2.data.synthetic import CLASSES, SyntheticCells, simulate
+from hep2.data.simulator.cells import CLASSES, SyntheticCells, simulate
+from hep2.data.simulator.patterns import DOTS, NUCLEOLI, PATTERNS, draw_cells
 from hep2.errors import HEp2Error
 
 SMALL = {"cells": 60, "specimens": 10, "image_size": 32}

@@ -9,12 +9,12 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from hep2.errors import HEp2Error
-from hep2.evaluation import published, tables, tidy
-from hep2.evaluation.groups import group_runs
+from hep2.evaluation import published, tables
+from hep2.evaluation import results as tidy
+from hep2.evaluation.formats import Table
 from hep2.evaluation.report import make_report
-from hep2.evaluation.results import compare_with_first, rank, spread, summarise_group
-from hep2.evaluation.runs import read_run
-from hep2.evaluation.table import Table
+from hep2.evaluation.results import compare_with_first, group_runs, rank, spread, summarise_group
+from hep2.rundir.result import read_run
 
 
 def results_of(runs):

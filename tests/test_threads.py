@@ -10,11 +10,10 @@ from mutations import no_hang
 from torch import Tensor
 
 from hep2.data.augment import Augmentation
-from hep2.data.batches import CellBatches, Key
-from hep2.data.datamodule import HEp2DataModule
+from hep2.data.datamodule import CellBatches, HEp2DataModule, Key
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
-from hep2.fold import Fold
-from hep2.opencv import cv2
+from hep2.data.opencv import cv2
 from hep2.run import fit
 
 

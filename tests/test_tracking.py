@@ -24,8 +24,8 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 
 import hep2.wandb_run
 from hep2.errors import HEp2Error
-from hep2.run_files import RunFiles
 from hep2.tracking import (
+    RunFiles,
     RunIdentity,
     WandbSettings,
     describe,
@@ -34,8 +34,7 @@ from hep2.tracking import (
     log_summary,
     make_loggers,
 )
-from hep2.wandb_mode import choose_mode
-from hep2.wandb_run import WandbRun
+from hep2.wandb_run import WandbRun, choose_mode
 
 ROOT = Path(__file__).parents[1]
 FAKE_KEY = "0123456789abcdef" * 2 + "fedcba98"

@@ -12,16 +12,16 @@ from conftest import CONF, Configure, composed
 from omegaconf import OmegaConf
 
 import hep2.stages.tuning as tuning
+from hep2.callbacks import NotFinite
+from hep2.data.fold import Fold, open_fold
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
-from hep2.finite import NotFinite
-from hep2.fold import Fold, open_fold
 from hep2.run import fit
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import autoencoder
-from hep2.stages.head import head
-from hep2.stages.network import NetworkStage
-from hep2.stages.trials import Trials
+from hep2.stages.classifier import head
+from hep2.stages.training import NetworkStage
+from hep2.stages.tuning import Trials
 
 LR = "stage.optimizer.lr"
 GRID = f"tuning.grid={{{LR}:[1e-5,1e-2]}}"  # the first learns nothing in so few steps

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.cells import Cells
-from hep2.data.protocols import Split
-from hep2.data.validation import Indices
-from hep2.opencv import cv2
+from hep2.data.opencv import cv2
+from hep2.data.protocols import Indices, Split
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared
 FREQUENCIES = 8  # in each direction; the constant one is left out: 63 bits

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hep2.data.images import CellImage, ImageError, Pixels, load_cell
 from hep2.data.manifest import Listing, Row, check_rows, shortened
-from hep2.data.store_folder import Annotations
+from hep2.data.store import Annotations
 from hep2.errors import HEp2Error
 
 CHUNK = 256  # images decoded ahead of the reader: bounds memory

@@ -1,6 +1,8 @@
 """One cell image: checked, decoded to its fluorescence channel, brought to the common size."""
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -9,8 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
-from hep2.opencv import cv2
+
+
+def image_files(root: Path) -> Iterator[Path]:
+    """All image files below a folder, links followed, hidden files and folders left out."""
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above would never end
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(folder, name)
+
 
 Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 

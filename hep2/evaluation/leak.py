@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hep2.evaluation import metrics
-from hep2.evaluation.groups import Group
-from hep2.evaluation.metrics import FloatArray, StringArray
+from hep2 import metrics
+from hep2.evaluation.results import Group
 from hep2.evaluation.statistics import Interval, paired_difference, specimen_confusions
+from hep2.metrics import FloatArray, StringArray
 
 LEAKY, HONEST = "random", "specimen"
 

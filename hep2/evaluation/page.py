@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hep2.evaluation import figures, plots, provenance, published, sheets, tables, training_plots
-from hep2.evaluation.drawing import Picture, plain_name
-from hep2.evaluation.kept import latents_of, reconstructions_of
+from hep2.evaluation import published, tables
+from hep2.evaluation.formats import NOTHING, Table
 from hep2.evaluation.leak import LeakGap
+from hep2.evaluation.plots import cells, confusion, methods, networks
+from hep2.evaluation.plots.style import Picture, plain_name
 from hep2.evaluation.published import PAPER_CLASSES
 from hep2.evaluation.results import Result, compare_with_first
-from hep2.evaluation.runs import Run, data_label, protocol_label
-from hep2.evaluation.table import NOTHING, Table
-from hep2.progress import watched
+from hep2.files import watched
+from hep2.rundir.artifacts import latents_of, reconstructions_of
+from hep2.rundir.result import Run, data_label, protocol_label
 
 PROTOCOLS = {
     "published": "The data set's two pools share no specimen. In every fold the method learns from "
@@ -115,15 +116,17 @@ def make_page(
     by_data = [[g for g in gaps if g.group.first.data == data] for data in _data_of(gaps)]
     return Page(
         name=name,
-        synthetic=provenance.synthetic_words(runs),
+        synthetic=tables.synthetic_words(runs),
         blocks=[_block(results, runs) for results in blocks],
         leaks=[tables.leaks(part) for part in by_data],
         clusters=list(clusters),
-        audits=provenance.audits(runs),
+        audits=tables.audits(runs),
         elsewhere=tables.published(caption, others),
-        provenance=[provenance.origins(runs), provenance.commands(runs)],
+        provenance=[tables.origins(runs), tables.commands(runs)],
         remark=published.paper_statement(),
-        paper=[figures.paper_picture()] if any(r.classes == PAPER_CLASSES for r in firsts) else [],
+        paper=[confusion.paper_picture()]
+        if any(r.classes == PAPER_CLASSES for r in firsts)
+        else [],
     )
 
 
@@ -136,7 +139,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
         words=PROTOCOLS.get(run.protocol, ""),
-        ranking=plots.ranking(results, beside),
+        ranking=methods.ranking(results, beside),
         tables=[tables.over_folds(results), tables.pooled(results), tables.recalls(results),
                 tables.further(results)],
         comparisons=tables.comparisons(run, pairs) if pairs else None,
@@ -149,12 +152,12 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
 
 def method_shown(result: Result) -> Method:
     """The pictures of one method, and its most confident mistakes."""
-    shown = [figures.confusion_picture(result), plots.specimen_strips(result)]
-    shown.append(plots.reliability(result))
-    sheet = sheets.confident_mistakes(result)
+    shown = [confusion.confusion_picture(result), methods.specimen_strips(result)]
+    shown.append(methods.reliability(result))
+    sheet = cells.confident_mistakes(result)
     if sheet is None:
         return Method(result.method, [p for p in shown if p], None)
-    shown.append(sheets.mistake_gallery(result, sheet))
+    shown.append(cells.mistake_gallery(result, sheet))
     run = result.group.first
     table = Table(
         tables.caption(run, f"the most confident mistakes of {result.method}"),
@@ -181,18 +184,16 @@ def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
         sheet, latents = reconstructions_of(run), latents_of(run)
         if sheet and ("sheet", run.method) not in drawn:
             drawn.add(("sheet", run.method))
-            shown.append(sheets.reconstruction_sheet(run, sheet))
+            shown.append(cells.reconstruction_sheet(run, sheet))
         if latents and ("map", run.method) not in drawn:
             drawn.add(("map", run.method))
-            shown.append(training_plots.latent_maps(run, latents))
+            shown.append(networks.latent_maps(run, latents))
     return shown
 
 
 def _curves(runs: Sequence[Run]) -> list[Picture]:
     kinds = dict.fromkeys((run.stage, run.method) for run in runs)
-    drawn = (
-        training_plots.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds
-    )
+    drawn = (networks.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds)
     return [picture for picture in drawn if picture]
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hep2.data.protocols import LEAKY
-from hep2.evaluation.metrics import FloatArray
+from hep2.metrics import FloatArray
 
 SECOND_HAND = "second-hand: read in a third party's text"
 ASSUMED_RANDOM = "a random split by all appearances; the text read does not say"

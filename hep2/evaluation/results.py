@@ -1,23 +1,113 @@
 """The figures of one method: over its folds, pooled over them, and against another method's."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from hep2.evaluation import metrics
-from hep2.evaluation.groups import Group, pooled_confusions
-from hep2.evaluation.metrics import ConfusionStatistic, FloatArray
-from hep2.evaluation.runs import Run
+from hep2 import metrics
+from hep2.errors import HEp2Error
 from hep2.evaluation.statistics import (
     Interval,
     SignTest,
     holm,
     paired_difference,
     sign_test,
+    specimen_confusions,
     specimen_interval,
 )
+from hep2.files import neutral
+from hep2.metrics import ConfusionStatistic, FloatArray, StringArray
+from hep2.rundir.result import Run, data_label, protocol_label
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished runs of one method on one data set under one protocol, by fold, then seed."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """Any of them: what is asked of it is the same for all."""
+        return self.runs[0]
+
+    @property
+    def by_fold(self) -> dict[int, list[Run]]:
+        """The runs of each finished fold, one a seed."""
+        folds: dict[int, list[Run]] = {}
+        for run in self.runs:
+            folds.setdefault(run.fold, []).append(run)
+        return folds
+
+    @property
+    def specimens_known(self) -> bool:
+        """Whether every test cell names its specimen."""
+        return all(run.cells.known_specimens is not None for run in self.runs)
+
+    @property
+    def missing_folds(self) -> list[int]:
+        """Folds of the protocol that no finished run covers."""
+        return sorted(set(range(self.first.folds)) - {run.fold for run in self.runs})
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Group the runs that classify by (data, protocol, method), in that order.
+
+    Raises:
+        HEp2Error: runs that would be pooled differ in data key, classes or number of folds, or two
+            are of the same fold and seed. The message names both directories.
+    """
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.predictions is not None:
+            groups.setdefault((run.data, run.protocol, run.method), []).append(run)
+    for members in groups.values():
+        members.sort(key=lambda run: (run.fold, run.seed))
+        for earlier, later in pairwise(members):
+            _check_poolable(earlier, later)
+    return [Group(tuple(groups[key])) for key in sorted(groups)]
+
+
+def _check_poolable(earlier: Run, later: Run) -> None:
+    remedy = "give one of them another name=..., or delete it"
+    for what in ("data_key", "classes", "folds", "synthetic", "leaky"):
+        here, there = getattr(earlier, what), getattr(later, what)
+        if here != there:
+            raise HEp2Error(
+                f"{earlier.path} and {later.path} cannot be pooled, their {what} differ "
+                f"({here} and {there}): {remedy}"
+            )
+    if (earlier.fold, earlier.seed) == (later.fold, later.seed):
+        raise HEp2Error(f"{earlier.path} and {later.path} are the same fold and seed: {remedy}")
+
+
+def pooled_confusions(group: Group, folds: Iterable[int]) -> tuple[StringArray, FloatArray]:
+    """Add up the test cells of several folds, one confusion matrix a specimen.
+
+    The seeds of a fold share its weight, so a fold trained twice counts once. A protocol that tests
+    a cell in several folds (`published`) counts it as often, always within its specimen.
+
+    Returns:
+        Specimen names, shape (S,), one empty name where they are not known; counts, shape
+        (S, C, C), rows = output class.
+    """
+    by_fold = group.by_fold
+    parts = [(run, 1 / len(by_fold[fold])) for fold in folds for run in by_fold[fold]]
+    tables = [(run.cells, weight) for run, weight in parts]
+    return specimen_confusions(
+        np.concatenate([cells.specimens for cells, _ in tables]),
+        np.concatenate([cells.targets for cells, _ in tables]),
+        np.concatenate([cells.outputs for cells, _ in tables]),
+        len(group.first.classes),
+        np.concatenate([np.full(len(cells.ids), weight) for cells, weight in tables]),
+    )
+
 
 POOLED: dict[str, ConfusionStatistic] = {
     "aca": metrics.aca,
@@ -181,3 +271,56 @@ def _tested(run: Run) -> frozenset[tuple[str, str, int]]:
     return frozenset(
         zip(cells.ids.tolist(), cells.specimens.tolist(), cells.targets.tolist(), strict=True)
     )
+
+
+CSV_COLUMNS = (
+    "data", "synthetic", "protocol", "leaky", "method", "metric", "mean", "sd", "folds_with_value",
+    "folds_finished", "folds", "missing_folds", "seeds", "pooled", "pooled_low", "pooled_high",
+)  # fmt: skip
+
+
+def results_csv(results: Iterable[Result]) -> str:
+    """One row a (method, metric), values in [0, 1]; metrics are named `<protocol>/test/<name>`.
+
+    Texts that a spreadsheet would run as a formula get an apostrophe in front (OWASP, CSV
+    injection).
+    """
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for result in results:
+        for name, values in _named_spreads(result):
+            interval = result.pooled.get(name, Interval(math.nan, math.nan, math.nan))
+            writer.writerow([*_csv_head(result, name), *_csv_numbers(result, values, interval)])
+    return lines.getvalue()
+
+
+def _named_spreads(result: Result) -> list[tuple[str, Spread]]:
+    classes = result.group.first.classes
+    by_class = zip(classes, result.recalls, strict=True)
+    return [*result.measures.items(), *((f"recall/{name}", values) for name, values in by_class)]
+
+
+def _csv_head(result: Result, name: str) -> list[str]:
+    run = result.group.first
+    metric = f"{protocol_label(run)}/test/{name}"
+    truth = {True: "true", False: "false"}
+    texts = [data_label(run), truth[run.synthetic], protocol_label(run), truth[run.leaky]]
+    return [neutral(text) for text in [*texts, run.method, metric]]
+
+
+def _csv_numbers(result: Result, values: Spread, interval: Interval) -> list[str]:
+    group = result.group
+    counts = [values.folds, len(group.by_fold), group.first.folds]
+    return [
+        _number(values.mean),
+        _number(values.sd),
+        *map(str, counts),
+        " ".join(map(str, group.missing_folds)),
+        " ".join(map(str, sorted({run.seed for run in group.runs}))),
+        *map(_number, interval),
+    ]
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hep2.evaluation.metrics import ConfusionStatistic, FloatArray, IntArray, StringArray
+from hep2.metrics import ConfusionStatistic, FloatArray, IntArray, StringArray
 
 LEVEL = 0.95
 RESAMPLES = 2000

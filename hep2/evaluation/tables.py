@@ -6,13 +6,14 @@ simulated cells say synthetic.
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
-from hep2.evaluation import notes
+from hep2.evaluation.formats import NOTHING, Table, interval_text, spread_text
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import Comparison, Result, Spread
-from hep2.evaluation.runs import Run, data_label, protocol_label
-from hep2.evaluation.table import NOTHING, Table, interval_text, spread_text
+from hep2.evaluation.results import Comparison, Result, Spread, spread, wall_time
+from hep2.rundir.artifacts import audit_of, chosen_of
+from hep2.rundir.result import Run, data_label, protocol_label
 
 _LABELS = {True: "yes", False: "no", None: NOTHING}
 
@@ -42,8 +43,8 @@ def over_folds(results: Sequence[Result]) -> Table:
             "labels in features: whether labels were read where the features were learned; "
             f"{_LABELS[None]}: nothing was learned. Seconds: of the head and its encoders, without "
             "features that were found in the cache.",
-            *notes.comparability(results),
-            *(note for r in results for note in notes.folds_and_seeds(r)),
+            *comparability(results),
+            *(note for r in results for note in folds_and_seeds(r)),
         ],
     )
 
@@ -68,7 +69,7 @@ def pooled(results: Sequence[Result]) -> Table:
             + [NOTHING if result.specimens is None else str(result.specimens)]
             for result in results
         ],
-        [note for result in results for note in notes.intervals(result)],
+        [note for result in results for note in intervals(result)],
     )
 
 
@@ -203,3 +204,168 @@ def _plain(values: Spread) -> str:
 
 def _chance(p: float) -> str:
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+SHOWN = ("clustering_accuracy", "accuracy_matched_in_training", "nmi", "ari")
+NOTE = (
+    "clustering accuracy: each cluster is given the pattern that suits the test cells best, by "
+    "their own labels (Hungarian method), as in the literature; matched in training: by the labels "
+    "of the training cells. Neither may stand beside the accuracy of a classifier."
+)
+
+
+def clustering_tables(runs: Iterable[Run]) -> list[Table]:
+    """One table for each data set and protocol with finished runs of kind "clustering"."""
+
+    def place(run: Run) -> tuple[str, str]:
+        return run.data, run.protocol
+
+    found = sorted((run for run in runs if run.kind == "clustering"), key=place)
+    return [_table(list(block)) for _, block in groupby(found, key=place)]
+
+
+def _table(runs: list[Run]) -> Table:
+    of = protocol_label(runs[0])
+    methods = sorted({run.method for run in runs})
+    names = ("clustering\naccuracy %", "matched in\ntraining %", "NMI", "ARI")
+    return Table(
+        caption(runs[0], "UNSUPERVISED clusters, mean ± standard deviation over folds"),
+        ["method", *(f"{name} ({of})" for name in names), "seconds\na fold", "folds"],
+        [_row(method, [run for run in runs if run.method == method]) for method in methods],
+        [NOTE],
+    )
+
+
+def _row(method: str, runs: list[Run]) -> list[str]:
+    by_fold = {fold: [r for r in runs if r.fold == fold] for fold in {r.fold for r in runs}}
+    texts = []
+    for name, scale, digits in zip(SHOWN, (100, 100, 1, 1), (2, 2, 3, 3), strict=True):
+        key = f"{protocol_label(runs[0])}/test/{name}"
+        folds = [spread([run.metrics[key] for run in group]).mean for group in by_fold.values()]
+        texts.append(spread_text(spread(folds), scale, digits))
+    count = f"{len(by_fold)} of {runs[0].folds}"
+    return [method, *texts, f"{wall_time(by_fold).mean:.0f}", count]
+
+
+def comparability(results: Sequence[Result]) -> list[str]:
+    """Whether methods of one table were run on different data."""
+    keys = {result.group.first.data_key: result.method for result in results}
+    if len(keys) == 1:
+        return []
+    versions = ", ".join(f"{key} ({method})" for key, method in keys.items())
+    return [f"the methods were not run on the same data: data keys {versions}."]
+
+
+def folds_and_seeds(result: Result) -> list[str]:
+    """Folds that are missing, lack a pattern, or had an encoder that learned nothing; seeds."""
+    notes: list[str] = []
+    group = result.group
+    collapsed = sorted({run.fold for run in group.runs if run.encoder_collapsed})
+    if collapsed:
+        folds = _listed([str(fold) for fold in collapsed])
+        notes.append(
+            f"{result.method}: THE ENCODER HAD COLLAPSED in folds {folds}; figures of its latents "
+            "say nothing about the method."
+        )
+    finished = len(group.by_fold)
+    seeds = sorted({len(runs) for runs in group.by_fold.values()})
+    if seeds != [1]:
+        several = "-".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
+        notes.append(f"{result.method}: {several} seeds a fold, averaged within the fold.")
+    if group.missing_folds:
+        missing = _listed([str(fold) for fold in group.missing_folds])
+        remedy = "compare only methods with the same folds"
+        notes.append(f"{result.method}: folds not finished: {missing}; {remedy}.")
+    absent = [
+        f"{name} ({finished - values.folds} of {finished})"
+        for name, values in zip(group.first.classes, result.recalls, strict=True)
+        if values.folds < finished
+    ]
+    if absent:
+        consequence = "their MCA is that of the other classes"
+        notes.append(
+            f"{result.method}: folds without a test cell of {', '.join(absent)}; {consequence}."
+        )
+    return notes
+
+
+def intervals(result: Result) -> list[str]:
+    """Why a method's figures have no intervals."""
+    if result.specimens is None:
+        return [f"{result.method}: no intervals, the specimens of the cells are not known."]
+    if math.isnan(result.pooled["mca"].low):
+        why = "some class has a single test specimen, or the specimens do not vary"
+        return [f"{result.method}: no intervals, for {why}."]
+    return []
+
+
+def _listed(texts: list[str]) -> str:
+    return ", ".join(texts[:10]) + (f" and {len(texts) - 10} more" if len(texts) > 10 else "")
+
+
+def audits(runs: Sequence[Run]) -> Table:
+    """One row a split; runs on the same split have the same audit."""
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        audit = audit_of(run)
+        if audit is None or run.split_hash in rows:
+            continue
+        counts = (audit[name] for name in ("shared_specimens", "cells_of_shared_specimens",
+                                           "identical_cells", "near_duplicate_cells"))  # fmt: skip
+        texts = [NOTHING if count is None else str(count) for count in counts]
+        place = [data_label(run), protocol_label(run), str(run.fold)]
+        rows[run.split_hash] = [*place, *texts, str(run.kept.get("cells", {}).get("test", NOTHING))]
+    heading = ["data", "protocol", "fold", "specimens on both sides", "their test cells",
+               "identical cells", "look-alikes", "of test cells"]  # fmt: skip
+    return Table(
+        f"leakage audit{synthetic_words(runs)}: what test cells share with the cells learned from",
+        heading,
+        list(rows.values()),
+        [
+            "look-alikes: a perceptual hash differs in at most 4 of 63 bits in some flip or "
+            "quarter turn, and the images correlate by 0.985 or more; simulated cells, which hold "
+            "no copy, reach a handful by chance."
+        ],
+    )
+
+
+def origins(runs: Sequence[Run]) -> Table:
+    """Data, code and packages that the runs were made with."""
+    rows: dict[tuple[str, ...], int] = {}
+    for run in runs:
+        versions = run.kept.get("versions", {})
+        listed = ", ".join(f"{name} {number}" for name, number in versions.items())
+        commit = str(run.kept.get("git_commit") or "not known")
+        key = (data_label(run), run.data_key, commit, listed)
+        rows[key] = rows.get(key, 0) + 1
+    return Table(
+        f"where the figures come from{synthetic_words(runs)}",
+        ["data", "data key", "git commit", "versions", "runs"],
+        [[*key, str(count)] for key, count in rows.items()],
+    )
+
+
+def commands(runs: Sequence[Run]) -> Table:
+    """One row a run."""
+    return Table(
+        f"every run and its command{synthetic_words(runs)}",
+        ["run", "split hash", "seconds", "chosen on inner folds", "command"],
+        [
+            [
+                f"{run.path.parts[-3]}, {protocol_label(run)}, fold {run.fold}, seed {run.seed}",
+                run.split_hash,
+                f"{run.seconds:.0f}",
+                chosen_of(run) or NOTHING,
+                run.command or NOTHING,
+            ]
+            for run in runs
+        ],
+    )
+
+
+def synthetic_words(runs: Iterable[Run]) -> str:
+    """What a title says of simulated cells; nothing where all are real."""
+    kinds = {run.synthetic for run in runs}
+    if True not in kinds:
+        return ""
+    return " (partly synthetic cells)" if len(kinds) > 1 else " (synthetic cells)"

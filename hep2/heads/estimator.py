@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.fold import Fold
+from hep2.data.fold import Fold
 
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hep2.evaluation.metrics import confusion_counts, mca
 from hep2.heads.estimator import Matrix, Probabilities, TrainingCells, in_columns
+from hep2.metrics import confusion_counts, mca
 
 
 class NearestNeighbours:

@@ -7,14 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.heads.estimator import (
-    Labels,
-    Matrix,
-    Probabilities,
-    TrainingCells,
-    in_columns,
-    softmax,
-)
+from hep2.heads.estimator import Labels, Matrix, Probabilities, TrainingCells, in_columns, softmax
 
 Kernel = NDArray[np.float32]
 
@@ -106,7 +99,7 @@ class SVM:
         return answers
 
     def _score(self, squares: Kernel, cells: TrainingCells, penalty: float, gamma: float) -> float:
-        from hep2.evaluation.metrics import confusion_counts, mca
+        from hep2.metrics import confusion_counts, mca
 
         kernel = self._kernel(squares, gamma)
         scores = [

@@ -12,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.csv_files import read_csv
-from hep2.data.i3a import image_files
-from hep2.data.images import SUFFIXES, ImageError, load_cell
-from hep2.data.manifest import shortened
+from hep2.data.images import SUFFIXES, ImageError, image_files, load_cell
+from hep2.data.manifest import read_csv, shortened
 from hep2.errors import HEp2Error
 
 BATCH = 256  # cells in memory at a time, and as many decoded ahead

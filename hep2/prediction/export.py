@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
-from hep2.prediction.networks import Members
+from hep2.prediction.models import Ensemble, Members, check_orientations, load_ensemble
 
 TOLERANCE = 1e-5  # greatest difference of a probability between the file and the original
 INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]

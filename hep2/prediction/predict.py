@@ -14,11 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
-from hep2.evaluation.tidy import neutral
-from hep2.files import whole_file
+from hep2.files import neutral, watched, whole_file
 from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, specimens_given
 from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
-from hep2.progress import watched
 
 log = logging.getLogger(__name__)
 

@@ -12,21 +12,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
+from hep2.config import device, plain
 from hep2.data.augment import Augmentation
-from hep2.data.inputs import CellImages, Positions
-from hep2.features.cache import BATCH
+from hep2.data.fold import Fold
+from hep2.data.inputs import BATCH, CellImages, Positions
 from hep2.files import write_atomic
-from hep2.fold import Fold
-from hep2.results import metrics
-from hep2.rundir import RunDir
-from hep2.scoring import score_reconstruction, squared_error
-from hep2.stages.network import device, plain
-from hep2.stages.record import (
-    cells_csv,
-    latent_map,
-    reconstructions_record,
-    typical_and_worst,
-)
+from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
+from hep2.rundir.directory import RunDir
+from hep2.rundir.result import name_metrics
 from hep2.stages.tuning import TunableStage
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
@@ -94,7 +87,7 @@ class AutoencoderStage(TunableStage):
         if score.collapsed:
             log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
         return {
-            "metrics": metrics(self.fold, "test", asdict(score)),
+            "metrics": name_metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
             "labels_in_features": False,
             **self._record(errors, latents),
@@ -159,3 +152,43 @@ def _plain_batches(inputs: CellImages, cells: Positions) -> Iterator[Tensor]:
     """Images of some cells without augmentation, as the autoencoder sees them."""
     for start in range(0, len(cells), BATCH):
         yield inputs.gather(cells[start : start + BATCH], epoch=None)
+
+
+@dataclass(frozen=True)
+class ReconstructionScore:
+    """How well an autoencoder reconstructs cells that it has never seen.
+
+    Attributes:
+        mse: mean squared error over pixels and cells, intensities in [0, 1].
+        mse_of_mean_image: the same for a constant guess, the mean training image. An autoencoder
+            that is no better has learned nothing.
+        dead_latents: the share of latent values that are the same for all cells.
+    """
+
+    mse: float
+    mse_of_mean_image: float
+    dead_latents: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the latents are not worth a head."""
+        return self.mse >= self.mse_of_mean_image or self.dead_latents > 0.99
+
+
+def score_reconstruction(
+    errors: NDArray[np.float64], guessed: NDArray[np.float64], latents: NDArray[np.float32]
+) -> ReconstructionScore:
+    """Score an autoencoder on N cells.
+
+    Args:
+        errors: mean squared error of each cell's reconstruction, shape (N,).
+        guessed: the same for the constant guess, the mean of the training images, shape (N,).
+        latents: shape (N, D).
+    """
+    dead = latents.min(axis=0) == latents.max(axis=0)
+    return ReconstructionScore(float(errors.mean()), float(guessed.mean()), float(dead.mean()))
+
+
+def squared_error(guess: Tensor, image: Tensor) -> Tensor:
+    """Mean squared error of each image, shape (B,)."""
+    return (guess - image).double().square().mean(dim=(1, 2, 3))

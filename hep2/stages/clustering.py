@@ -5,15 +5,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from hep2.config import device, plain
+from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
-from hep2.evaluation.clusters import agreement, match
+from hep2.features.encoder import own_encoders
 from hep2.files import write_atomic
-from hep2.fold import Fold
-from hep2.results import metrics, predictions_csv
-from hep2.rundir import RunDir
+from hep2.metrics import agreement, match
+from hep2.rundir.directory import RunDir
+from hep2.rundir.predictions import predictions_csv
+from hep2.rundir.result import name_metrics
 from hep2.stages.autoencoder import augmented_images
-from hep2.stages.features import own_encoders
-from hep2.stages.network import NetworkStage, device, plain
+from hep2.stages.training import NetworkStage
 from hep2.tasks.clustering import Clustering
 
 
@@ -74,5 +76,5 @@ class ClusteringStage(NetworkStage):
         }
         return {
             "labels_in_features": False,
-            "metrics": metrics(self.fold, "test", figures),
+            "metrics": name_metrics(self.fold, "test", figures),
         }

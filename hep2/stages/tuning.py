@@ -6,7 +6,9 @@ whole training specimens out (single cells where the protocol is leaky); validat
 of the fold take no part.
 """
 
+import contextlib
 import itertools
+import json
 import logging
 import math
 import shutil
@@ -19,14 +21,63 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.data.protocols import Split
-from hep2.data.validation import Indices
+from hep2.callbacks import NotFinite
+from hep2.config import plain, redacted
+from hep2.data.protocols import Indices, Split
 from hep2.errors import HEp2Error
-from hep2.finite import NotFinite
+from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, inner_folds
-from hep2.rundir import RunDir
-from hep2.stages.network import NetworkStage, plain
-from hep2.stages.trials import Settings, Trials
+from hep2.rundir.directory import RunDir, configuration_differences
+from hep2.stages.training import NetworkStage
+
+Settings = dict[str, Any]  # dotted keys of the configuration, e.g. {"stage.optimizer.lr": 1e-3}
+
+
+class Trials:
+    """The figures so far, of one run and one configuration: `tuning.json` of the run directory.
+
+    What was noted under another configuration, or cannot be read, is forgotten.
+
+    Args:
+        run: whose settings are tuned.
+        cfg: its configuration.
+    """
+
+    def __init__(self, run: RunDir, cfg: DictConfig) -> None:
+        self.run = run
+        self.configuration = redacted(OmegaConf.to_container(cfg, resolve=True))
+        self.rows: list[dict[str, Any]] = []
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            stored = json.loads(run.tuning.read_bytes())
+            if not configuration_differences(stored["configuration"], cfg):
+                self.rows = [_checked(row) for row in stored["trials"]]
+
+    def figure(self, settings: Settings, fold: int) -> float | None:
+        """The figure of a trial; None where there is none yet."""
+        for row in self.rows:
+            if row["settings"] == settings and row["fold"] == fold:
+                return -math.inf if row["figure"] is None else row["figure"]
+        return None
+
+    @rank_zero_only
+    def note(self, settings: Settings, fold: int, figure: float) -> None:
+        """Keep a figure; minus infinity, which JSON lacks, becomes null.
+
+        Raises:
+            HEp2Error: the file cannot be written.
+        """
+        kept = figure if math.isfinite(figure) else None
+        self.rows.append({"settings": settings, "fold": fold, "figure": kept})
+        content = {"configuration": self.configuration, "trials": self.rows}
+        write_atomic(self.run.tuning, json.dumps(content, indent=1) + "\n")
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    figure = None if row["figure"] is None else float(row["figure"])
+    if figure is not None and not math.isfinite(figure):
+        raise ValueError("a figure that is never written")
+    return {"settings": dict(row["settings"]), "fold": int(row["fold"]), "figure": figure}
+
 
 log = logging.getLogger(__name__)
 

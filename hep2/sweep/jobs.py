@@ -7,11 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.differences import configuration_differences
-from hep2.encoders import encoder_runs
 from hep2.errors import HEp2Error
-from hep2.naming import run_path
-from hep2.rundir import RunDir
+from hep2.rundir.directory import RunDir, configuration_differences
+from hep2.rundir.layout import encoder_runs, run_path
 
 
 @dataclass(frozen=True)

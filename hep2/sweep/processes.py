@@ -1,7 +1,9 @@
 """Processes of a sweep: none outlives the one that started it."""
 
 import contextlib
+import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,32 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from omegaconf import DictConfig, ListConfig
+
+from hep2.config import IN_SWEEP
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGEST = 2**31 - 1  # bytes; mallopt takes an int
+
+
+def keep_freed_memory() -> None:
+    """Stop glibc from handing the activations of a step back to the kernel. Call before torch.
+
+    glibc maps blocks beyond 32 MB anew each time and returns what is free at the heap's end; the
+    kernel must zero every page again, which costs a training step on a CPU about a tenth of its
+    time. Nothing is done on other C libraries. Large tensors also get huge pages (2 MB), unless
+    the environment says otherwise.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch at its first tensor
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, LARGEST)
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+
+
 PARENT = "HEP2_PARENT"  # the process that this one shall not outlive
-IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -131,3 +157,59 @@ def sweep_away(process: Started) -> None:
 def _signal_group(process: Started, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs that jobs may see, as CUDA_VISIBLE_DEVICES names them.
+
+    Asked of the driver's own tool: importing torch would take seconds, and a process that has
+    touched a GPU holds some of its memory.
+    """
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    gpus = [line for line in answer.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number in range(len(gpus))]
+
+
+def wants_gpu(trainer: DictConfig) -> bool:
+    """Whether a job trains on GPUs where there are any."""
+    return trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+
+
+def processes(trainer: DictConfig, gpus: int) -> int:
+    """How many processes a job has on this machine: one a device.
+
+    Args:
+        trainer: the job's `trainer` group; `devices` is a number, a list, "auto" or -1 (all).
+        gpus: how many there are; 0 also for a job that wants none.
+    """
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, list | ListConfig):
+        return len(devices)
+    text = str(devices)
+    return int(text) if text.isdigit() and text != "0" else max(gpus, 1)
+
+
+def least_used(gpus: Sequence[str], taken: Sequence[str], wanted: int) -> list[str]:
+    """Choose GPUs for a job: those with the fewest jobs on them, the first of equals."""
+    return sorted(gpus, key=lambda gpu: (taken.count(gpu), gpus.index(gpu)))[:wanted]
+
+
+def threads(cores: int, n_jobs: int, processes: int) -> int:
+    """Threads for each process, so that all jobs together use every core once."""
+    return max(1, cores // (n_jobs * processes))

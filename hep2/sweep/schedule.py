@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from omegaconf import ListConfig
 
-from hep2 import failure
 from hep2.errors import HEp2Error
-from hep2.lock import holder
-from hep2.sweep import hardware
+from hep2.files import holder
+from hep2.rundir import directory as failure
+from hep2.sweep import processes as hardware
 from hep2.sweep.jobs import Job
 from hep2.sweep.processes import Start, Started, start, stop, sweep_away
 

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from hep2.sweep.progress import read_progress, remaining
+from hep2.rundir.metrics_csv import read_progress, remaining
 from hep2.sweep.schedule import Outcome, Running, Schedule
 
 TAIL = 12  # lines of a failed job's log

@@ -11,8 +11,8 @@ from torchmetrics import MeanMetric
 
 from hep2.data.inputs import CellImages
 from hep2.nets.architectures import DECODERS, ENCODERS, build
-from hep2.tasks.losses import reconstruction_loss
 from hep2.tasks.optim import adamw
+from hep2.tasks.reconstruction import reconstruction_loss
 
 BATCH = 256  # cells a pass without gradients
 

@@ -5,8 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from hep2.data.batches import TrainingOrder
-from hep2.data.datamodule import HEp2DataModule
+from hep2.data.datamodule import HEp2DataModule, TrainingOrder
 from hep2.errors import HEp2Error
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.tasks.reconstruction import Reconstruction

@@ -1,0 +1,80 @@
+"""One fold of one data set: its cells, who trains and who tests, and its fingerprint."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from hep2.data.audit import Audit, audit_split
+from hep2.data.cells import Cells
+from hep2.data.protocols import Grouping, Split, fold_count, make_split
+from hep2.data.store import open_cells
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Everything of the data that a stage needs.
+
+    Attributes:
+        cells: the whole data set; only the split says who may be looked at.
+        split: the cells that train, validate and test.
+        count: how many folds the protocol has.
+        provenance: what weights learned here are bound to: another fold must refuse them.
+    """
+
+    cells: Cells
+    split: Split
+    count: int
+    provenance: dict[str, str | int]
+
+    @property
+    def protocol(self) -> str:
+        """The protocol as it stands in names of metrics: leaky ones say so."""
+        name = str(self.provenance["protocol"])
+        return f"{name}-leaky" if self.split.leaky else name
+
+
+def open_fold(cfg: DictConfig) -> Fold:
+    """Open the data set and split it as the configuration asks.
+
+    Raises:
+        HEp2Error: the data are missing, faulty, or cannot be split this way.
+    """
+    source = instantiate(cfg.data.source, _convert_="all")
+    cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
+    grouping = Grouping(cells.labels, cells.specimens, cells.pools)
+    protocol = cfg.protocol
+    split = make_split(
+        grouping, protocol.name, cfg.fold, protocol.folds, protocol.validation, protocol.seed
+    )
+    if split.note:
+        log.warning("fold %d: %s", cfg.fold, split.note)
+    return Fold(
+        cells=cells,
+        split=split,
+        count=fold_count(protocol.name, protocol.folds, grouping),
+        provenance={
+            "data": cells.key,
+            "split": split.digest(cells.ids),
+            "protocol": str(protocol.name),
+            "fold": int(cfg.fold),
+            "seed": int(cfg.seed),
+        },
+    )
+
+
+def audited(fold: Fold) -> Audit:
+    """What the two sides of the fold share; said aloud where the protocol promises otherwise."""
+    audit = audit_split(fold.cells, fold.split)
+    if audit.identical_cells and not fold.split.leaky:
+        log.warning(
+            "fold %d: %d test cells have the pixels of a training cell, e.g. %s",
+            fold.provenance["fold"],
+            audit.identical_cells,
+            " = ".join(audit.pairs[0][:2]),
+        )
+    return audit

@@ -1,0 +1,1 @@
+"""Simulated cells: the synthetic data set."""

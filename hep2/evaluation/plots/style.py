@@ -1,0 +1,160 @@
+"""One picture of a report: drawn once, written as PNG and SVG, and inlined into the page.
+
+Pictures are drawn without a display and without pyplot. In the page they follow the reader's light
+or dark scheme: ink is `currentColor`, which a style sheet inside the SVG sets.
+"""
+
+import base64
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from hep2.rundir.result import Run, protocol_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
+
+from hep2.rundir.result import data_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 200
+WIDTH = 5.2  # inches: on a telephone text of 9 points is then still legible
+_TITLE = 64  # letters in a line of a title
+INK, FAINT = "#0b0c0d", "#7f7f7f"  # grey of contrast 4 : 1 on white, and 4.6 : 1 on the dark page
+# Okabe and Ito, Color universal design (2008), without the yellow that white swallows; the
+# markers say the same to whoever sees no colours.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_SCHEME = (
+    "<style>:root{color:#16181d}@media(prefers-color-scheme:dark){:root{color:#e6e8ec}}</style>"
+)
+_SETTINGS: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",  # text stays text: small, sharp, searchable
+    "svg.hashsalt": "hep2",  # the same figures make the same file
+    "text.parse_math": False,  # a class may be called $x$
+    **{f"{name}.color": INK for name in ("text", "xtick", "ytick")},
+    **{f"axes.{name}": INK for name in ("labelcolor", "edgecolor", "titlecolor")},
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with everything that a page says about it.
+
+    Attributes:
+        stem: its file's name without suffix.
+        heading: one line.
+        alt: what it shows, in a sentence, for who cannot see it.
+        caption: how to read it, with data set and protocol.
+        png: for slides.
+        svg: for papers.
+    """
+
+    stem: str
+    heading: str
+    alt: str
+    caption: str
+    png: bytes
+    svg: bytes
+
+    @property
+    def kind(self) -> str:
+        """What it shows, in a word: the first of its stem."""
+        return self.stem.split("-")[0]
+
+    @property
+    def uri(self) -> str:
+        """The SVG as a data URI whose ink follows the reader's colour scheme."""
+        svg = self.svg.decode().replace(INK, "currentColor")
+        start = svg.index(">", svg.index("<svg")) + 1
+        styled = svg[:start] + _SCHEME + svg[start:]
+        return "data:image/svg+xml;base64," + base64.b64encode(styled.encode()).decode()
+
+
+def picture(
+    draw: Callable[["Figure"], None],
+    size: tuple[float, float],
+    stem: str,
+    heading: str,
+    alt: str,
+    caption: str,
+) -> Picture:
+    """Draw a figure of a size in inches, no wider than WIDTH, and write it down."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(cast(Any, _SETTINGS)):
+        figure = Figure(figsize=size, dpi=DOTS_PER_INCH)
+        FigureCanvasAgg(figure)
+        figure.set_layout_engine("constrained")
+        draw(figure)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", metadata={"Software": None})
+        figure.patch.set_alpha(0)
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", metadata=nothing)
+    return Picture(stem, heading, alt, caption, png.getvalue(), svg.getvalue())
+
+
+def entitle(figure: "Figure", title: str) -> None:
+    """Set a figure's title, in as many lines as it takes."""
+    figure.suptitle(textwrap.fill(title, _TITLE), fontsize=9)
+
+
+def about(run: Run) -> str:
+    """The data set and the protocol of a picture, as its title says them."""
+    kind = f"cells of {run.data}"
+    if run.synthetic:
+        kind = "SYNTHETIC cells" if run.data == "synthetic" else f"SYNTHETIC {kind}"
+    leak = ", LEAKY" if run.leaky else ""
+    return f"{kind}, protocol {protocol_label(run)}{leak}"
+
+
+def unseen(run: Run) -> str:
+    """What an autoencoder had not seen of its test cells, in words."""
+    if run.leaky:
+        return "it learned from other cells of their specimens"
+    return "it never saw them or their specimens"
+
+
+def plain_name(name: str) -> str:
+    """A class's name as a label: words instead of underscores."""
+    return name.replace("_", " ")
+
+
+def styles(count: int) -> list[tuple[str, str]]:
+    """A colour and a marker for each of so many things; pairs repeat only after 49."""
+    marks, colours = len(MARKERS), len(COLOURS)
+    return [(COLOURS[i % colours], MARKERS[(i + i // colours) % marks]) for i in range(count)]
+
+
+def percent_axis(axes: "Axes", which: str, values: Sequence[float]) -> None:
+    """An axis in per cent with a faint grid, from a round number below all values to 100."""
+    low = min([*values, 0.9])
+    limits = (max(0.0, 10 * (100 * low // 10) - 2), 101.5)
+    if which == "x":
+        axes.set_xlim(*limits)
+    else:
+        axes.set_ylim(*limits)
+    axes.grid(axis="x" if which == "x" else "y", color=FAINT, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def stem_of(run: Run, what: str) -> str:
+    """The name of a picture's file."""
+    return f"{what}-{data_label(run)}-{protocol_label(run)}-{run.method}"

@@ -1,0 +1,111 @@
+"""The fold's encoder: loaded whole, from a checkpoint of this very fold, or not at all."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from hep2.checkpoints import read_checkpoint
+from hep2.config import encoders_of
+from hep2.data.fold import Fold
+from hep2.errors import HEp2Error
+from hep2.nets.architectures import ENCODERS, build
+from hep2.rundir.layout import encoder_paths, train_command
+
+
+@dataclass(frozen=True)
+class EncoderCheckpoint:
+    """What a later stage needs to know of a trained autoencoder."""
+
+    path: Path
+    architecture: str
+    network: dict[str, Any]
+    view: str  # of the cells: "intensity" or "gradient"
+    learned_with_labels: bool
+    state: dict[str, Tensor]  # keys begin with the part: "encoder." or "decoder."
+
+    def weights(self, part: str = "encoder") -> dict[str, Tensor]:
+        """Weights and buffers of a part, under the names that they have in it."""
+        prefix = f"{part}."
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.state.items()
+            if key.startswith(prefix)
+        }
+
+    def load_into(self, network: nn.Module, part: str = "encoder") -> None:
+        """Copy the weights and buffers of a part, all of them or none.
+
+        Raises:
+            HEp2Error: keys or shapes differ; the message names them.
+        """
+        try:
+            network.load_state_dict(self.weights(part), strict=True)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise HEp2Error(f"{self.path} does not fit its own network: {reason}") from error
+
+
+def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
+    """Read an encoder and refuse one that was trained on other cells than `expected`.
+
+    An encoder of another fold has seen this fold's test specimens.
+
+    Args:
+        path: a checkpoint of stage 1.
+        expected: the provenance that this fold asks for.
+        remedy: the command that trains the right encoder, for the message.
+
+    Raises:
+        HEp2Error: missing, damaged, of another fold, or without an encoder.
+    """
+    if not path.is_file():
+        raise HEp2Error(f"the encoder {path} is not there; train it first: {remedy}")
+    content = read_checkpoint(path)
+    hparams = content["hyper_parameters"]
+    forms = {"architecture": str, "network": dict, "provenance": dict}
+    lacking = [key for key, form in forms.items() if not isinstance(hparams.get(key), form)]
+    if lacking:
+        raise HEp2Error(f"{path} holds no encoder of hep2: it lacks {', '.join(lacking)}")
+    found = hparams["provenance"]
+    wrong = [
+        f"{key} is {found.get(key)!r}, not {value!r}"
+        for key, value in expected.items()
+        if found.get(key) != value
+    ]
+    if wrong:
+        raise HEp2Error(
+            f"the encoder {path} belongs to another experiment ({'; '.join(wrong)}) and may have "
+            f"seen test specimens of this one; train the right one: {remedy}"
+        )
+    encoder = EncoderCheckpoint(
+        path=path,
+        architecture=hparams["architecture"],
+        network=hparams["network"],
+        view=hparams.get("view", "intensity"),
+        learned_with_labels=hparams.get("freeze") is False,  # a supervised network's encoder
+        state=content["state_dict"],
+    )
+    # Without memory, before a network is built that only a hostile file could ask for.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
+        encoder.load_into(build(ENCODERS, encoder.architecture, **encoder.network))
+    return encoder
+
+
+def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
+    """The fold's own encoders that the configuration asks for.
+
+    Raises:
+        HEp2Error: one is missing, or belongs to another fold.
+    """
+    paths = encoder_paths(cfg, selected=not fold.split.note)
+    return [
+        read_encoder(path, fold.provenance, train_command(cfg, stage, model))
+        for path, (stage, model) in zip(paths, encoders_of(cfg).items(), strict=True)
+    ]

@@ -1,0 +1,248 @@
+"""What is measured on the test cells of one run: pure numpy, on class indices and probabilities.
+
+Everything that is a function of counts takes a confusion matrix of shape (..., C, C) with
+rows = OUTPUT class and columns = TARGET class, as in the paper's Fig. 1 (scikit-learn's matrix is
+the transpose). Leading dimensions are resamples, so the bootstrap uses these very functions.
+Nothing to measure (no cell, no class) is NaN, never zero.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+StringArray = NDArray[np.str_]
+ConfusionStatistic = Callable[[FloatArray], FloatArray]
+
+CALIBRATION_BINS = 15
+
+
+def confusion_counts(targets: IntArray, outputs: IntArray, classes: int) -> FloatArray:
+    """Count the cells of each (output class, target class).
+
+    Args:
+        targets: target class indices, shape (N,).
+        outputs: output class indices, shape (N,).
+        classes: number of classes C.
+
+    Returns:
+        Counts, shape (C, C), rows = output class, columns = target class.
+    """
+    flat = outputs * classes + targets
+    return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.float64)
+
+
+def recalls(confusion: FloatArray) -> FloatArray:
+    """Share of each target class's cells that were given that class.
+
+    Shape: (..., C, C) -> (..., C); NaN for a class that no target has.
+    """
+    return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-2))
+
+
+def aca(confusion: FloatArray) -> FloatArray:
+    """Overall accuracy: the share of all cells that were given their target class.
+
+    HEp-2 papers call it average classification accuracy (ACA). Shape: (..., C, C) -> (...).
+    """
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+
+
+def mca(confusion: FloatArray) -> FloatArray:
+    """Mean class accuracy: the mean of the recalls of the classes present in the targets.
+
+    The measure of the I3A/ICPR contests; scikit-learn's `balanced_accuracy_score`.
+    Shape: (..., C, C) -> (...).
+    """
+    return _mean_of_defined(recalls(confusion))
+
+
+def macro_f1(confusion: FloatArray) -> FloatArray:
+    """Mean over classes of F1 = 2 TP / (cells of the target class + cells of the output class).
+
+    The mean runs over the classes present in targets or outputs, so a class that was only ever an
+    output counts as zero: scikit-learn's `f1_score(average="macro")` without `labels`.
+    Shape: (..., C, C) -> (...).
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return _mean_of_defined(_ratio(2 * hits, confusion.sum(axis=-2) + confusion.sum(axis=-1)))
+
+
+def kappa(confusion: FloatArray) -> FloatArray:
+    """Cohen's kappa: (observed - chance agreement) / (1 - chance agreement).
+
+    Cohen, Educational and Psychological Measurement 20 (1960) 37-46. NaN where chance agreement is
+    complete (one class alone in targets and outputs). Shape: (..., C, C) -> (...).
+    """
+    total = confusion.sum(axis=(-2, -1))
+    by_chance = (confusion.sum(axis=-2) * confusion.sum(axis=-1)).sum(axis=-1)
+    chance = _ratio(by_chance, total**2)
+    return _ratio(aca(confusion) - chance, 1 - chance)
+
+
+def auroc(targets: IntArray, probabilities: FloatArray) -> float:
+    """Area under the ROC curve, one class against the rest, mean over classes with both sides.
+
+    The area is the chance that a cell of the class has a higher probability of it than a cell of
+    another class, ties counting half (Hanley and McNeil, Radiology 143 (1982) 29-36); it is
+    computed from mid-ranks. NaN when no class has cells on both sides.
+
+    Args:
+        targets: target class indices, shape (N,).
+        probabilities: probability of each class, shape (N, C).
+    """
+    areas = [_area(targets == c, column) for c, column in enumerate(probabilities.T)]
+    return float(_mean_of_defined(np.array(areas)))
+
+
+def calibration_error(
+    targets: IntArray,
+    outputs: IntArray,
+    probabilities: FloatArray,
+    bins: int = CALIBRATION_BINS,
+) -> float:
+    """Expected calibration error: mean gap between confidence and accuracy, weighted by cells.
+
+    Equal-width bins over [0, 1], open below and closed above: equations 2, 3 and 5 of Guo et al.,
+    On Calibration of Modern Neural Networks, ICML 2017. Confidence is the probability of the
+    output class (the greatest one, except for classifiers whose call is not their arg max).
+    """
+    if len(targets) == 0:
+        return float("nan")
+    confidence = np.take_along_axis(probabilities, outputs[:, None], axis=1)[:, 0]
+    which = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    surplus = confidence - (targets == outputs)
+    return float(np.abs(np.bincount(which, weights=surplus, minlength=bins)).sum() / len(targets))
+
+
+def specimen_accuracy(
+    specimens: StringArray,
+    targets: IntArray,
+    outputs: IntArray,
+    probabilities: FloatArray,
+) -> tuple[float, float]:
+    """Accuracy of one call a specimen: by majority of its cells, and by its mean probabilities.
+
+    A specimen's target is its most frequent target class. A tied majority goes to the tied class
+    with the higher mean probability; any tie left goes to the class that comes first.
+
+    Args:
+        specimens: specimen names, shape (N,).
+        targets: target class indices, shape (N,).
+        outputs: output class indices, shape (N,).
+        probabilities: probability of each class, shape (N, C).
+
+    Returns:
+        Accuracy of the majority calls, accuracy of the mean-probability calls.
+    """
+    _, index, cells = np.unique(specimens, return_inverse=True, return_counts=True)
+    classes = probabilities.shape[1]
+    mean_probability = np.zeros((len(cells), classes))
+    np.add.at(mean_probability, index, probabilities)
+    mean_probability /= cells[:, None]
+    truth = _votes(index, targets, len(cells), classes).argmax(axis=1)
+    votes = _votes(index, outputs, len(cells), classes)
+    tied = votes == votes.max(axis=1, keepdims=True)
+    majority = np.where(tied, mean_probability, -1.0).argmax(axis=1)
+    by_mean = mean_probability.argmax(axis=1)
+    return float((majority == truth).mean()), float((by_mean == truth).mean())
+
+
+def summarise(
+    targets: IntArray,
+    outputs: IntArray,
+    probabilities: FloatArray,
+    classes: int,
+    specimens: StringArray | None = None,
+) -> dict[str, float]:
+    """Compute every measure of this module.
+
+    Args:
+        targets: target class indices, shape (N,).
+        outputs: output class indices, shape (N,).
+        probabilities: probability of each class, shape (N, C).
+        classes: number of classes C.
+        specimens: specimen names, shape (N,); None where they are not known.
+
+    Returns:
+        `aca`, `mca`, `macro_f1`, `kappa`, `auroc`, `ece`, and with specimens also
+        `specimen_majority` and `specimen_mean_probability`.
+    """
+    confusion = confusion_counts(targets, outputs, classes)
+    figures = {
+        "aca": float(aca(confusion)),
+        "mca": float(mca(confusion)),
+        "macro_f1": float(macro_f1(confusion)),
+        "kappa": float(kappa(confusion)),
+        "auroc": auroc(targets, probabilities),
+        "ece": calibration_error(targets, outputs, probabilities),
+    }
+    if specimens is not None:
+        majority, mean = specimen_accuracy(specimens, targets, outputs, probabilities)
+        figures |= {"specimen_majority": majority, "specimen_mean_probability": mean}
+    return figures
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(below == 0, np.nan, np.divide(above, below))
+
+
+def _mean_of_defined(values: FloatArray) -> FloatArray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a mean of nothing is NaN, as it should
+        return np.asarray(np.nanmean(values, axis=-1))
+
+
+def _area(positive: NDArray[np.bool_], scores: FloatArray) -> float:
+    wins, losses = int(positive.sum()), int((~positive).sum())
+    if wins == 0 or losses == 0:
+        return float("nan")
+    _, index, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    mid_rank = np.cumsum(ties) - (ties - 1) / 2
+    return float((mid_rank[index][positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
+
+
+def _votes(index: IntArray, calls: IntArray, specimens: int, classes: int) -> IntArray:
+    flat = np.bincount(index * classes + calls, minlength=specimens * classes)
+    return flat.reshape(specimens, classes)
+
+
+class Matching(NamedTuple):
+    """Pattern of each cluster, shape (clusters,), and the share of cells that it is right for."""
+
+    patterns: IntArray
+    accuracy: float
+
+
+def match(targets: IntArray, clusters: IntArray, count: int) -> Matching:
+    """Give every cluster a pattern of its own, so that most cells are right (Hungarian method).
+
+    Its accuracy is the clustering accuracy of the literature (Yang et al. 2010). It looks at the
+    labels that it is measured on: it is no accuracy of a classifier.
+
+    Args:
+        targets: indices of patterns, shape (N,).
+        clusters: indices of clusters, shape (N,).
+        count: of patterns, and of clusters.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    together = np.zeros((count, count), dtype=np.int64)  # (cluster, pattern)
+    np.add.at(together, (clusters, targets), 1)
+    rows, patterns = linear_sum_assignment(together, maximize=True)
+    return Matching(patterns.astype(np.int64), float(together[rows, patterns].sum() / len(targets)))
+
+
+def agreement(targets: IntArray, clusters: IntArray) -> dict[str, float]:
+    """Normalised mutual information and adjusted Rand index, which need no matching."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    return {
+        "nmi": float(normalized_mutual_info_score(targets, clusters)),
+        "ari": float(adjusted_rand_score(targets, clusters)),
+    }

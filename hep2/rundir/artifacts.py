@@ -1,0 +1,290 @@
+"""What runs kept for their report beside figures and predictions, read back and checked.
+
+The keys are optional: a run of an earlier version has none, and its report lacks the figure.
+"""
+
+import base64
+import binascii
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hep2.data.cells import Cells
+from hep2.data.fold import Fold
+from hep2.data.opencv import cv2
+from hep2.data.protocols import Indices
+from hep2.metrics import FloatArray, StringArray
+from hep2.rundir.result import Run, damaged
+
+_MOST_PIXELS = 16_000_000  # of a stored strip: a damaged header must not fill the memory
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A strip of stored cells.
+
+    Attributes:
+        cells: what is known of each, by name.
+        images: shape (rows, cells, H, W), uint8.
+    """
+
+    cells: list[dict[str, Any]]
+    images: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LatentMap:
+    """Where an autoencoder puts its test cells: columns pca_1, pca_2, tsne_1, tsne_2."""
+
+    specimens: StringArray
+    targets: StringArray
+    places: FloatArray
+
+
+def audit_of(run: Run) -> Mapping[str, Any] | None:
+    """The leakage audit of a run's split; None where it kept none."""
+    audit = run.kept.get("audit")
+    if audit is None:
+        return None
+    counts = ("shared_specimens", "cells_of_shared_specimens", "identical_cells",
+              "near_duplicate_cells")  # fmt: skip
+    if not isinstance(audit, dict) or any(
+        not isinstance(audit.get(name), int | None) for name in counts
+    ):
+        raise damaged(run.path / "result.json", "key audit is no audit")
+    return audit
+
+
+def chosen_of(run: Run) -> str:
+    """What inner folds chose, e.g. "C=10, gamma=0.25"; empty where there was nothing to choose."""
+    chosen = run.kept.get("chosen") or {}
+    if not isinstance(chosen, dict) or any(
+        not isinstance(value, str | int | float | None) for value in chosen.values()
+    ):
+        raise damaged(run.path / "result.json", "key chosen holds no settings")
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in chosen.items()
+    )
+
+
+def curves_of(run: Run) -> dict[str, FloatArray]:
+    """Learning curves by name, each of shape (epochs, 2): epoch and value."""
+    try:
+        curves = {
+            str(name): np.array(points, dtype=np.float64).reshape(-1, 2)
+            for name, points in run.kept.get("curves", {}).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise damaged(run.path / "result.json", f"key curves ({error})") from error
+    return {name: points for name, points in curves.items() if len(points)}
+
+
+def reconstructions_of(run: Run) -> Sheet | None:
+    """Inputs and reconstructions of typical and worst cells; None where the run kept none."""
+    return _sheet(run, "reconstructions", rows=2, fields=("id", "pattern", "kind", "mse"))
+
+
+def mistakes_of(run: Run) -> Sheet | None:
+    """The run's most confident mistakes; None where it kept none or made none."""
+    fields = ("id", "specimen", "target", "output", "confidence")
+    return _sheet(run, "mistakes", rows=1, fields=fields)
+
+
+def latents_of(run: Run) -> LatentMap | None:
+    """The map of latents in an autoencoder's predictions.csv; None where there is none."""
+    file = run.path / "predictions.csv"
+    names = ("pca_1", "pca_2", "tsne_1", "tsne_2")
+    if run.kind != "reconstruction" or not file.is_file():
+        return None
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            rows = [row for row in csv.DictReader(opened, strict=True) if row["tsne_1"]]
+        places = np.array([[float(row[name]) for name in names] for row in rows])
+        specimens = np.array([row["specimen"] for row in rows], dtype=np.str_)
+        targets = np.array([row["target"] for row in rows], dtype=np.str_)
+    except (KeyError, TypeError, ValueError, csv.Error, OSError) as error:
+        raise damaged(file, f"its map of latents cannot be read ({error})") from error
+    return LatentMap(specimens, targets, places) if len(rows) else None
+
+
+def _sheet(run: Run, key: str, rows: int, fields: Sequence[str]) -> Sheet | None:
+    stored = run.kept.get(key)
+    if not stored or not stored.get("cells"):
+        return None
+    try:
+        cells = [{name: cell[name] for name in fields} for cell in stored["cells"]]
+        picture = _decoded(stored["png"])
+        side, rest = divmod(picture.shape[0], rows)
+        if rest or picture.shape[1] != side * len(cells):
+            raise ValueError(f"the strip has {picture.shape[1]} x {picture.shape[0]} pixels")
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise damaged(run.path / "result.json", f"key {key} ({error})") from error
+    images = picture.reshape(rows, side, len(cells), side).transpose(0, 2, 1, 3)
+    return Sheet(cells, images)
+
+
+def _decoded(text: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"no base64: {error}") from error
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        if math.prod(picture.size) > _MOST_PIXELS or picture.mode != "L":
+            raise ValueError(f"a picture {picture.size} {picture.mode}")
+        return np.asarray(picture, dtype=np.uint8)
+
+
+Grey = NDArray[np.uint8]
+Rows = NDArray[np.float64]
+
+TYPICAL, WORST = 2, 2  # reconstructions shown of each pattern
+MISTAKES = 12
+MAPPED = 1500  # cells on the map of latents: t-SNE takes seconds for these, minutes for many more
+FEWEST_MAPPED = 10
+
+
+def png_text(picture: Grey) -> str:
+    """A grey picture as PNG in base64."""
+    done, buffer = cv2.imencode(".png", picture)
+    assert done, "OpenCV cannot write PNG"
+    return base64.b64encode(buffer.tobytes()).decode("ascii")
+
+
+def grey_images(cells: Cells, positions: Indices) -> Grey:
+    """Some cells as 8-bit images, shape (N, H, W)."""
+    scaled = cells.images[positions, 0].astype(np.float32) * (255 / cells.full_scale)
+    return np.asarray(np.rint(scaled), dtype=np.uint8)
+
+
+def row_of(images: Grey) -> Grey:
+    """Images side by side: (N, H, W) -> (H, N * W)."""
+    return np.ascontiguousarray(np.concatenate(list(images), axis=1))
+
+
+def typical_and_worst(errors: Rows, labels: Indices) -> list[tuple[int, str]]:
+    """For each pattern the cells about the median error, and those with the greatest.
+
+    Args:
+        errors: of each cell, shape (N,).
+        labels: its pattern, shape (N,).
+
+    Returns:
+        Rows of the arguments and "typical" or "worst", pattern after pattern.
+    """
+    chosen: list[tuple[int, str]] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(errors[members], kind="stable")]
+        worst = ranked[max(0, len(ranked) - WORST) :]
+        rest = ranked[: len(ranked) - len(worst)]
+        start = max(0, (len(rest) - TYPICAL) // 2)
+        chosen += [(int(row), "typical") for row in rest[start : start + TYPICAL]]
+        chosen += [(int(row), "worst") for row in worst[::-1]]
+    return chosen
+
+
+def mistakes_record(fold: Fold, probabilities: Rows) -> dict[str, Any]:
+    """The most confident mistakes among the test cells: who they are, and a strip of images.
+
+    Args:
+        fold: whose test cells were classified.
+        probabilities: shape (test cells, classes).
+    """
+    cells, test = fold.cells, fold.split.test
+    outputs, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(outputs != cells.labels[test])
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MISTAKES]]
+    described = [
+        {
+            "id": str(cells.ids[test[row]]),
+            "specimen": str(cells.specimens[test[row]]),
+            "target": cells.classes[cells.labels[test[row]]],
+            "output": cells.classes[outputs[row]],
+            "confidence": round(float(confidence[row]), 6),
+        }
+        for row in shown
+    ]
+    png = png_text(row_of(grey_images(cells, test[shown]))) if len(shown) else ""
+    return {"cells": described, "png": png}
+
+
+def reconstructions_record(
+    fold: Fold, errors: Rows, chosen: list[tuple[int, str]], reconstructions: Grey
+) -> dict[str, Any]:
+    """Inputs (upper row) and reconstructions (lower row) of some test cells.
+
+    Args:
+        fold: whose test cells were reconstructed.
+        errors: mean squared error of every test cell.
+        chosen: as `typical_and_worst` gave them, rows of `errors`.
+        reconstructions: of the chosen ones, shape (len(chosen), H, W).
+    """
+    cells = fold.cells
+    positions = fold.split.test[[row for row, _ in chosen]]
+    described = [
+        {
+            "id": str(cells.ids[position]),
+            "pattern": cells.classes[cells.labels[position]],
+            "kind": kind,
+            "mse": float(f"{errors[row]:.6g}"),
+        }
+        for position, (row, kind) in zip(positions, chosen, strict=True)
+    ]
+    picture = np.concatenate([row_of(grey_images(cells, positions)), row_of(reconstructions)])
+    return {"cells": described, "png": png_text(picture)}
+
+
+def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
+    """Two maps of latents: the first two principal components, and t-SNE.
+
+    t-SNE (van der Maaten and Hinton, JMLR 9 (2008) 2579-2605) starts from the first principal
+    components and reads at most 50 of them, as its authors advise. Distances between its groups
+    mean nothing.
+
+    Args:
+        latents: shape (N, D).
+        seed: of t-SNE's optimisation.
+
+    Returns:
+        Shape (N, 4): pca_1, pca_2, tsne_1, tsne_2. NaN for all where there are too few cells, and
+        for cells that an evenly spaced choice of MAPPED left out.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    places = np.full((len(latents), 4), np.nan)
+    if len(latents) < FEWEST_MAPPED:
+        return places
+    count = min(MAPPED, len(latents))
+    shown = np.linspace(0, len(latents) - 1, count).astype(np.int64)
+    components = min(50, count - 1, latents.shape[1])
+    scores = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(
+        latents[shown]
+    )
+    if components < 2 or not scores[:, 0].std() > 0:
+        return places
+    tsne = TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed)
+    places[shown] = np.hstack([scores[:, :2], tsne.fit_transform(scores)])
+    return places
+
+
+def cells_csv(fold: Fold, errors: Rows, places: Rows) -> str:
+    """predictions.csv of an autoencoder: what it makes of each test cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "specimen", "target", "mse", "pca_1", "pca_2", "tsne_1", "tsne_2"])
+    cells = fold.cells
+    for cell, error, row in zip(fold.split.test, errors, places, strict=True):
+        place = ("" if np.isnan(value) else f"{value:.5g}" for value in row)
+        target = cells.classes[cells.labels[cell]]
+        writer.writerow([cells.ids[cell], cells.specimens[cell], target, f"{error:.6g}", *place])
+    return text.getvalue()

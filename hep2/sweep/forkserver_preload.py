@@ -1,0 +1,40 @@
+"""What the process that jobs are forked from does at its start: see `hep2.sweep.nursery`.
+
+Imported there and nowhere else.
+"""
+
+import atexit
+import contextlib
+import importlib
+import os
+import signal
+from typing import Any
+
+from hep2.sweep.processes import die_with_parent, keep_freed_memory
+
+RUN = (
+    "hep2.run",
+    "hep2.evaluation.dashboard",
+    "sklearn.decomposition",
+    "sklearn.linear_model",
+    "sklearn.manifold",
+)
+WANDB = ("wandb", "wandb.sdk.launch.inputs.internal")  # the latter at the start of every run
+
+
+def _end(*_: Any) -> None:
+    """Leave at once, for the jobs end with this process; but not without exit handlers.
+
+    W&B's removes a folder for pictures that importing it has made.
+    """
+    atexit._run_exitfuncs()
+    os._exit(0)
+
+
+os.setpgrp()  # Ctrl-C is for the sweep to deal with
+signal.signal(signal.SIGTERM, _end)
+die_with_parent(signal.SIGTERM)
+keep_freed_memory()
+for module in RUN if os.environ.get("WANDB_MODE") == "disabled" else (*RUN, *WANDB):
+    with contextlib.suppress(ImportError):  # then the job says what is missing
+        importlib.import_module(module)
