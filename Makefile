@@ -66,8 +66,8 @@ dashboard: install  ## W&B's own terminal viewer on the runs of a name, offline 
 sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` (NAME=)
 	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
-test: install  ## the fast tests (about six minutes on two cores)
-	$(BIN)/python -m pytest --cov
+test: install  ## the fast tests (about four minutes on two cores)
+	$(BIN)/python -m pytest --cov --numprocesses auto --dist worksteal
 
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
 	HEP2_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py

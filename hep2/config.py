@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -89,6 +88,8 @@ def plain(node: Any) -> Any:
 
 def device(cfg: DictConfig) -> str:
     """Where the trainer would work, for what is done beside it: "cuda" or "cpu"."""
+    import torch
+
     on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "cuda" if on_gpu else "cpu"
 

@@ -22,7 +22,8 @@ from hep2.rundir.directory import RunDir
 if TYPE_CHECKING:
     from hep2.data.fold import Fold
 
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 
 # Four specimens a pattern: with five folds every test part lacks patterns, and each training part
 # has a specimen of each to validate with.

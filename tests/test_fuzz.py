@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed
-from made_up_runs import write_run
-from mutations import Mutation, fuzzed, spoilt
+from helpers.made_up_runs import write_run
+from helpers.mutations import Mutation, fuzzed, spoilt
 from omegaconf import OmegaConf
 from PIL import Image
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 from hep2 import folds
@@ -14,7 +15,6 @@ from hep2.errors import HEp2Error
 from hep2.folds import composed, fold_by_fold
 from hep2.rundir.metrics_csv import validation_mca
 
-ROOT = Path(__file__).parents[1]
 SWEEPS = ("sweep.yaml", "conf/sweep_bayes.yaml")
 
 

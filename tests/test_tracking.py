@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch import LightningModule, Trainer
@@ -36,7 +37,6 @@ from hep2.tracking import (
 )
 from hep2.wandb_run import WandbRun, choose_mode
 
-ROOT = Path(__file__).parents[1]
 FAKE_KEY = "0123456789abcdef" * 2 + "fedcba98"
 IDENTITY = RunIdentity(
     name="default",

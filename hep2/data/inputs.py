@@ -1,8 +1,8 @@
 """What a network is fed with: images of cells, or features that were computed before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from hep2.data.cells import Cells
 from hep2.errors import HEp2Error
 
 Positions = NDArray[np.int64]
+T = TypeVar("T")
 
 
 class Inputs(Protocol):
@@ -152,7 +153,24 @@ class CachedFeatures:
         return torch.from_numpy(table.of(positions, turns))
 
 
-BATCH = 256  # cells a pass; an encoder without gradients needs little memory
+BATCH = 256  # cells a pass; a network without gradients needs little memory
+
+
+def in_batches(
+    images: CellImages, cells: Positions, function: Callable[[Tensor], T]
+) -> Iterator[T]:
+    """What a function makes of cells as they are, batch by batch, without gradients.
+
+    Args:
+        images: of the data set.
+        cells: which ones, in any order.
+        function: takes images, shape (B, 1, H, W), on the CPU; put its module into `eval` before.
+    """
+    for start in range(0, len(cells), BATCH):
+        with torch.inference_mode():
+            made = function(images.gather(cells[start : start + BATCH], epoch=None))
+        yield made
+
 
 # Sobel's kernel, scaled so that a step from 0 to 1 has the gradient 1.
 _DOWN = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]]) / 4

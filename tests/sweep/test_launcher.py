@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
@@ -28,8 +29,6 @@ from hep2.sweep.jobs import Job, plan
 from hep2.sweep.processes import start, stop
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import follow
-
-ROOT = Path(__file__).parents[1]
 
 STAND_IN = """
 import json, os, sys, time
@@ -433,7 +432,7 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path):
 
 def test_a_lock_ends_with_its_process_and_not_with_its_workers(tmp_path):
     file = tmp_path / ".lock"
-    code = "import os, sys, time; from pathlib import Path; from hep2.lock import locked\n"
+    code = "import os, sys, time; from pathlib import Path; from hep2.files import locked\n"
     code += "with locked(Path(sys.argv[1]), wait=False):\n"
     code += "    worker = os.fork()\n"
     code += "    if worker: print(worker, flush=True)\n"

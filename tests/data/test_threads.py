@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Configure
-from mutations import no_hang
+from helpers.mutations import no_hang
 from torch import Tensor
 
 from hep2.data.augment import Augmentation

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from made_up_runs import cells_of_fold, write_reconstruction, write_run
+from helpers.made_up_runs import cells_of_fold, write_reconstruction, write_run
 
 from hep2 import metrics
 from hep2.errors import HEp2Error

@@ -5,24 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from made_up_runs import FIVE, write_run
+from conftest import ROOT
+from helpers.made_up_runs import FIVE, write_run
+from helpers.trained_runs import NETWORK, OPTIMIZER
 from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
-from trained_runs import NETWORK, OPTIMIZER
 
 from hep2.callbacks import PENALTY, LinearProbe, ridge_outputs
 from hep2.run import fit
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_record
 from hep2.wandb_run import WandbRun
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("cells", "features"), [(30, 80), (80, 10)])

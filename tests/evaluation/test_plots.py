@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import FIVE, cells_of_fold, write_run
+from conftest import ROOT
+from helpers.made_up_runs import FIVE, cells_of_fold, write_run
 from PIL import Image
 
 from hep2.evaluation import published
@@ -18,8 +18,6 @@ from hep2.evaluation.plots import networks as training_plots
 from hep2.evaluation.published import PAPER_CONFUSION
 from hep2.evaluation.results import group_runs, summarise_group
 from hep2.rundir.result import read_run
-
-ROOT = Path(__file__).parents[1]
 
 
 def result_of(*runs):

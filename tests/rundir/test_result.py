@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_up_runs import FIVE, cells_of_fold, write_reconstruction, write_run
+from helpers.made_up_runs import FIVE, cells_of_fold, write_reconstruction, write_run
 
 from hep2.errors import HEp2Error
 from hep2.evaluation.results import group_runs, pooled_confusions

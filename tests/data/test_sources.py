@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
@@ -17,8 +18,8 @@ from hep2.data.image_source import ordered_classes
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 
-CONF = Path(__file__).parents[1] / "conf" / "data"
-REAL = Path(__file__).parents[2] / "shared" / "i3a"
+CONF = ROOT / "conf" / "data"
+REAL = ROOT.parent / "shared" / "i3a"
 
 
 def write_cell(file: Path, seed: int) -> None:

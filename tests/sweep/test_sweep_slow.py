@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from hep2.rundir.state import run_states
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 SMALL = (
     "data.source.cells=120",
     "data.source.specimens=10",

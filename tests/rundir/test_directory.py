@@ -251,7 +251,7 @@ def test_a_configuration_is_read_in_any_locale(tmp_path: Path) -> None:
     run.claim(cfg)
     run.last.touch()
     program = (
-        "import sys; from omegaconf import OmegaConf; from hep2.rundir import *; "
+        "import sys; from omegaconf import OmegaConf; from hep2.rundir.directory import *; "
         "run = RunDir(Path(sys.argv[1])); "
         "run.check(OmegaConf.create(run.config.read_bytes().decode()))"
     )

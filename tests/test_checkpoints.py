@@ -140,7 +140,7 @@ def test_checkpoints_are_written_when_it_is_time_and_after_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("hep2.callbacks.time.monotonic", lambda: now)
+    monkeypatch.setattr("hep2.checkpoints.time.monotonic", lambda: now)
     keeper = _keeper(tmp_path / "run", every=10.0)
     kept = []
     for epoch, (seconds, figure) in enumerate([(4, 3.0), (5, 1.0), (1, 2.0), (9, 0.5), (0, 0.7)]):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from trained_runs import CLASSES, write_pair
+from helpers.trained_runs import CLASSES, write_pair
 
 from hep2.data.augment import turned
 from hep2.data.cells import Cells

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from conftest import Configure
-from made_up_runs import write_reconstruction, write_run
+from helpers.made_up_runs import write_reconstruction, write_run
 
 from evaluate import EvaluateConfig, report
 from hep2.errors import HEp2Error

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from made_up_runs import FIVE, cells_of_fold, write_reconstruction, write_run
+from helpers.made_up_runs import FIVE, cells_of_fold, write_reconstruction, write_run
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from trained_runs import CLASSES, write_pair
+from helpers.trained_runs import CLASSES, write_pair
 
 from hep2.errors import HEp2Error
 from hep2.prediction import export as module

@@ -1,0 +1,1 @@
+"""What several tests make their inputs with."""

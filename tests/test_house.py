@@ -1,0 +1,74 @@
+"""The house keeps its shape: what may import what, and what stays light."""
+
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from conftest import ROOT
+
+from benchmarks.house import imports, longest_chain, modules
+
+# From the ground up. A file imports from lower floors, and from its own package; never upwards, and
+# never from a neighbour on its floor.
+FLOORS = (
+    ("errors", "config", "metrics"),
+    ("files", "nets", "cli"),
+    ("data", "wandb_run"),
+    ("rundir", "tasks", "heads"),
+    ("checkpoints", "tracking", "sweep", "evaluation"),
+    ("features", "callbacks", "prediction", "folds"),
+    ("stages", "search"),
+    ("run",),
+)
+FLOOR = {f"hep2.{name}": floor for floor, names in enumerate(FLOORS) for name in names}
+# Imported before a command line is known to be right: heavy libraries wait until it is.
+LIGHT = ("hep2.rundir.layout", "hep2.rundir.directory", "hep2.rundir.metrics_csv",
+         "hep2.rundir.state", *(name for name in modules(ROOT) if name.startswith("hep2.sweep.")
+                                and name != "hep2.sweep.forkserver_preload"))  # fmt: skip
+HEAVY = ("torch", "lightning", "pandas", "wandb", "sklearn", "matplotlib")
+
+
+graph = cache(lambda: imports(ROOT))
+
+
+def part(module: str) -> str:
+    """hep2.data.store -> hep2.data, hep2.run -> hep2.run"""
+    return ".".join(module.split(".")[:2])
+
+
+def test_every_part_has_a_floor() -> None:
+    assert {part(module) for module in modules(ROOT)} == FLOOR.keys()
+
+
+@pytest.mark.parametrize("module", modules(ROOT))
+def test_nothing_imports_upwards(module: str) -> None:
+    mine = part(module)
+    wrong = {
+        other
+        for other in graph()[module]
+        if part(other) != mine and FLOOR[part(other)] >= FLOOR[mine]
+    }
+    assert not wrong
+
+
+def test_no_circle_and_no_long_corridor() -> None:
+    assert len(longest_chain(graph())) <= 12
+
+
+@pytest.mark.parametrize("command", ["--help", *LIGHT])
+def test_what_is_read_first_is_light(command: str) -> None:
+    run = "sys.argv = ['train.py', '--help']; runpy.run_path('train.py', run_name='__main__')"
+    code = run if command == "--help" else f"import {command}"
+    code = f"import runpy, sys\ntry: {code}\nexcept SystemExit: pass\n"
+    code += f"print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_files_stay_small() -> None:
+    long = {name: lines for name, file in modules(ROOT).items()
+            if (lines := len(file.read_text(encoding="utf-8").splitlines())) > 300}  # fmt: skip
+    assert not long
