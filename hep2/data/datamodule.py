@@ -8,16 +8,17 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hep2.data.augment import augment_batch
-from hep2.data.inputs import CellImages, Inputs
+from hep2.data.inputs import CellImages, Inputs, Positions
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
 
-Positions = NDArray[np.int64]
+FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own
+AHEAD = 2  # batches that each worker prepares: torch's default
+
 Key = tuple[int | None, Positions]  # epoch (None in evaluation) and the cells of one batch
 
 
@@ -111,10 +112,6 @@ class EvaluationOrder(Sampler[Key]):
             yield None, self.cells[start : start + self.batch_size]
 
 
-FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own
-AHEAD = 2  # batches that each worker prepares: torch's default
-
-
 def check_room(batch: int, workers: int) -> None:
     """Make sure that the batches of all workers fit, and one that is being read.
 
@@ -150,7 +147,7 @@ class HEp2DataModule(L.LightningDataModule):
     def __init__(
         self,
         inputs: Inputs,
-        labels: NDArray[np.int64],
+        labels: Positions,
         split: Split,
         batch_size: int,
         seed: int,

@@ -44,7 +44,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
 
 
 class ImageError(Exception):
-    """Why a file is no usable cell image; the caller adds the file's name and row."""
+    """Why a file is not a usable cell image; the caller adds the file's name and row."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,15 @@ def image_files(root: Path) -> Iterator[Path]:
 
 
 def decoded(files: Iterable[Path], size: int, channel: str) -> Iterator[CellImage | ImageError]:
-    """Decode files by threads, some ahead of the reader; in their order, with the reason if not.
+    """Decode files by threads, `AHEAD` of the reader at most; in their order.
 
     Args:
         files: image files.
         size: side of the decoded images, pixels.
         channel: of colour images, one of `CHANNELS`.
+
+    Yields:
+        For each file its cell, or why there is none.
     """
 
     def outcome(file: Path) -> CellImage | ImageError:
@@ -154,16 +157,16 @@ def read_image(file: Path, channel: str) -> Pixels:
     check_channel(channel)
     _check_header(file)
     try:
-        decoded = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError) as error:
         raise ImageError("the image cannot be decoded") from error
-    if decoded is None or decoded.size == 0:
+    if pixels is None or pixels.size == 0:
         raise ImageError("the image cannot be decoded")
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels are {decoded.dtype}; save it with 8 or 16 bits a pixel")
-    if decoded.dtype == np.uint16 and not has_16_bits(file):  # by which room was made for it
-        raise ImageError("16 bits a channel, though its header says fewer; save it again")
-    return _pick_channel(cast(Pixels, decoded), channel)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels are {pixels.dtype}; save it with 8 or 16 bits a pixel")
+    if pixels.dtype == np.uint16 and not has_16_bits(file):  # by which the store makes room
+        raise ImageError("16 bits a pixel, though its header says fewer; save it again")
+    return _pick_channel(cast(Pixels, pixels), channel)
 
 
 def _check_header(file: Path) -> None:
@@ -198,19 +201,19 @@ def _check_tiles(header: Image.Image) -> None:
         _check_dimensions(int(width), int(height))
 
 
-def _pick_channel(decoded: Pixels, channel: str) -> Pixels:
+def _pick_channel(pixels: Pixels, channel: str) -> Pixels:
     """From (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA to (H, W)."""
-    if decoded.ndim == 2:
-        return decoded
-    channels = decoded.shape[2]
+    if pixels.ndim == 2:
+        return pixels
+    channels = pixels.shape[2]
     if channels == 1:
-        return decoded[:, :, 0]
+        return pixels[:, :, 0]
     if channels not in (3, 4):
         raise ImageError(f"{channels} channels; save it as grey, RGB or RGBA")
     if channel == "mean":
-        total: NDArray[np.uint32] = decoded[:, :, :3].sum(axis=2, dtype=np.uint32)
-        return cast(Pixels, ((total + 1) // 3).astype(decoded.dtype))
-    return np.ascontiguousarray(decoded[:, :, _BGR.index(channel)])
+        total: NDArray[np.uint32] = pixels[:, :, :3].sum(axis=2, dtype=np.uint32)
+        return cast(Pixels, ((total + 1) // 3).astype(pixels.dtype))
+    return np.ascontiguousarray(pixels[:, :, _BGR.index(channel)])
 
 
 def resize_square(image: Pixels, size: int) -> Pixels:

@@ -100,22 +100,22 @@ def make_split(
     if not 0 <= validation < 1:
         raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
     count = fold_count(protocol, folds, cells)
-    if protocol != "loso" and protocol != "public_split" and folds < 2:
+    if protocol not in ("loso", "public_split") and folds < 2:
         raise HEp2Error(f"protocol.folds={folds} makes no split: choose 2 or more")
     if not 0 <= fold < count:
         raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
     # A generator of its own: building a network or adding a fold must not move the split.
     learning, test = makers[protocol](cells, fold, folds, np.random.default_rng(seed))
+    leaky = protocol in LEAKY
     if protocol == "public_split" and np.any(cells.pools == "val"):
         val, note = np.flatnonzero(cells.pools == "val"), ""
     else:
-        leaky = protocol in LEAKY
         val, note = choose_validation(cells, learning, validation, leaky, [seed, fold, 1])
     train = np.setdiff1d(learning, val)
     for name, part in (("training", train), ("test", test)):
         if not len(part):
             raise HEp2Error(f"protocol={protocol} fold={fold} leaves no {name} cell")
-    return Split(train, val, test, protocol in LEAKY, note)
+    return Split(train, val, test, leaky, note)
 
 
 def _published(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:

@@ -185,16 +185,17 @@ def _read(folder: Path, source: Source) -> Cells:
             raise BrokenStoreError(f"images.npy is {images.dtype.name} {images.shape}")
         _check_pixels(folder / "images.npy", meta)
         _, *records = csv.reader(io.StringIO(table, newline=""))
-        ids, labels, specimens, pools = zip(*records, strict=True)
+        ids, labels, specimens, pools = map(np.array, zip(*records, strict=True))
+        rank = {label: position for position, label in enumerate(source.classes)}
+        indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
-    rank = {label: position for position, label in enumerate(source.classes)}
     return Cells(
         images=images,
-        ids=np.array(ids),
-        labels=np.array([rank[label] for label in labels], dtype=np.int64),
-        specimens=np.array(specimens),
-        pools=np.array(pools),
+        ids=ids,
+        labels=indices,
+        specimens=specimens,
+        pools=pools,
         classes=source.classes,
         name=source.name,
         key=meta["key"],

@@ -230,7 +230,17 @@ def test_a_copied_store_is_accepted(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert opened(root).key == cells.key
 
 
-def test_builders_at_once_agree(root: Path) -> None:
+def test_builders_at_once_agree_and_decode_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, load = [], images.load_cell
+
+    def counted(file: Path, size: int, channel: str) -> images.CellImage:
+        decoded.append(file)
+        return load(file, size, channel)
+
+    monkeypatch.setattr(images, "load_cell", counted)
+
     def build(_: int) -> Cells:
         return opened(root)
 
@@ -240,6 +250,7 @@ def test_builders_at_once_agree(root: Path) -> None:
     for cells in results:
         assert all(np.array_equal(cells.images[n, 0], noise(n)) for n in range(4))
     assert store_of(root).is_dir()  # one store and nothing else
+    assert len(decoded) == 4
 
 
 def test_a_failed_build_leaves_nothing(root: Path) -> None:
