@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from hep2.data.cells import Row
 from hep2.data.images import CellImage, ImageError, Pixels, decoded, has_16_bits
-from hep2.data.manifest import Row, check_rows, shortened
+from hep2.data.manifest import check_rows, shortened
 from hep2.errors import HEp2Error
 
 

@@ -6,38 +6,14 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from hep2.data.cells import Row
 from hep2.errors import HEp2Error
 
 POOLS = ("train", "val", "test")
 LONGEST = 1000  # characters of a field: a table of names is as wide as its longest, in every row
 LISTED = 20  # bad rows that a message shows; the rest are counted
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One cell.
-
-    Attributes:
-        id: unique name of the cell in its data set.
-        label: its pattern.
-        specimen: the specimen it was cut from, or "".
-        pool: "train", "val", "test" or "".
-        file: its image; a simulated cell has none.
-        origin: where the user finds the row: "manifest.csv row 7", or nothing where no CSV is.
-    """
-
-    id: str
-    label: str
-    specimen: str
-    pool: str
-    file: Path = Path()
-    origin: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.origin} ({self.id})" if self.origin else self.id
 
 
 def read_csv(

@@ -1,4 +1,4 @@
-"""The data sets that `data=<name>` chooses from; conf/data/ says where to get each."""
+"""The sources of `data=<name>`, each a `Source`; conf/data/ says where to get the data sets."""
 
 import warnings
 from collections import Counter, defaultdict
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from hep2.data.cells import Row
 from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
-from hep2.data.manifest import Row, read_csv, read_manifest
+from hep2.data.manifest import read_csv, read_manifest
 from hep2.errors import HEp2Error
 
 I3A_CLASSES = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "NuMem", "Golgi")
@@ -27,35 +28,6 @@ PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar",
 # specimen images ... there are 905 and 979 cell images for the training and testing sets"
 # (Vununu, Lee and Kwon, on the set of Wiliem et al. 2013).
 SNPHEP2_FIGURES = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
-
-
-class Source(Protocol):
-    """Where cells come from: image files or a simulator."""
-
-    @property
-    def name(self) -> str:
-        """The data set's name."""
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether its cells are simulated."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Pattern names, in the order of every table."""
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """Its cells, sorted by unique ID."""
-
-    def fingerprint(self) -> str:
-        """Cheap to compute; changes when any row or image changes."""
-
-    def dtype(self) -> np.dtype[Any]:
-        """uint8, or uint16 where any image is; cheaper to tell than to decode them all."""
-
-    def images(self, size: int, channel: str) -> Iterator[Pixels]:
-        """An image for each row, (size, size), uint8 or uint16."""
 
 
 def i3a(root: str | None, name: str = "i3a") -> ImageSource:

@@ -22,10 +22,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Row, Source
 from hep2.data.images import Pixels, check_channel
-from hep2.data.manifest import Row
-from hep2.data.sources import Source
 from hep2.errors import HEp2Error
 from hep2.files import locked, watched, whole_file, write_atomic
 

@@ -212,6 +212,17 @@ def test_a_store_that_was_deleted_is_built_again_without_a_word(root: Path) -> N
         assert opened(root).key == key
 
 
+def test_what_a_killed_process_had_begun_is_removed(root: Path) -> None:
+    key, store = opened(root).key, store_of(root)
+    (store / "meta.json").unlink()
+    (store / ".images.npy.x7f").write_bytes(b"half")
+    (store.parent / f".{store.name}.lock").touch()
+    with pytest.warns(UserWarning, match="is built again"):
+        assert opened(root).key == key
+    assert store_of(root) == store
+    assert sorted(path.name for path in store.iterdir()) == ["cells.csv", "images.npy", "meta.json"]
+
+
 def test_a_store_under_the_name_of_another_is_built_again(root: Path) -> None:
     small = opened(root, size=8)
     other = store_of(root)
