@@ -53,7 +53,7 @@ class TrainingOrder(Sampler[Key]):
         batch_size: cells of a global batch, over all devices.
         seed: the run's seed.
         batches_done: batches of this run that are finished already, over all epochs. A resumed run
-            starts behind them; stock Lightning would start the shuffle anew.
+            starts behind them; stock Lightning would start the shuffle again.
         rank: this device's number.
         devices: how many devices share the work.
 
@@ -141,7 +141,7 @@ class HEp2DataModule(L.LightningDataModule):
         split: which of them train, validate and test.
         batch_size: over all devices.
         seed: the run's seed.
-        workers: processes that prepare training batches; their number changes no figure.
+        workers: processes that prepare training batches; how many changes no result.
     """
 
     def __init__(

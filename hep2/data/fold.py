@@ -33,7 +33,7 @@ class Fold:
 
     @property
     def protocol(self) -> str:
-        """The protocol as it stands in names of metrics: leaky ones say so."""
+        """The protocol as names of metrics have it: leaky ones say so."""
         name = str(self.provenance["protocol"])
         return f"{name}-leaky" if self.split.leaky else name
 

@@ -239,4 +239,4 @@ def map_npy(path: Path) -> NDArray[Any]:
     except OSError:
         raise
     except Exception as error:  # the header is parsed as Python: its errors are of all kinds
-        raise ValueError(f"{path.name} is no .npy file ({type(error).__name__})") from error
+        raise ValueError(f"{path.name} is not a .npy file ({type(error).__name__})") from error

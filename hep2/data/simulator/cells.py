@@ -1,6 +1,6 @@
 """Synthetic cells: 1,884 cells of 40 specimens in the paper's five patterns, simulated in seconds.
 
-They stand in for real cells where there are none, and behave like them in the point that matters
+They replace real cells where there are none, and behave like them in the point that matters
 here: cells of one specimen resemble each other in staining, focus, background, noise, size and
 density of speckles, so that a random split of cells flatters a classifier. `benchmarks/leak_gap.py`
 measures by how much. Five-fold mean class accuracy (%) at the default size, mean and standard
