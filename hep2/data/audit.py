@@ -156,7 +156,7 @@ def perceptual_hashes(images: NDArray[np.float32]) -> Hashes:
 
 
 def close_pairs(ours: Hashes, theirs: Hashes, bits: int) -> tuple[Indices, Indices]:
-    """Positions of all pairs of hashes that differ in at most so many bits (Hamming distance)."""
+    """Positions of all pairs of hashes that differ in at most this many bits (Hamming distance)."""
     step = max(1, _PAIRS // max(1, len(theirs)))
     rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(ours), step):
