@@ -85,7 +85,6 @@ class Codebook:
     """
 
     version = 1
-    learns = True
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -129,8 +128,3 @@ def _batch(
     image = torch.stack(good)[:, None] if good else torch.empty(0, 1, size, size)
     problems = ["" if isinstance(outcome, Tensor) else str(outcome) for outcome in outcomes]
     return CellBatch(cells, image, problems)
-
-
-def specimens_given(cells: Sequence[NamedImage]) -> bool:
-    """Whether any cell names its specimen."""
-    return any(chain.from_iterable((cell.specimen,) for cell in cells))

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
 from hep2.files import neutral, watched, whole_file
-from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, specimens_given
-from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
+from hep2.prediction.cells import BATCH, CellBatch, batches, find_images
+from hep2.prediction.models import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Summary:
 
 
 def predict(
-    run: str | None, runs_dir: Path, images: str | None, out: str | None, orientations: int
+    run: str | None, runs_dir: Path, images: str | None, out: str | None, orientations: int | None
 ) -> Summary:
     """Name the patterns of cells with finished runs, and write a CSV.
 
@@ -55,21 +55,20 @@ def predict(
         runs_dir: where names of runs are looked up.
         images: see `hep2.prediction.cells.find_images`.
         out: the CSV.
-        orientations: flips and quarter turns that are averaged over, 1 to 8.
+        orientations: see `hep2.prediction.models.load_ensemble`.
 
     Raises:
         HEp2Error: an argument is wrong, or a file cannot be read or written.
     """
-    check_orientations(orientations)
     if out is None:
         raise HEp2Error("where to? out=<CSV file>")
     cells = find_images(images)
-    ensemble = load_ensemble(run, runs_dir)
+    ensemble = load_ensemble(run, runs_dir, orientations)
     log.info(
         "%d cells; %d run(s) of %s", len(cells), len(ensemble.runs), ensemble.runs[0].parents[1]
     )
     summary, target = Summary(), Path(out)
-    by_specimen = _Specimens(ensemble.classes) if specimens_given(cells) else None
+    by_specimen = _Specimens(ensemble.classes) if any(cell.specimen for cell in cells) else None
     with _rows_into(target) as writer:
         writer.writerow(_header(ensemble, by_specimen is not None))
         steps = watched(
@@ -78,7 +77,7 @@ def predict(
             total=-(-len(cells) // BATCH),
         )
         for batch in steps:
-            writer.writerows(_rows(batch, ensemble, orientations, by_specimen, summary))
+            writer.writerows(_rows(batch, ensemble, by_specimen, summary))
     summary.files.append(target)
     if by_specimen is not None:
         summary.files.append(target.with_name(f"{target.stem}-specimens.csv"))
@@ -94,14 +93,10 @@ def _header(ensemble: Ensemble, specimens: bool) -> list[str]:
 
 
 def _rows(
-    batch: CellBatch,
-    ensemble: Ensemble,
-    orientations: int,
-    specimens: "_Specimens | None",
-    summary: Summary,
+    batch: CellBatch, ensemble: Ensemble, specimens: "_Specimens | None", summary: Summary
 ) -> Iterator[list[str]]:
     with torch.inference_mode():
-        probabilities, novelties = ensemble.network(batch.image, orientations)
+        probabilities, novelties = ensemble.network(batch.image, ensemble.orientations)
     named = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
     for cell, problem in zip(batch.cells, batch.problems, strict=True):
         told = [cell.id] if specimens is None else [cell.id, cell.specimen]

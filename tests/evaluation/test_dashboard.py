@@ -34,7 +34,7 @@ def test_the_probe_is_scikit_learn_s_ridge(cells, features):
     scaled = [(part - train.mean(axis=0)) / spread for part in (train, other)]
     ridge = Ridge(alpha=PENALTY * features).fit(scaled[0], np.eye(3)[labels])
     expected = ridge.predict(scaled[1]).argmax(axis=1)
-    found = ridge_outputs(torch.from_numpy(train), labels, torch.from_numpy(other))
+    found = ridge_outputs(train, labels, other)
     np.testing.assert_array_equal(found, expected)
     assert len(set(expected)) == 3
 
