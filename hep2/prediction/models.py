@@ -22,6 +22,8 @@ from hep2.tasks.reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
 
+Result = dict[str, Any]  # of result.json
+
 PREDICTS = "prediction needs a run whose checkpoint holds an encoder and a head"
 
 
@@ -78,29 +80,17 @@ class Members(nn.Module):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The runs of one method: one fold, or all of them.
+    """The runs of one method: one fold, or all of them."""
 
-    Attributes:
-        network: names patterns.
-        runs: their directories.
-        orientations: to name each cell in: as asked for, or as many as the runs were tested with.
-        judges: whether all of them can tell how strange a cell is.
-        classes: pattern names.
-        image_size: side of the images they take, pixels.
-        channel: of colour images.
-        data: the data set they learned from.
-        synthetic: whether its cells were simulated.
-    """
-
-    network: Members
-    runs: tuple[Path, ...]
-    orientations: int
-    judges: bool
-    classes: tuple[str, ...]
-    image_size: int
-    channel: str
-    data: str
-    synthetic: bool
+    network: Members  # names patterns
+    runs: tuple[Path, ...]  # their directories
+    orientations: int  # to name each cell in
+    judges: bool  # whether all of them can tell how strange a cell is
+    classes: tuple[str, ...]  # pattern names
+    image_size: int  # side of the images they take, pixels
+    channel: str  # of colour images
+    data: str  # the data set they learned from
+    synthetic: bool  # whether its cells were simulated
 
 
 def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = None) -> Ensemble:
@@ -120,7 +110,31 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
     if run is None:
         raise HEp2Error("which run? run=<name or directory>, e.g. run=default")
     root = Path(run) if Path(run).is_dir() else runs_dir / run
-    found = {path: result for path, result in _finished(root).items() if "recall" in result}
+    found = _of_one_method(root, runs_dir)
+    tasks = {path: _classifier(path, result) for path, result in found.items()}
+    members = [Member(task, *_decoder(path, task)) for path, task in tasks.items()]
+    judges = all(member.decoder is not None for member in members)
+    if not judges:
+        log.warning("no autoencoder beside %s: strange cells are not recognised", root)
+    path, result = next(iter(found.items()))
+    config = OmegaConf.load(RunDir(path).config)
+    return Ensemble(
+        network=Members(members).eval().requires_grad_(False),
+        runs=tuple(found),
+        orientations=orientations or _tested_with(tasks.values()),
+        judges=judges,
+        classes=tuple(map(str, result["classes"])),
+        image_size=int(config.data.image_size),
+        channel=str(config.data.channel),
+        data=str(result["data"]),
+        synthetic=bool(result["synthetic"]),
+    )
+
+
+def _of_one_method(root: Path, runs_dir: Path) -> dict[Path, Result]:
+    """Results of the finished runs at or below a directory that classify, by their directories."""
+    files = [RunDir(root).result] if RunDir(root).finished else sorted(root.rglob("result.json"))
+    found = {file.parent: result for file in files if "recall" in (result := load(file))}
     if not found:
         raise HEp2Error(
             f"{root} holds no finished run that classifies: give a directory of runs, or a name "
@@ -134,32 +148,10 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
     for key in ("classes", "data_key"):
         if any(other.get(key) != first.get(key) for other in others):
             raise HEp2Error(f"the runs below {root} differ in {key}: choose one fold of them")
-    tasks = {path: _classifier(path, result) for path, result in found.items()}
-    members = [Member(task, *_decoder(path, task)) for path, task in tasks.items()]
-    judges = all(member.decoder is not None for member in members)
-    if not judges:
-        log.warning("no autoencoder beside %s: strange cells are not recognised", root)
-    config = OmegaConf.load(RunDir(next(iter(found))).config)
-    return Ensemble(
-        network=Members(members).eval().requires_grad_(False),
-        runs=tuple(found),
-        orientations=orientations or _tested_with(tasks.values()),
-        judges=judges,
-        classes=tuple(map(str, first["classes"])),
-        image_size=int(config.data.image_size),
-        channel=str(config.data.channel),
-        data=str(first["data"]),
-        synthetic=bool(first["synthetic"]),
-    )
+    return found
 
 
-def _finished(root: Path) -> dict[Path, dict[str, Any]]:
-    """Results of the finished runs at or below a directory, by their directories."""
-    files = [RunDir(root).result] if RunDir(root).finished else sorted(root.rglob("result.json"))
-    return {file.parent: load(file) for file in files}
-
-
-def _classifier(path: Path, result: dict[str, Any]) -> Classification:
+def _classifier(path: Path, result: Result) -> Classification:
     file = _weights(path, result)
     if not file.is_file():
         raise HEp2Error(f"{PREDICTS}, but there is no {file}")
@@ -171,7 +163,7 @@ def _classifier(path: Path, result: dict[str, Any]) -> Classification:
     return task
 
 
-def _weights(path: Path, result: dict[str, Any]) -> Path:
+def _weights(path: Path, result: Result) -> Path:
     """What the run was tested with: the best epoch where validation could choose."""
     return RunDir(path).last if result.get("validation") else RunDir(path).best
 

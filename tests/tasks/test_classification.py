@@ -19,6 +19,7 @@ from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.features.extraction import cached, encoding, features_by
+from hep2.run import fit
 from hep2.stages.classifier import class_weights
 from hep2.tasks.classification import Classification, MeanClassAccuracy, balanced_weights
 from hep2.tasks.reconstruction import Reconstruction
