@@ -187,11 +187,9 @@ def features_by(
         everything = table(np.arange(len(fold.cells)), 1)
         return CachedFeatures(everything, everything, seed)
     evaluated = np.sort(np.concatenate([split.val, split.test]))
-    training, evaluation = (
-        table(split.train, orientations),
-        table(evaluated, averaged, averaged > 1),
+    return CachedFeatures(
+        table(split.train, orientations), table(evaluated, averaged, averaged > 1), seed
     )
-    return CachedFeatures(training, evaluation, seed)
 
 
 def _fill(

@@ -115,6 +115,13 @@ def test_the_probe_keeps_still(trainer):
     assert trainer.loggers[0].rows == []
 
 
+def test_the_probe_keeps_still_where_latents_are_not_finite():
+    trainer, task = stage(), autoencoder()
+    next(task.encoder.parameters()).data.fill_(torch.nan)
+    LinearProbe(every=5).on_train_epoch_end(trainer, task)
+    assert trainer.loggers[0].rows == []
+
+
 def test_the_last_epoch_is_probed():
     trainer = stage(epoch=29)
     LinearProbe(every=7).on_train_epoch_end(trainer, autoencoder())
