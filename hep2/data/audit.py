@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.data.augment import ORIENTATIONS, oriented
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
 from hep2.data.protocols import Indices, Split
@@ -99,8 +100,8 @@ def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> list[tup
     other = np.zeros(len(test), dtype=np.int64)
     for start, block in zip(range(0, len(test), CELLS), _blocks(test), strict=True):
         ours = shrunk(cells, block)
-        for turn in range(8):
-            turned = orientation(ours, turn)
+        for turn in range(ORIENTATIONS):
+            turned = oriented(ours, turn)
             rows, columns = close_pairs(perceptual_hashes(turned), hashes, NEAR_BITS)
             for row, column in zip(_blocks(rows), _blocks(columns), strict=True):
                 theirs = learning[column]
@@ -130,12 +131,6 @@ def shrunk(cells: Cells, positions: Indices) -> NDArray[np.float32]:
     norms = np.linalg.norm(small, axis=(1, 2), keepdims=True)
     small /= np.where(norms > 0, norms, 1)
     return small
-
-
-def orientation(images: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
-    """One of the eight flips and quarter turns of square images; 0 leaves them as they are."""
-    flipped = images[:, :, ::-1] if turn >= 4 else images
-    return np.rot90(flipped, turn % 4, axes=(1, 2))
 
 
 def perceptual_hashes(images: NDArray[np.float32]) -> Hashes:

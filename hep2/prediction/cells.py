@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +112,3 @@ def _batch(
     image = torch.from_numpy(np.stack(good)[:, None]) if good else torch.empty(0, 1, size, size)
     problems = ["" if isinstance(one, CellImage) else str(one) for one in outcomes]
     return CellBatch(cells, image, problems)
-
-
-def specimens_given(cells: Sequence[NamedImage]) -> bool:
-    """Whether any cell names its specimen."""
-    return any(chain.from_iterable((cell.specimen,) for cell in cells))

@@ -163,6 +163,9 @@ INCIDENTAL = (
     "trainer.log_every_n_steps",
 )
 
+# Settings that came later, with what runs did before: absent means this.
+LATER = {"features.test_orientations": 1}
+
 # Choices that a stage's task does not read: sweeping over them does not touch its runs.
 UNREAD = {
     "autoencoder": ("head", "features", "encoder"),
@@ -177,7 +180,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
 
     Settings that do not change the run's numbers are left out: INCIDENTAL and UNREAD.
     """
-    old, new = _flat(stored), _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
+    old = LATER | _flat(stored)
+    new = LATER | _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
     unread = UNREAD.get(asked.stage.task, ())
     if asked.stage.task == "head" and asked.model.name not in encoders_of(asked).values():
         unread = (*unread, "model")  # features that no network of that model makes

@@ -60,6 +60,8 @@ def new_classifier(
         protocol=fold.protocol,
         provenance=fold.provenance,
         view=start.view if start else "intensity",
+        # Only a head on features is tested on several orientations.
+        test_orientations=cfg.features.test_orientations if freeze else 1,
     )
     if start and task.encoder:
         start.load_into(task.encoder)

@@ -298,6 +298,17 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_from_before_a_setting_is_one_with_its_first_value(tmp_path: Path) -> None:
+    asked = configured(tmp_path, "stage=head")
+    stored = OmegaConf.to_container(asked, resolve=True)
+    del stored["features"]["test_orientations"]
+    assert configuration_differences(stored, asked) == []
+    asked = configured(tmp_path, "stage=head", "features.test_orientations=8")
+    assert configuration_differences(stored, asked) == [
+        "features.test_orientations: 1 there, 8 asked"
+    ]
+
+
 def test_nothing_and_null_are_not_the_same(tmp_path: Path) -> None:
     null, nothing = configured(tmp_path, "+trainer.profiler=null"), configured(tmp_path)
     for stored, asked, difference in (
