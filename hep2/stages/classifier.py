@@ -108,6 +108,7 @@ class HeadStage(ClassifierStage):
     """
 
     freeze = True
+    inputs: CachedFeatures
 
     def configure_inputs(self) -> CachedFeatures:
         """Features of the fold's cells, of training cells in several orientations."""
@@ -150,6 +151,7 @@ class SupervisedStage(ClassifierStage):
 class EstimatorStage(Stage):
     """A head that is not a network, on features as they are; its own grid chooses its settings."""
 
+    inputs: CachedFeatures
     task: Estimator
 
     def configure_inputs(self) -> CachedFeatures:
