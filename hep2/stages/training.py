@@ -111,7 +111,7 @@ class NetworkStage(Stage):
 
     @property
     def datamodule(self) -> HEp2DataModule:
-        """Batches of the fold's cells, made anew whenever they are asked for."""
+        """Batches of the fold's cells; a new module each time."""
         cfg, cells = self.cfg, self.fold.cells
         return HEp2DataModule(
             self.inputs, cells.labels, self.fold.split, cfg.stage.batch_size, cfg.seed,
