@@ -1,7 +1,7 @@
 """Heads that are not networks: training cells in, probabilities out; any of scikit-learn's."""
 
 import itertools
-import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,20 +138,28 @@ def _check(grid: Any, name: str, known: Iterable[str]) -> None:
     if not isinstance(grid, Mapping):
         raise HEp2Error(
             f"head.estimator.grid={grid} must name settings of {name} and the values to try, for "
-            "example head.estimator.grid={max_features:[sqrt,0.1]}; {} tries nothing"
+            "example {max_features: [sqrt, 0.1]}; {} tries nothing"
         )
     for key, values in grid.items():
         if key not in known:
-            known = ", ".join(known)
-            raise HEp2Error(f"head.estimator.grid: {name} has no setting {key}; it has {known}")
-        try:
-            json.dumps(values, allow_nan=False)  # what is chosen goes into result.json
-        except (TypeError, ValueError):
-            values = None
-        if not isinstance(values, list) or not values:
             raise HEp2Error(
-                f"head.estimator.grid: {key}={grid[key]} must be a list of numbers or words to try"
+                f"head.estimator.grid: {name} has no setting {key}; it has {', '.join(known)}"
             )
+        if not isinstance(values, list) or not values or not all(map(_plain, values)):
+            raise HEp2Error(
+                f"head.estimator.grid: {key}={values} must be a list of numbers or words to try"
+            )
+
+
+def _plain(value: Any) -> bool:
+    """Whether result.json can keep a value: a word, a finite number, true, null, lists of them."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return (
+        value is None
+        or isinstance(value, str)
+        or (isinstance(value, int | float) and math.isfinite(value))
+    )
 
 
 def combinations(grid: Grid) -> list[Settings]:

@@ -8,7 +8,6 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.config import is_estimator, plain
@@ -18,7 +17,7 @@ from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
 from hep2.files import write_atomic
-from hep2.heads.estimator import Estimator, TrainingCells, inner_folds
+from hep2.heads.estimator import Estimator, Probabilities, TrainingCells, inner_folds
 from hep2.metrics import confusion_counts, mca, recalls, summarise
 from hep2.rundir.artifacts import mistakes_record
 from hep2.rundir.directory import RunDir
@@ -27,8 +26,6 @@ from hep2.rundir.result import name_metrics
 from hep2.stages.autoencoder import augmented_images
 from hep2.stages.training import NetworkStage, Stage
 from hep2.tasks.classification import Classification, balanced_weights
-
-Probabilities = NDArray[np.float64]  # one row a cell, one column a pattern
 
 
 class ClassifierStage(NetworkStage):

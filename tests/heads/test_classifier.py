@@ -21,6 +21,7 @@ from sklearn.svm import LinearSVC
 from hep2.cli import _explained
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
+from hep2.evaluation.report import make_report
 from hep2.heads.estimator import Classifier, TrainingCells, combinations, inner_folds
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
@@ -100,6 +101,21 @@ def test_class_weights_reach_a_classifier_that_can_weigh() -> None:
     light.fit(cells(labels))
     query = np.zeros((1, 3), np.float32)
     assert heavy.probabilities(query)[0, 1] > 0.5 > light.probabilities(query)[0, 1]
+
+
+def test_a_setting_may_be_a_list_and_is_reported(configure: Configure, tmp_path: Path) -> None:
+    cfg = configure(*FOREST[:2], "protocol=random")
+    network = {"_target_": "sklearn.neural_network.MLPClassifier", "tol": 1, "random_state": 0}
+    grid = {"hidden_layer_sizes": [[4, 3]]}
+    target = "hep2.heads.estimator.Classifier"
+    cfg.head = {
+        "name": "layers",
+        "estimator": {"_target_": target, "classifier": network, "grid": grid},
+    }
+    run = fit(cfg)
+    make_report("default", run.path.parents[4], tmp_path / "reports")
+    (page,) = (tmp_path / "reports").rglob("*.html")
+    assert "hidden_layer_sizes=[4, 3]" in page.read_text()
 
 
 # --- what is refused, in one sentence
