@@ -81,6 +81,11 @@ def encoders_of(cfg: DictConfig) -> dict[str, str]:
     return {} if initial is None else {str(initial): str(cfg.model.name)}
 
 
+def is_estimator(head: DictConfig) -> bool:
+    """Whether a head (conf/head) is one of `hep2.heads`, not a network."""
+    return "estimator" in head
+
+
 def plain(node: Any) -> Any:
     """Plain containers: checkpoints and constructors never see a DictConfig."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
 
 import lightning as L
 from hydra.utils import instantiate
@@ -25,31 +24,22 @@ from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import encoder_runs, method_of, run_path
 from hep2.rundir.metrics_csv import learning_curves
 from hep2.rundir.result import collapsed_encoders, describe, seconds_of
-from hep2.stages.autoencoder import autoencoder
-from hep2.stages.classifier import head, supervised
-from hep2.stages.clustering import clustering
-from hep2.stages.tuning import TunableStage, tuned
+from hep2.stages.autoencoder import AutoencoderStage
+from hep2.stages.classifier import SupervisedStage, head
+from hep2.stages.clustering import ClusteringStage
+from hep2.stages.training import Stage
+from hep2.stages.tuning import tuned
 
 log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Stage(Protocol):
-    """What is trained on a fold's training cells and scored on its test cells."""
-
-    def train(self, loggers: list[Logger]) -> int | None:
-        """Learn; returns the epochs, or None on a process that has no say in the result."""
-
-    def score(self) -> dict[str, Any]:
-        """The figures for result.json, read off the test cells once."""
-
-
 STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
-    "autoencoder": autoencoder,
+    "autoencoder": AutoencoderStage,
     "head": head,
-    "supervised": supervised,
-    "clustering": clustering,
+    "supervised": SupervisedStage,
+    "clustering": ClusteringStage,
 }
 
 
@@ -103,9 +93,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     collapsed = collapsed_encoders(cfg, fold)
     encoder_seconds = seconds_of(encoder_runs(cfg))  # a damaged result is told before the training
     with _tracked(cfg, fold, run) as loggers:
-        chosen: dict[str, Any] = {}
-        if isinstance(stage, TunableStage):
-            stage, chosen = tuned(stage)
+        stage, chosen = tuned(stage)
         epochs = stage.train(loggers)
         if epochs is not None:
             figures = stage.score()

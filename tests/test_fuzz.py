@@ -252,7 +252,7 @@ def test_tuning_record(tmp_path: Path) -> None:
 
     def door(changes: list[Mutation]) -> None:
         run.tuning.write_bytes(spoilt(valid, changes))
-        figure = Trials(run, cfg).figure(settings, 0)
+        figure = Trials(run, cfg).score(settings, 0)
         assert figure is None or not np.isnan(figure)
 
     door([])

@@ -65,7 +65,7 @@ def chosen_of(run: Run) -> str:
     """What inner folds chose, e.g. "C=10, gamma=0.25"; empty where there was nothing to choose."""
     chosen = run.kept.get("chosen") or {}
     if not isinstance(chosen, dict) or any(
-        not isinstance(value, str | int | float | None) for value in chosen.values()
+        not isinstance(value, str | int | float | list | None) for value in chosen.values()
     ):
         raise damaged(run.path / "result.json", "key chosen holds no settings")
     return ", ".join(

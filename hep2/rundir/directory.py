@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.config import encoders_of, redacted
+from hep2.config import encoders_of, is_estimator, redacted
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 
@@ -185,7 +185,7 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     unread = UNREAD.get(asked.stage.task, ())
     if asked.stage.task == "head" and asked.model.name not in encoders_of(asked).values():
         unread = (*unread, "model")  # features that no network of that model makes
-    if asked.stage.task == "head" and "estimator" in asked.head:
+    if asked.stage.task == "head" and is_estimator(asked.head):
         unread = (*unread, "tuning")  # such a head has a grid of its own
     missing = "absent"
     return [

@@ -27,8 +27,8 @@ from hep2.nets.lenet import LeNet
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import method_of, run_path
-from hep2.stages.classifier import supervised
-from hep2.stages.clustering import clustering
+from hep2.stages.classifier import SupervisedStage
+from hep2.stages.clustering import ClusteringStage
 from hep2.sweep.jobs import plan
 from hep2.tasks.clustering import Clustering, sharpened
 
@@ -41,7 +41,10 @@ CHEAP_FEATURES = {
     "codebook": ("features.extractor.words=8", "features.extractor.sample=1000"),
     "pca": ("features.extractor.components=8",),
 }
-CHEAP_HEADS = {"svm": ("head.estimator.C=[1,10]", "head.estimator.gamma=[1]")}
+CHEAP_HEADS = {
+    "svm": ("head.estimator.C=[1,10]", "head.estimator.gamma=[1]"),
+    "forest": ("head.estimator.classifier.n_estimators=5",),
+}
 DENSE = ("model=dense_ae", "model.network.widths=[32,16]")
 ENCODERS = {"dcae": (), "dcae_gradient": (), "dense_ae": DENSE}
 
@@ -235,14 +238,14 @@ def test_fine_tuning_starts_from_the_fold_s_own_encoder(made: tuple[str, ...], f
     words = (*CHEAP, *made, "head=mlp")
     stored = read_checkpoint(RunDir(run_path(composed(*words, "stage=dcae"))).last)["state_dict"]
     cfg = composed(*words, "stage=cnn_finetuned")
-    task = supervised(cfg, fold, RunDir(run_path(cfg))).task
+    task = SupervisedStage(cfg, fold, RunDir(run_path(cfg))).task
     assert task.encoder is not None
     assert all(
         torch.equal(value, stored[f"encoder.{name}"])
         for name, value in task.encoder.state_dict().items()
     )
     assert all(parameter.requires_grad for parameter in task.parameters())
-    scratch = supervised(composed(*words, "stage=cnn"), fold, RunDir(run_path(cfg))).task
+    scratch = SupervisedStage(composed(*words, "stage=cnn"), fold, RunDir(run_path(cfg))).task
     assert not torch.equal(
         scratch.state_dict()["encoder.levels.0.weight"], stored["encoder.levels.0.weight"]
     )
@@ -341,7 +344,7 @@ def layer(
 ) -> tuple[Clustering, CellImages]:
     """A clustering layer before its training."""
     cfg = configure("stage=clustering", f"encoder={trained.dcae.best}")
-    stage = clustering(cfg, fold, RunDir(tmp_path))
+    stage = ClusteringStage(cfg, fold, RunDir(tmp_path))
     return stage.task, stage.inputs
 
 
