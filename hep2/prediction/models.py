@@ -1,6 +1,5 @@
 """Finished runs found and loaded, to name the patterns of other cells."""
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from hep2.data.augment import turned
 from hep2.data.inputs import view_of
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
+from hep2.rundir.result import read_result
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -159,12 +159,7 @@ def _finished(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Directories and results of the finished runs at or below a directory."""
     files = [RunDir(root).result] if RunDir(root).finished else sorted(root.rglob("result.json"))
     for file in files:
-        try:
-            result = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise HEp2Error(f"{file} cannot be read as JSON: delete {file.parent}") from error
-        if isinstance(result, dict):
-            yield file.parent, result
+        yield file.parent, read_result(file)
 
 
 def _member(path: Path, result: dict[str, Any]) -> Member:

@@ -13,11 +13,10 @@ from conftest import composed
 from omegaconf import DictConfig, OmegaConf
 
 from hep2 import files
-from hep2.config import encoders_of
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir, configuration_differences
-from hep2.rundir.layout import encoder_paths, encoder_runs, method_of, run_path, train_command
+from hep2.rundir.layout import encoder_paths, encoder_runs, run_path, train_command
 
 once = cache(composed)
 
@@ -51,9 +50,9 @@ def test_a_run_is_called_by_its_method(
     overrides: list[str], method: str, leaf: str, encoders: dict[str, str], tmp_path: Path
 ) -> None:
     cfg = configured(tmp_path, "name=trial", "protocol=loso", "fold=3", "seed=7", *overrides)
-    assert method_of(cfg) == method
+    assert cfg.stage.label == method
     assert run_path(cfg) == tmp_path / "trial" / "synthetic-loso" / leaf / "fold3" / "seed7"
-    assert encoders_of(cfg) == encoders
+    assert cfg.stage.encoders == encoders
 
 
 @pytest.mark.parametrize("name", ["a" * 201, "2026-11_b.c+d=e,f", "ä"])
