@@ -46,7 +46,7 @@ def _is_number(text: Any) -> bool:
 
 def _epoch(row: Row) -> int | None:
     epoch = float(row.get("epoch", "nan"))
-    return int(epoch) if epoch.is_integer() else None
+    return int(epoch) if epoch.is_integer() and epoch >= 0 else None
 
 
 class MetricsCsv:

@@ -94,7 +94,7 @@ class Run:
     labels_in_features: bool | None
     kind: str
     command: str
-    predictions: Predictions | None
+    predictions: Predictions | None = None
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -162,7 +162,6 @@ def read_run(path: Path) -> Run:
             for name, value in fields["metrics"].items()
         },
         "command": fields["command"] or "",
-        "predictions": None,
     }
     if "recall" in stored:
         cells, remedy = RunDir(path).predictions, _remedy(path)
@@ -205,10 +204,8 @@ def _number(file: Path, key: str, value: Any) -> float:
 def _check_against(run: Run, predictions: Predictions, counted: object) -> None:
     """What the run counted and measured itself must be what its predictions say."""
     file = run.path / "result.json"
-    if counted != len(predictions.ids):
-        raise damaged(
-            file, f"it counts {counted} test cells, predictions.csv has {len(predictions.ids)}"
-        )
+    if counted != (found := len(predictions.ids)):
+        raise damaged(file, f"it counts {counted} test cells, predictions.csv has {found}")
     confusion = predictions.confusion()
     computed = {"aca": float(metrics.aca(confusion)), "mca": float(metrics.mca(confusion))}
     for key, value in run.metrics.items():
@@ -282,8 +279,7 @@ def seconds_of(runs: Iterable[RunDir]) -> float:
     Raises:
         HEp2Error: the result of one is damaged.
     """
-    files = [run.result for run in runs]
-    return float(sum(_field(file, read_result(file), "seconds") for file in files))
+    return float(sum(_field(run.result, read_result(run.result), "seconds") for run in runs))
 
 
 def _git_commit() -> str | None:

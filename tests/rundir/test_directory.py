@@ -7,10 +7,11 @@ import sys
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import composed
-from omegaconf import DictConfig, OmegaConf
+from conftest import CONF, composed
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hep2 import files
 from hep2.errors import HEp2Error
@@ -82,6 +83,19 @@ def test_a_name_that_leads_elsewhere_is_refused(
     assert str(caught.value).endswith(
         " cannot name a folder; use letters, digits and _ - . + = , and begin with a letter or a "
         "digit"
+    )
+
+
+@pytest.mark.parametrize("lacking", [["kind"], ["label", "encoders"], ["unread"]])
+def test_a_stage_that_does_not_tell_all_is_refused(lacking: list[str], tmp_path: Path) -> None:
+    cfg = configured(tmp_path, "stage=cnn")
+    with open_dict(cfg):
+        for key in lacking:
+            del cfg.stage[key]
+    with pytest.raises(HEp2Error) as caught:
+        run_path(cfg)
+    assert str(caught.value) == (
+        f"stage=cnn lacks {', '.join(lacking)}: add to its file what conf/stage/dcae.yaml explains"
     )
 
 
@@ -318,6 +332,36 @@ def test_a_head_reads_the_model_of_its_encoder_alone(
     stored["model"]["name"] = "x"
     stored["augment"] = {"turned": 1}
     assert configuration_differences(stored, asked) == named
+
+
+def before_the_keys(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as it was stored when stages did not tell what they are."""
+    stored: Any = OmegaConf.to_container(cfg, resolve=True)
+    stage = stored["stage"]
+    encoders = [stage.pop(key) for key in ("kind", "label", "unread", "encoders")][-1]
+    if stage["task"] in ("supervised", "clustering"):
+        stage["initial"] = next(iter(encoders), None)
+    stored["callbacks"]["probe"]["_target_"] = "hep2.probe.LinearProbe"
+    return dict(stored)
+
+
+@pytest.mark.parametrize("stage", sorted(file.stem for file in (CONF / "stage").glob("*.yaml")))
+def test_a_run_stored_before_stages_told_what_they_are_is_the_same(
+    stage: str, tmp_path: Path
+) -> None:
+    asked = configured(tmp_path, f"stage={stage}")
+    assert configuration_differences(before_the_keys(asked), asked) == []
+
+
+def test_another_start_is_a_difference(tmp_path: Path) -> None:
+    scratch = configured(tmp_path, "stage=cnn")
+    tuned = configured(tmp_path, "stage=cnn", "+stage.encoders.dcae=dcae")
+    assert run_path(scratch) == run_path(tuned)
+    for stored in (OmegaConf.to_container(tuned, resolve=True), before_the_keys(tuned)):
+        assert configuration_differences(stored, scratch) == [
+            "stage.encoders: absent there, {} asked",
+            "stage.encoders.dcae: dcae there, absent asked",
+        ]
 
 
 # --- files
