@@ -40,16 +40,14 @@ def locked(file: Path, wait: bool) -> Iterator[None]:
     """
     lock = FileLock(file, fallback_to_soft=False)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, file, wait)
-        file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise HEp2Error(
-                f"cannot write {file}: {error.strerror}; free some space or choose another folder"
-            ) from error
-        log.warning("%s: no lock (%s); run nothing else there", file, error.strerror)
-    try:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _acquire(lock, file, wait)
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise _cannot_write(file, error) from error
+            log.warning("%s: no lock (%s); run nothing else there", file, error.strerror)
         yield
     finally:
         lock.release()
@@ -100,12 +98,16 @@ def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
         with whole_file(path) as file:
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise HEp2Error(
-            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
-        ) from error
+        raise _cannot_write(path, error) from error
 
 
-@contextlib.contextmanager
+def _cannot_write(path: Path, error: OSError) -> HEp2Error:
+    return HEp2Error(
+        f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+    )
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file, to be written and read, that gets its name when all is written and on the disk.
 

@@ -1,5 +1,6 @@
 """Where a run lives, what it is called, and what may be written there. Nothing is trained."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hep2 import files
 from hep2.errors import HEp2Error
-from hep2.files import write_atomic
+from hep2.files import holder, locked, write_atomic
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.rundir.layout import encoder_paths, encoder_runs, run_path, train_command
 
@@ -466,3 +467,42 @@ def test_what_is_not_tuned_does_not_read_the_grid(words: tuple[str, ...], read: 
     assert (
         bool(differences(composed(*words, "tuning.grid={stage.optimizer.lr:[1e-3,3e-3]}"))) is read
     )
+
+
+def test_a_lock_that_cannot_name_its_holder_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "run" / ".lock"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        refused = pytest.raises(HEp2Error, match=f"cannot write {file}: No space left on device")
+        with refused, locked(file, wait=False):
+            pytest.fail("it is not whole")
+    assert holder(file) is None
+    with locked(file, wait=False):
+        assert holder(file) == f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def test_where_the_file_system_has_no_locks_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def without(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.FileLock, "acquire", without)
+    with locked(tmp_path / ".lock", wait=False):
+        pass
+    assert f"{tmp_path}/.lock: no lock (No locks available)" in caplog.text
+
+
+def test_a_forked_worker_that_ends_well_leaves_the_lock_to_its_holder(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    with locked(file, wait=False):
+        if (worker := os.fork()) == 0:
+            os._exit(0)
+        assert os.waitpid(worker, 0)[1] == 0
+        assert holder(file) == f"process {os.getpid()} on {os.uname().nodename}"
+    assert holder(file) is None
