@@ -19,9 +19,8 @@ from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked
-from hep2.rundir import directory as failure
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import encoder_runs, method_of, run_path
+from hep2.rundir.layout import Identity, encoder_paths, encoder_runs, run_path
 from hep2.rundir.metrics_csv import learning_curves
 from hep2.rundir.result import collapsed_encoders, describe, seconds_of
 from hep2.stages.autoencoder import AutoencoderStage
@@ -67,12 +66,12 @@ def fit(cfg: DictConfig) -> RunDir:
         if run.finished:
             log.info("%s is finished already (overwrite=true makes it anew)", run.path)
             return run
-        failure.forget(run.path)
+        run.forget_failure()
         return _fit(cfg, run)
 
 
 def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
-    with failure.noted(run.path):
+    with run.recording_failure():
         try:
             return _trained_and_scored(cfg, run)
         except OSError as error:
@@ -88,37 +87,36 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     started = time.monotonic()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     fold = open_fold(cfg)
-    audit = {"audit": audited(fold).as_dict()}
+    identity = _identity(cfg, fold)
+    known = describe(identity, cfg.stage.kind, fold) | {"audit": audited(fold).as_dict()}
     stage = STAGES[cfg.stage.task](cfg, fold, run)
-    collapsed = collapsed_encoders(cfg, fold)
-    encoder_seconds = seconds_of(encoder_runs(cfg))  # a damaged result is told before the training
-    with _tracked(cfg, fold, run) as loggers:
+    known["collapsed_encoders"] = collapsed_encoders(
+        encoder_paths(cfg, selected=not fold.split.note)
+    )
+    known["encoder_seconds"] = seconds_of(encoder_runs(cfg))
+    with _tracked(cfg, identity, run) as loggers:
         stage, chosen = tuned(stage)
+        known |= chosen
         epochs = stage.train(loggers)
         if epochs is not None:
-            figures = stage.score()
-            tracking.log_summary(loggers, figures["metrics"])
-            curves = {"curves": learning_curves(run.path / "metrics.csv")}
-            extent = {
+            scores = stage.score()
+            tracking.log_summary(loggers, scores["metrics"])
+            known |= {
                 "epochs": epochs,
                 "seconds": round(time.monotonic() - started, 1),
-                "encoder_seconds": encoder_seconds,
+                "curves": learning_curves(run.path),
             }
-            run.write_result(
-                describe(cfg, fold) | audit | collapsed | extent | curves | chosen | figures
-            )
+            run.write_result(known | scores)
             tracking.log_record(loggers, run.path)
-            log.info("%s: %s", run.path, _headline(figures["metrics"]))
+            log.info("%s: %s", run.path, _headline(scores["metrics"]))
     return run
 
 
-@contextmanager
-def _tracked(cfg: DictConfig, fold: Fold, run: RunDir) -> Iterator[list[Logger]]:
-    """Loggers that are finished with the right exit code, whatever happens."""
-    identity = tracking.RunIdentity(
+def _identity(cfg: DictConfig, fold: Fold) -> Identity:
+    return Identity(
         name=cfg.name,
         stage=cfg.stage.name,
-        method=method_of(cfg),
+        method=cfg.stage.label,
         data=fold.cells.name,
         protocol=cfg.protocol.name,
         leaky=fold.split.leaky,
@@ -126,6 +124,11 @@ def _tracked(cfg: DictConfig, fold: Fold, run: RunDir) -> Iterator[list[Logger]]
         fold=cfg.fold,
         seed=cfg.seed,
     )
+
+
+@contextmanager
+def _tracked(cfg: DictConfig, identity: Identity, run: RunDir) -> Iterator[list[Logger]]:
+    """Loggers that are finished with the right exit code, whatever happens."""
     entries = instantiate(cfg.logger, _convert_="all")
     loggers = tracking.make_loggers(entries, run.path, identity, plain(cfg))
     exit_code = 1

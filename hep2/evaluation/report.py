@@ -17,7 +17,8 @@ from hep2.evaluation.plots.style import Picture
 from hep2.evaluation.results import Group, Result, group_runs, rank, results_csv, summarise_group
 from hep2.evaluation.tables import clustering_tables
 from hep2.files import watched, write_atomic
-from hep2.rundir.result import Run, data_label, protocol_label, read_run, run_directories
+from hep2.rundir.layout import run_directories
+from hep2.rundir.result import Run, data_label, protocol_label, read_run
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from hep2.checkpoints import read_checkpoint
-from hep2.config import encoders_of
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.nets.architectures import ENCODERS, build
@@ -66,7 +65,7 @@ def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
     paths = encoder_paths(cfg, selected=not fold.split.note)
     return [
         read_encoder(path, fold.provenance, train_command(cfg, stage, model))
-        for path, (stage, model) in zip(paths, encoders_of(cfg).items(), strict=True)
+        for path, (stage, model) in zip(paths, cfg.stage.encoders.items(), strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from hep2.data.augment import check_orientations, oriented
 from hep2.data.inputs import view_of
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
-from hep2.rundir.result import load
+from hep2.rundir.result import read_result
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -134,7 +134,7 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
 def _of_one_method(root: Path, runs_dir: Path) -> dict[Path, Result]:
     """Results of the finished runs at or below a directory that classify, by their directories."""
     files = [RunDir(root).result] if RunDir(root).finished else sorted(root.rglob("result.json"))
-    found = {file.parent: result for file in files if "recall" in (result := load(file))}
+    found = {file.parent: result for file in files if "recall" in (result := read_result(file))}
     if not found:
         raise HEp2Error(
             f"{root} holds no finished run that classifies: give a directory of runs, or a name "
@@ -182,7 +182,7 @@ def _decoder(path: Path, task: Classification) -> tuple[nn.Module | None, float]
     """Decoder and limit of the finished autoencoder, of this fold and seed, with this encoder."""
     ours = {k: v for k, v in task.state_dict().items() if k.startswith("encoder.")}
     for file in sorted(path.parents[2].glob(f"*/{path.parent.name}/{path.name}/result.json")):
-        result = load(file)
+        result = read_result(file)
         limit = result.get("novelty", {}).get("mse")
         weights = _weights(file.parent, result)
         if not isinstance(limit, float) or limit <= 0 or not weights.is_file():

@@ -16,7 +16,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint
-from hep2.config import encoders_of
 from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
@@ -26,7 +25,7 @@ from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import method_of, run_path
+from hep2.rundir.layout import run_path
 from hep2.stages.classifier import SupervisedStage
 from hep2.stages.clustering import ClusteringStage
 from hep2.sweep.jobs import plan
@@ -89,7 +88,7 @@ def test_every_pair_runs(features: str, head: str, made: tuple[str, ...]) -> Non
     assert found["metrics"]["specimen/test/aca"] == pytest.approx(
         (rows.target == rows.output).mean()
     )
-    assert (found["encoder_seconds"] > 0) is bool(encoders_of(cfg))
+    assert (found["encoder_seconds"] > 0) is bool(cfg.stage.encoders)
     if head == "chance":
         assert rows.output.nunique() == 1
     if head == "svm":
@@ -116,7 +115,7 @@ def test_a_head_without_encoder_does_not_read_the_model(made: tuple[str, ...]) -
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_sweep_of_an_experiment_makes_the_encoders_that_it_needs(experiment: str) -> None:
     cfg, stages = with_sweep(experiment)
-    assert [*encoders_of(cfg), cfg.stage.name] == stages
+    assert [*cfg.stage.encoders, cfg.stage.name] == stages
 
 
 def with_sweep(experiment: str) -> tuple[DictConfig, list[str]]:
@@ -130,7 +129,7 @@ def with_sweep(experiment: str) -> tuple[DictConfig, list[str]]:
 
 def test_no_two_experiments_share_a_run_directory() -> None:
     cfgs = [composed(f"experiment={name}") for name in EXPERIMENTS if name != "leak_gap"]
-    methods = [method_of(cfg) for cfg in cfgs]
+    methods = [cfg.stage.label for cfg in cfgs]
     assert len(set(methods)) == len(methods)
     assert len({run_path(cfg) for cfg in cfgs}) == len(cfgs)
     assert {"dcae-mlp", "handcrafted-svm", "cnn-lenet-linear", "cnn_finetuned-dcae-mlp"} < set(
