@@ -1,9 +1,9 @@
 """The run directory: its files, who may write there, and why a run failed."""
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +19,36 @@ LONGEST_REASON = 500  # characters
 # Settings that change where or how fast a run is computed, or what is watched on the way, not what
 # is computed. A run may be resumed, or its encoder used, with others than it was started with.
 INCIDENTAL = (
-    "overwrite",
-    "fail_fast",
-    "checkpoint_seconds",
-    "runs_dir",
-    "cache_dir",
-    "logger",
-    "callbacks.pictures",
-    "callbacks.probe",
-    "data.root",
-    "data.source.root",
-    "data.workers",
-    "stage.kind",
-    "stage.label",
-    "stage.unread",
+    "overwrite", "fail_fast", "checkpoint_seconds", "runs_dir", "cache_dir", "logger",
+    "callbacks.pictures", "callbacks.probe", "data.root", "data.source.root", "data.workers",
+    "stage.kind", "stage.label", "stage.unread",
     "stage.initial",  # what runs of before have for stage.encoders
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-)
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+)  # fmt: skip
 
 # Settings that came later, with what runs did before: absent means this.
 LATER = {"features.test_orientations": 1}
 
 
+@dataclass(unsafe_hash=True)
 class RunDir:
     """One run's directory and the files in it; equal to any other of the same path."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config = path / "config.yaml"  # the resolved configuration
-        self.last = path / "last.ckpt"  # of the last whole epoch: from it a run resumes
-        self.previous = path / "previous.ckpt"  # the one before the last, while a run trains
-        self.best = path / "best.ckpt"  # of the epoch with the lowest validation loss
-        self.metrics = path / "metrics.csv"  # what was logged, row by row
-        self.predictions = path / "predictions.csv"  # one row a test cell
-        self.result = path / "result.json"  # written last: its presence means "finished"
-        self.tuning = path / "tuning.json"  # what the trials of `tuning.grid` gave so far
-        self.log = path / "log.txt"  # what a job of a sweep printed
-        self.failed = path / "failed.txt"  # one sentence: why the last attempt failed
-        self.lock = path / ".lock"  # held by the process that works here: `hep2.files.locked`
+    path: Path
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RunDir) and self.path == other.path
-
-    def __hash__(self) -> int:
-        return hash(self.path)
-
-    def __repr__(self) -> str:
-        return f"RunDir({self.path})"
+    def __post_init__(self) -> None:
+        self.config = self.path / "config.yaml"  # the resolved configuration
+        self.last = self.path / "last.ckpt"  # of the last whole epoch: from it a run resumes
+        self.previous = self.path / "previous.ckpt"  # the one before the last, while a run trains
+        self.best = self.path / "best.ckpt"  # of the epoch with the lowest validation loss
+        self.metrics = self.path / "metrics.csv"  # what was logged, row by row
+        self.predictions = self.path / "predictions.csv"  # one row a test cell
+        self.result = self.path / "result.json"  # written last: its presence means "finished"
+        self.tuning = self.path / "tuning.json"  # what the trials of `tuning.grid` gave so far
+        self.log = self.path / "log.txt"  # what a job of a sweep printed
+        self.failed = self.path / "failed.txt"  # one sentence: why the last attempt failed
+        self.lock = self.path / ".lock"  # held by the process at work here: `hep2.files.locked`
 
     @property
     def finished(self) -> bool:
@@ -82,13 +60,12 @@ class RunDir:
         write_atomic(self.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
     def claim(self, cfg: DictConfig) -> None:
-        """Store the configuration here, or make sure that the one stored here asks for the same.
+        """Store the configuration here, unless the same one (see `check`) is stored already.
 
         A run that failed before its first checkpoint has nothing to lose and is started anew.
 
         Raises:
-            HEp2Error: the directory holds a run of another configuration; the message lists what
-                differs. Nothing is changed.
+            HEp2Error: as `check` does. Nothing is changed.
         """
         if cfg.overwrite:  # the result goes first: a run that begins anew must not look finished
             for file in (self.result, self.predictions, self.last, self.previous, self.best,
@@ -107,15 +84,12 @@ class RunDir:
         """Make sure that a run kept here is the one that is asked for. Nothing is written.
 
         Raises:
-            HEp2Error: as `claim` does.
+            HEp2Error: the stored configuration is another; the message lists what differs.
         """
-        if not self._worth_keeping():
-            return
-        differences = configuration_differences(self._stored(), cfg)
-        if differences:
+        if self._worth_keeping() and (different := configuration_differences(self._stored(), cfg)):
             raise HEp2Error(
-                f"{self.path} holds a run of another configuration "
-                f"({'; '.join(differences)}): choose another name=..., or overwrite=true"
+                f"{self.path} holds a run of another configuration ({'; '.join(different)}): "
+                "choose another name=..., or overwrite=true"
             )
 
     def _worth_keeping(self) -> bool:
@@ -147,20 +121,19 @@ class RunDir:
         """Keep a reason, unless there is one: of several ranks the first says what was wrong."""
         if not self.failed.exists():
             sentence = " ".join(str(redacted(reason)).split())[:LONGEST_REASON]
-            with contextlib.suppress(HEp2Error):  # no room for it, perhaps the very reason
+            with suppress(HEp2Error):  # no room for it, perhaps the very reason
                 write_atomic(self.failed, f"{sentence}\n")
 
     def forget_failure(self) -> None:
         """Begin anew."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.failed.unlink()
 
     def failure_reason(self) -> str | None:
         """The sentence that was kept; None where nothing failed."""
-        try:
+        with suppress(OSError):
             return self.failed.read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
-            return None
+        return None
 
 
 def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
@@ -195,8 +168,7 @@ def _with_encoders(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         return old
     if "stage.initial" not in old:
         return old | {key: value for key, value in new.items() if key.startswith("stage.encoders")}
-    initial = old["stage.initial"]
-    if initial is None:
+    if (initial := old["stage.initial"]) is None:
         return old | {"stage.encoders": {}}
     return old | {f"stage.encoders.{initial}": old.get("model.name")}
 
@@ -204,8 +176,6 @@ def _with_encoders(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, with dotted keys."""
     if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+        return {prefix.removeprefix("."): node}
+    below = (_flat(value, f"{prefix}.{key}") for key, value in node.items())
+    return {key: value for flat in below for key, value in flat.items()}

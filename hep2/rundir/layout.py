@@ -14,22 +14,15 @@ STAGE_KEYS = ("kind", "label", "encoders", "unread")  # what each conf/stage/*.y
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a run from every other one.
-
-    Attributes:
-        method: the features or the network, and the head: "dcae", "dcae-mlp".
-        data: the data set, as its cells call it.
-        leaky: whether the protocol lets one specimen into training and test.
-        synthetic: whether the cells were simulated.
-    """
+    """What tells a run from every other one."""
 
     name: str
     stage: str
-    method: str
-    data: str
+    method: str  # the features or the network, and the head: "dcae", "dcae-mlp"
+    data: str  # the data set, as its cells call it
     protocol: str
-    leaky: bool
-    synthetic: bool
+    leaky: bool  # whether the protocol lets one specimen into training and test
+    synthetic: bool  # whether the cells were simulated
     fold: int
     seed: int
 
@@ -42,8 +35,7 @@ def run_path(cfg: DictConfig) -> Path:
     Raises:
         HEp2Error: a name cannot be a folder's, or the stage's YAML lacks one of STAGE_KEYS.
     """
-    lacking = [key for key in STAGE_KEYS if cfg.stage.get(key) is None]
-    if lacking:
+    if lacking := [key for key in STAGE_KEYS if cfg.stage.get(key) is None]:
         raise HEp2Error(
             f"stage={cfg.stage.name} lacks {', '.join(lacking)}: add to its file what "
             "conf/stage/dcae.yaml explains"
@@ -61,27 +53,23 @@ def run_directories(root: Path) -> tuple[list[Path], list[Path]]:
 
 def encoder_runs(cfg: DictConfig) -> list[RunDir]:
     """The runs that must be finished before this one can start."""
-    if cfg.encoder is not None:
-        return []
-    encoders = cfg.stage.encoders.items()
-    return [RunDir(_path_of(cfg, f"{stage}-{model}")) for stage, model in encoders]
+    encoders = cfg.stage.encoders if cfg.encoder is None else {}
+    return [RunDir(_path_of(cfg, f"{stage}-{model}")) for stage, model in encoders.items()]
 
 
 def encoder_paths(cfg: DictConfig, selected: bool) -> list[Path]:
     """The checkpoints of the encoders that a run starts from.
 
-    Args:
-        cfg: the run's configuration.
-        selected: whether validation chose among the epochs, or the last one counts.
+    `selected` says whether validation chose among the epochs, or the last one counts.
 
     Raises:
         HEp2Error: an encoder's own run is not finished.
     """
     encoders = cfg.stage.encoders
-    if encoders and cfg.encoder is not None:
-        if len(encoders) != 1:
+    if cfg.encoder is not None:
+        if len(encoders) > 1:
             raise HEp2Error(f"encoder={cfg.encoder} is one checkpoint, needed are {len(encoders)}")
-        return [Path(cfg.encoder)]
+        return [Path(cfg.encoder)] * len(encoders)
     runs = encoder_runs(cfg)
     for run, (stage, model) in zip(runs, encoders.items(), strict=True):
         if not run.finished:
@@ -95,22 +83,14 @@ def encoder_paths(cfg: DictConfig, selected: bool) -> list[Path]:
 
 def train_command(cfg: DictConfig, stage: str, model: str) -> str:
     """The command that runs another stage of the same experiment."""
-    words = {
-        "stage": stage,
-        "model": model,
-        "data": cfg.data.name,
-        "data.root": cfg.data.get("root"),
-        "protocol": cfg.protocol.name,
-        "fold": cfg.fold,
-        "seed": cfg.seed,
-        "name": cfg.name,
-    }
+    words = {"stage": stage, "model": model, "data": cfg.data.name}
+    words |= {"data.root": cfg.data.get("root"), "protocol": cfg.protocol.name}
+    words |= {key: cfg[key] for key in ("fold", "seed", "name")}
     given = [f"{key}={value}" for key, value in words.items() if value is not None]
     return " ".join(["python train.py", *given])
 
 
 def _path_of(cfg: DictConfig, leaf: str) -> Path:
-    """The directory of another stage and method with the rest of a configuration."""
     folders = {
         "name": str(cfg.name),
         "data.name and protocol.name": f"{cfg.data.name}-{cfg.protocol.name}",
