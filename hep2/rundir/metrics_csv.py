@@ -1,11 +1,12 @@
 """metrics.csv: what a run logs, row by row; written, and read while it grows."""
 
-import contextlib
 import csv
 import io
 import logging
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def read_rows(file: Path) -> tuple[list[str], list[Row]]:
     reader = csv.DictReader(line for line in lines if line.endswith("\n"))
     columns: list[str] = []
     rows: list[Row] = []
-    with contextlib.suppress(csv.Error):  # damaged: the rows before it count
+    with suppress(csv.Error):  # damaged: the rows before it count
         columns += dict.fromkeys(reader.fieldnames or [])
         for row in reader:
             rows.append({name: text for name, text in row.items() if name and _is_number(text)})
@@ -37,11 +38,10 @@ def read_rows(file: Path) -> tuple[list[str], list[Row]]:
 
 
 def _is_number(text: Any) -> bool:
-    try:
+    with suppress(TypeError, ValueError):  # missing, empty or damaged
         float(text)
         return True
-    except (TypeError, ValueError):  # missing, empty or damaged
-        return False
+    return False
 
 
 def _epoch(row: Row) -> int | None:
@@ -76,7 +76,7 @@ class MetricsCsv:
         self._rows[key] = row
         if not fits:
             self._columns += [name for name in row if name not in self._columns]
-            write_atomic(self._file, self._text(list(self._rows.values()), header=True))
+            write_atomic(self._file, self._text(self._rows.values(), header=True))
             return
         try:
             with self._file.open("a", newline="", encoding="utf-8") as file:
@@ -92,14 +92,14 @@ class MetricsCsv:
         self._columns, found = read_rows(self._file)
         rows = {(row.get("step", ""), frozenset(row)): row for row in found}
         stored = self._file.read_bytes()
-        kept = self._text(list(rows.values()), header=bool(self._columns)).encode()
+        kept = self._text(rows.values(), header=bool(self._columns)).encode()
         if kept != stored:
             if kept != stored[: stored.rfind(b"\n") + 1]:  # more than a kill's torn last row
                 log.warning("%s is damaged: what is left of it is kept", self._file)
             write_atomic(self._file, kept)
         return rows
 
-    def _text(self, rows: Sequence[Row], header: bool) -> str:
+    def _text(self, rows: Iterable[Row], header: bool) -> str:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, self._columns, lineterminator="\n")
         if header:
@@ -110,15 +110,10 @@ class MetricsCsv:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands.
+    """Where a training stands."""
 
-    Attributes:
-        epochs: whole epochs behind it.
-        figure: its newest metric, as "val/loss 0.012"; empty where there is none yet.
-    """
-
-    epochs: int = 0
-    figure: str = ""
+    epochs: int = 0  # whole ones behind it
+    figure: str = ""  # its newest metric, as "val/loss 0.012"; empty where there is none yet
 
 
 def read_progress(run_dir: Path) -> Progress:
@@ -128,22 +123,21 @@ def read_progress(run_dir: Path) -> Progress:
     except OSError:
         return Progress()
     epochs = 1 + max((epoch for row in rows if (epoch := _epoch(row)) is not None), default=-1)
-    for wanted in ("mca", "val/loss", "train/loss"):
-        for row in reversed(rows):
-            for name, text in row.items():
-                if name.endswith(wanted):
-                    return Progress(epochs, f"{name} {float(text):.4g}")
-    return Progress(epochs)
+    figures = (
+        f"{name} {float(text):.4g}"
+        for wanted in ("mca", "val/loss", "train/loss")
+        for row in reversed(rows)
+        for name, text in row.items()
+        if name.endswith(wanted)
+    )
+    return Progress(epochs, next(figures, ""))
 
 
 def remaining(done: int, total: int | None, begun_at: int, seconds: float) -> float | None:
     """Seconds to the end, at the speed so far; None while that is not known.
 
-    Args:
-        done: epochs behind the run.
-        total: epochs of the whole run.
-        begun_at: epochs that were behind it when its process started.
-        seconds: since its process started.
+    Of a run's `total` epochs, `done` are behind it, and `begun_at` were when its process started,
+    `seconds` ago.
     """
     if total is None or done <= begun_at:
         return None
@@ -152,20 +146,14 @@ def remaining(done: int, total: int | None, begun_at: int, seconds: float) -> fl
 
 def learning_curves(run_dir: Path) -> dict[str, list[list[float]]]:
     """Every metric that was logged once an epoch, as [epoch, value]."""
-    if not (run_dir / "metrics.csv").is_file():
-        return {}
+    file = run_dir / "metrics.csv"
     curves: dict[str, dict[int, float]] = {}
-    for row in read_rows(run_dir / "metrics.csv")[1]:
-        epoch = _epoch(row)
-        if epoch is None:
-            continue
-        for name, text in row.items():
-            if name.startswith(("train/", "val/")) and math.isfinite(float(text)):
-                curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
-    return {
-        name: [[epoch, value] for epoch, value in sorted(points.items())]
-        for name, points in curves.items()
-    }
+    for row in read_rows(file)[1] if file.is_file() else []:
+        if (epoch := _epoch(row)) is not None:
+            for name, text in row.items():
+                if name.startswith(("train/", "val/")) and math.isfinite(float(text)):
+                    curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
+    return {name: [[*point] for point in sorted(curve.items())] for name, curve in curves.items()}
 
 
 def validation_mca(run_dir: Path) -> float:
@@ -180,8 +168,7 @@ def validation_mca(run_dir: Path) -> float:
         raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error
     validated = [row for row in rows if "val/loss" in row]
     best = min(validated, key=lambda row: float(row["val/loss"]), default={})
-    found = [float(text) for name, text in best.items()
-             if name.startswith("val/") and name.endswith("/mca")]  # fmt: skip
+    found = [float(best[name]) for name in best if re.fullmatch(r"val/(.*/)?mca", name)]
     if len(found) != 1 or math.isnan(found[0]):
         raise HEp2Error(
             f"{run_dir} has no MCA on validation cells: a search needs them in every fold; choose "

@@ -20,21 +20,13 @@ _OVERSHOOT = 1e-6  # by how much one probability may pass 0 or 1, in single prec
 
 @dataclass(frozen=True)
 class Predictions:
-    """The test cells of one run.
+    """The N test cells of one run."""
 
-    Attributes:
-        ids: cell IDs, unique, shape (N,).
-        specimens: specimen names, shape (N,); all empty where they are not known.
-        targets: target class indices, shape (N,).
-        outputs: output class indices, shape (N,).
-        probabilities: shape (N, C), each row sums to one.
-    """
-
-    ids: StringArray
-    specimens: StringArray
-    targets: IntArray
-    outputs: IntArray
-    probabilities: FloatArray
+    ids: StringArray  # unique, shape (N,)
+    specimens: StringArray  # shape (N,); empty where they are not known
+    targets: IntArray  # class indices, shape (N,)
+    outputs: IntArray  # class indices, shape (N,)
+    probabilities: FloatArray  # shape (N, C), each row sums to one
 
     @property
     def known_specimens(self) -> StringArray | None:
@@ -49,11 +41,8 @@ class Predictions:
 def cells_table(fold: Fold, columns: Mapping[str, Sequence[str]]) -> str:
     """A CSV with one row a test cell: id, specimen, target, and more columns."""
     cells, test = fold.cells, fold.split.test
-    known = {
-        "id": [cells.ids[cell] for cell in test],
-        "specimen": [cells.specimens[cell] for cell in test],
-        "target": [cells.classes[cells.labels[cell]] for cell in test],
-    }
+    known = {"id": cells.ids[test], "specimen": cells.specimens[test]}
+    known["target"] = np.array(cells.classes)[cells.labels[test]]
     text: str = pd.DataFrame({**known, **columns}).to_csv(index=False, lineterminator="\n")
     return text
 
@@ -64,12 +53,10 @@ def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
     Probabilities are written with nine significant digits: enough to tell float32 values apart.
     """
     classes = fold.cells.classes
-    outputs = [classes[index] for index in probabilities.argmax(axis=1)]
-    shares = {
-        f"p_{name}": [f"{share:.9g}" for share in column]
-        for name, column in zip(classes, probabilities.T, strict=True)
-    }
-    return cells_table(fold, {"output": outputs, **shares})
+    columns = {"output": [classes[index] for index in probabilities.argmax(axis=1)]}
+    for name, shares in zip(classes, probabilities.T, strict=True):
+        columns[f"p_{name}"] = [f"{share:.9g}" for share in shares]
+    return cells_table(fold, columns)
 
 
 def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -87,8 +74,7 @@ def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:
             raise
         raise ValueError(f"row {long[2]} has {long[3]} columns, not {long[1]}") from error
     header = lines.iloc[0].tolist()
-    missing = [column for column in wanted if header.count(column) != 1]
-    if missing:
+    if missing := [column for column in wanted if header.count(column) != 1]:
         raise ValueError(f"row 1 has not one column each for {', '.join(missing)}")
     if len(lines) == 1:
         raise ValueError("there is no row below the header")
@@ -96,12 +82,7 @@ def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:
 
 
 def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predictions:
-    """Read and check predictions.csv.
-
-    Args:
-        file: the CSV, columns `id,specimen,target,output,p_<class>,...`; more columns are ignored.
-        classes: pattern names, in the order of the indices.
-        remedy: what an error tells the user to do.
+    """Read and check predictions.csv: `id,specimen,target,output,p_<class>,...`, perhaps more.
 
     Raises:
         HEp2Error: a column is missing or a row is bad; the message names file, row and remedy.
@@ -113,24 +94,20 @@ def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predi
         probabilities = _probabilities(table[shares].to_numpy())
     except (ValueError, OSError) as error:
         raise HEp2Error(f"{file} is damaged or foreign: {error}; {remedy}") from error
+    ids, specimens = (table[name].to_numpy(np.str_) for name in ("id", "specimen"))
     index = {name: position for position, name in enumerate(classes)}
-    return Predictions(
-        ids=table["id"].to_numpy(np.str_),
-        specimens=table["specimen"].to_numpy(np.str_),
-        targets=table["target"].map(index).to_numpy().astype(np.int64),
-        outputs=table["output"].map(index).to_numpy().astype(np.int64),
-        probabilities=probabilities,
-    )
+    targets = table["target"].map(index).to_numpy().astype(np.int64)
+    outputs = table["output"].map(index).to_numpy().astype(np.int64)
+    return Predictions(ids, specimens, targets, outputs, probabilities)
 
 
 def _check_texts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    ids, names, patterns = table["id"], table[["id", "specimen"]], table[["target", "output"]]
+    ids, patterns = table["id"], table[["target", "output"]]
     # pandas fills up a row that is too short, and what it fills up with is empty
     if row := _first((table[f"p_{classes[-1]}"] == "") & (table.iloc[:, -1] == "")):
-        filled = [column for column, text in enumerate(table.iloc[row - 2], start=1) if text]
-        found = max(filled, default=0)
+        found = max(np.flatnonzero(table.iloc[row - 2] != "") + 1, default=0)
         raise ValueError(f"row {row} has {found} columns, not {table.shape[1]}")
-    if row := _first((names.map(len) > LONGEST).any(axis=1)):
+    if row := _first((table[["id", "specimen"]].map(len) > LONGEST).any(axis=1)):
         raise ValueError(f"row {row}: a name of more than {LONGEST} characters")
     if row := _first((ids == "") | ids.duplicated()):
         raise ValueError(f"row {row}: id {ids.iloc[row - 2]!r} is empty or already in use")

@@ -9,6 +9,7 @@ import math
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -49,52 +50,29 @@ FIELDS: dict[str, re.Pattern[str] | tuple[type, ...]] = {  # what each key must 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run.
-
-    Attributes:
-        path: its directory.
-        stage: e.g. "dcae", "head".
-        method: e.g. "dcae" (stage dcae), "dcae-mlp" (stage head).
-        data: name of the data set.
-        synthetic: whether its cells were simulated.
-        protocol: scheme of the splits.
-        leaky: whether cells of one specimen may stand on both sides of the split.
-        fold: from 0.
-        folds: number of folds of the protocol.
-        seed: of the training.
-        classes: pattern names, in the order of every table.
-        data_key: content key of the data, 16 hex digits.
-        split_hash: of the split, 16 hex digits.
-        metrics: figures the run wrote itself, e.g. "published/test/mca", in [0, 1].
-        seconds: wall time of the run.
-        encoder_seconds: wall time of the runs whose encoders it started from.
-        labels_in_features: whether its features were learned with labels; None: not learned.
-        kind: "classification", "clustering" or "reconstruction".
-        command: what started it; empty where it was no command line.
-        predictions: its test cells; None for a stage that classifies nothing.
-        kept: everything that result.json holds, unchecked; `hep2.rundir.artifacts` reads it.
-    """
+    """One finished run."""
 
     path: Path
-    stage: str
-    method: str
+    stage: str  # "dcae", "head"
+    method: str  # "dcae" (stage dcae), "dcae-mlp" (stage head)
     data: str
-    synthetic: bool
+    synthetic: bool  # whether its cells were simulated
     protocol: str
-    leaky: bool
-    fold: int
-    folds: int
+    leaky: bool  # whether cells of one specimen may stand on both sides of the split
+    fold: int  # from 0
+    folds: int  # of the protocol
     seed: int
-    classes: tuple[str, ...]
-    data_key: str
-    split_hash: str
-    metrics: dict[str, float]
-    seconds: float
-    encoder_seconds: float
-    labels_in_features: bool | None
-    kind: str
-    command: str
-    predictions: Predictions | None = None
+    classes: tuple[str, ...]  # pattern names, in the order of every table
+    data_key: str  # content key of the data, 16 hex digits
+    split_hash: str  # 16 hex digits
+    metrics: dict[str, float]  # what the run wrote itself: "published/test/mca", in [0, 1]
+    seconds: float  # wall time
+    encoder_seconds: float  # wall time of the runs whose encoders it started from
+    labels_in_features: bool | None  # learned with labels? None: its features were not learned
+    kind: str  # "classification", "clustering" or "reconstruction"
+    command: str  # empty where no command line started it
+    predictions: Predictions | None = None  # None for a stage that classifies nothing
+    # All of result.json, unchecked: `hep2.rundir.artifacts` reads it.
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -112,8 +90,7 @@ class Run:
 
 def protocol_label(run: Run) -> str:
     """Name of the protocol as every table and picture shows it: leaky ones end in `-leaky`."""
-    marked = not run.leaky or run.protocol.endswith("-leaky")
-    return run.protocol if marked else f"{run.protocol}-leaky"
+    return f"{run.protocol.removesuffix('-leaky')}-leaky" if run.leaky else run.protocol
 
 
 def data_label(run: Run) -> str:
@@ -128,17 +105,17 @@ def read_result(file: Path) -> dict[str, Any]:
     Raises:
         HEp2Error: it cannot be read as a JSON object.
     """
+
+    def refuse(text: str) -> NoReturn:  # Python's reader takes NaN and Infinity, JSON not
+        raise ValueError(f"{text} is no number")
+
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
     except (ValueError, OSError, RecursionError) as error:
         raise damaged(file, f"it cannot be read as JSON ({error})") from error
     if not isinstance(stored, dict):
         raise damaged(file, "it is no JSON object")
     return stored
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")  # Python's reader takes NaN and Infinity, JSON not
 
 
 def read_run(path: Path) -> Run:
@@ -151,17 +128,13 @@ def read_run(path: Path) -> Run:
     file = path / "result.json"
     stored = read_result(file)
     fields = {key: _field(file, stored, key) for key in FIELDS}
-    classes, counted = tuple(fields["classes"]), fields.pop("cells").get("test")
-    names = {name for name in classes if isinstance(name, str)}
-    if not classes or len(names) < len(classes):
+    counted = fields.pop("cells").get("test")
+    fields["command"] = fields["command"] or ""
+    fields["classes"] = classes = tuple(fields["classes"])
+    if not classes or len({name for name in classes if isinstance(name, str)}) < len(classes):
         raise damaged(file, "classes must be different names")
-    fields |= {
-        "classes": classes,
-        "metrics": {
-            name: _number(file, f"metrics.{name}", value)
-            for name, value in fields["metrics"].items()
-        },
-        "command": fields["command"] or "",
+    fields["metrics"] = {
+        name: _number(file, f"metrics.{name}", value) for name, value in fields["metrics"].items()
     }
     if "recall" in stored:
         cells, remedy = RunDir(path).predictions, _remedy(path)
@@ -207,12 +180,11 @@ def _check_against(run: Run, predictions: Predictions, counted: object) -> None:
     if counted != (found := len(predictions.ids)):
         raise damaged(file, f"it counts {counted} test cells, predictions.csv has {found}")
     confusion = predictions.confusion()
-    computed = {"aca": float(metrics.aca(confusion)), "mca": float(metrics.mca(confusion))}
-    for key, value in run.metrics.items():
-        name = key.rpartition("/test/")[2]
-        if "/test/" in key and name in computed:
-            said = computed[name]  # rounded; a metric that is not defined (NaN) equals another
-            if not np.isclose(value, said, rtol=0, atol=1e-4, equal_nan=True):
+    for name, metric in (("aca", metrics.aca), ("mca", metrics.mca)):
+        said = float(metric(confusion))
+        for key, value in run.metrics.items():  # rounded; undefined (NaN) equals undefined
+            close = np.isclose(value, said, rtol=0, atol=1e-4, equal_nan=True)
+            if key.endswith(f"/test/{name}") and not close:
                 raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {said:.4f}")
 
 
@@ -229,21 +201,24 @@ def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
     """The part of result.json that any stage has: what was run on which cells."""
     cells, split = fold.cells, fold.split
     parts = {"train": split.train, "val": split.val, "test": split.test}
+    command = None  # the command line that repeats this run, where Hydra started it
+    if HydraConfig.initialized():
+        words = redacted_words(list(HydraConfig.get().overrides.task))
+        command = " ".join(["python train.py", *words])
+    named = {part: set(cells.specimens[members]) - {""} for part, members in parts.items()}
     return {
         **asdict(identity),
         "kind": kind,
         "folds": fold.count,
         "classes": list(cells.classes),
         "cells": {part: len(members) for part, members in parts.items()},
-        "specimens": {
-            part: len(set(cells.specimens[members]) - {""}) for part, members in parts.items()
-        },
+        "specimens": {part: len(names) for part, names in named.items()},
         "data_key": cells.key,
         "split_hash": fold.provenance["split"],
         "validation": split.note,
         "versions": {"hep2": __version__} | {name: version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "command": _command(),
+        "command": command,
     }
 
 
@@ -263,14 +238,12 @@ def collapsed_encoders(checkpoints: Iterable[Path]) -> list[str]:
     """
     collapsed = []
     for run in [checkpoint.parent for checkpoint in checkpoints]:
-        try:
-            result = read_result(RunDir(run).result)
-        except HEp2Error:
-            continue  # an encoder from elsewhere, of which only the checkpoint is known
-        if result.get("collapsed"):
-            log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
-            collapsed.append("/".join(run.parts[-3:]))
-    return collapsed
+        with suppress(HEp2Error):  # one from elsewhere may have no result
+            if read_result(RunDir(run).result).get("collapsed"):
+                collapsed.append(run)
+    for run in collapsed:
+        log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
+    return ["/".join(run.parts[-3:]) for run in collapsed]
 
 
 def seconds_of(runs: Iterable[RunDir]) -> float:
@@ -286,15 +259,7 @@ def _git_commit() -> str | None:
     """The commit of the code that ran, with `+changes` where files differ from it."""
     words = ("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
     git = ["git", "-C", str(Path(__file__).parent), *words]
-    try:
+    with suppress(OSError, subprocess.SubprocessError):  # an installed package, or no git
         told = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None  # an installed package, or no git: nothing to say
-    return told.stdout.strip()
-
-
-def _command() -> str | None:
-    """The command line that repeats this run, where Hydra started it."""
-    if not HydraConfig.initialized():
-        return None
-    return " ".join(["python train.py", *redacted_words(list(HydraConfig.get().overrides.task))])
+        return told.stdout.strip()
+    return None
