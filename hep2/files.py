@@ -1,13 +1,12 @@
 """Files that are written whole or not at all, locks, the progress bar, text for spreadsheets."""
 
-import contextlib
 import errno
 import logging
 import os
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -29,11 +28,7 @@ def locked(file: Path, wait: bool) -> Iterator[None]:
 
     The file itself stays and says who holds it, or held it last; nothing is to be cleaned up. On
     NFS the lock holds between machines where the server supports locks (NFS 4, or a lock daemon).
-    A forked worker does not hold it.
-
-    Args:
-        file: made where it does not exist.
-        wait: wait for another process, instead of complaining.
+    A forked worker does not hold it. Another process that holds it is waited for, if so asked.
 
     Raises:
         HEp2Error: another process holds the lock, or the file cannot be written.
@@ -57,13 +52,11 @@ def _acquire(lock: BaseFileLock, file: Path, wait: bool) -> None:
     try:
         lock.acquire(timeout=GRACE, poll_interval=0.1)
     except Timeout:
-        who = _named(file)
+        used = f"{file.parent} is in use by {_named(file)}"
         if not wait:
-            raise HEp2Error(
-                f"{file.parent} is in use by {who}: wait for it, stop it, or choose another "
-                "name=..."
-            ) from None
-        log.info("%s is in use by %s: waiting", file.parent, who)
+            remedy = "wait for it, stop it, or choose another name=..."
+            raise HEp2Error(f"{used}: {remedy}") from None
+        log.info("%s: waiting", used)
         lock.acquire(poll_interval=0.1)
 
 
@@ -77,11 +70,11 @@ def holder(file: Path) -> str | None:
     try:
         with file.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
     except BlockingIOError:
         return _named(file)
     except OSError:  # there is none, or a file system without locks
-        return None
+        pass
+    return None
 
 
 def _named(file: Path) -> str:
@@ -102,9 +95,8 @@ def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> HEp2Error:
-    return HEp2Error(
-        f"cannot write {path}: {error.strerror}; free some space or choose another folder"
-    )
+    remedy = "free some space or choose another folder"
+    return HEp2Error(f"cannot write {path}: {error.strerror}; {remedy}")
 
 
 @contextmanager
@@ -126,17 +118,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming last; some network file systems know no such thing."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with suppress(OSError), ExitStack() as stack:  # some network file systems sync no folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        stack.callback(os.close, folder)
+        os.fsync(folder)
 
 
 def _umask() -> int:

@@ -35,15 +35,10 @@ PLACES = ("pca_1", "pca_2", "tsne_1", "tsne_2")  # columns of a map of latents
 
 @dataclass(frozen=True)
 class Sheet:
-    """A strip of stored cells.
+    """A strip of stored cells."""
 
-    Attributes:
-        cells: what is known of each, by name.
-        images: shape (rows, cells, H, W), uint8.
-    """
-
-    cells: list[dict[str, Any]]
-    images: Grey
+    cells: list[dict[str, Any]]  # what is known of each, by name
+    images: Grey  # shape (rows, cells, H, W)
 
 
 @dataclass(frozen=True)
@@ -57,13 +52,11 @@ class LatentMap:
 
 def audit_of(run: Run) -> Mapping[str, Any] | None:
     """The leakage audit of a run's split; None where it kept none."""
-    audit = run.kept.get("audit")
-    if audit is None:
-        return None
     counts = ("shared_specimens", "cells_of_shared_specimens", "identical_cells",
               "near_duplicate_cells")  # fmt: skip
-    if not isinstance(audit, dict) or any(
-        not isinstance(audit.get(name), int | None) for name in counts
+    audit = run.kept.get("audit")
+    if audit is not None and not (
+        isinstance(audit, dict) and all(isinstance(audit.get(name), int | None) for name in counts)
     ):
         raise damaged(run.path / "result.json", "key audit is no audit")
     return audit
@@ -72,14 +65,12 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
 def chosen_of(run: Run) -> str:
     """What inner folds chose, e.g. "C=10, gamma=0.25"; empty where there was nothing to choose."""
     chosen = run.kept.get("chosen") or {}
-    if not isinstance(chosen, dict) or any(
-        not isinstance(value, str | int | float | list | None) for value in chosen.values()
+    if not isinstance(chosen, dict) or not all(
+        isinstance(value, str | int | float | list | None) for value in chosen.values()
     ):
         raise damaged(run.path / "result.json", "key chosen holds no settings")
-    return ", ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in chosen.items()
-    )
+    texts = [f"{value:.4g}" if isinstance(value, float) else value for value in chosen.values()]
+    return ", ".join(f"{key}={text}" for key, text in zip(chosen, texts, strict=True))
 
 
 def curves_of(run: Run) -> dict[str, FloatArray]:
@@ -100,9 +91,7 @@ def curves_of(run: Run) -> dict[str, FloatArray]:
 def mistakes_record(fold: Fold, probabilities: Rows) -> dict[str, Any]:
     """The most confident mistakes among the test cells: who they are, and a strip of images.
 
-    Args:
-        fold: whose test cells were classified.
-        probabilities: shape (test cells, classes).
+    `probabilities` are of the test cells, shape (N, classes).
     """
     cells, test = fold.cells, fold.split.test
     outputs, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -129,19 +118,13 @@ def mistakes_of(run: Run) -> Sheet | None:
 def typical_and_worst(errors: Rows, labels: Indices) -> list[tuple[int, str]]:
     """For each pattern the cells about the median error, and those with the greatest.
 
-    Args:
-        errors: of each cell, shape (N,).
-        labels: its pattern, shape (N,).
-
-    Returns:
-        Rows of the arguments and "typical" or "worst", pattern after pattern.
+    Of the errors and the labels of N cells: positions, each with "typical" or "worst".
     """
     chosen: list[tuple[int, str]] = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         ranked = members[np.argsort(errors[members], kind="stable")]
-        worst = ranked[max(0, len(ranked) - WORST) :]
-        rest = ranked[: len(ranked) - len(worst)]
+        rest, worst = np.split(ranked, [max(0, len(ranked) - WORST)])
         start = max(0, (len(rest) - TYPICAL) // 2)
         chosen += [(int(row), "typical") for row in rest[start : start + TYPICAL]]
         chosen += [(int(row), "worst") for row in worst[::-1]]
@@ -153,11 +136,8 @@ def reconstructions_record(
 ) -> dict[str, Any]:
     """Inputs (upper row) and reconstructions (lower row) of some test cells.
 
-    Args:
-        fold: whose test cells were reconstructed.
-        errors: mean squared error of every test cell.
-        chosen: as `typical_and_worst` gave them, rows of `errors`.
-        reconstructions: of the chosen ones, shape (len(chosen), H, W).
+    `errors` are the mean squared errors of all test cells, `chosen` is what `typical_and_worst`
+    made of them, `reconstructions` are of the chosen cells, shape (len(chosen), H, W).
     """
     cells = fold.cells
     positions = fold.split.test[[row for row, _ in chosen]]
@@ -189,9 +169,9 @@ def _strip(described: list[dict[str, Any]], *rows: Grey) -> dict[str, Any]:
     if not described:
         return {"cells": [], "png": ""}
     picture = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    done, buffer = cv2.imencode(".png", picture)
+    done, png = cv2.imencode(".png", picture)
     assert done, "OpenCV cannot write PNG"
-    return {"cells": described, "png": base64.b64encode(buffer.tobytes()).decode("ascii")}
+    return {"cells": described, "png": base64.b64encode(png.tobytes()).decode("ascii")}
 
 
 def _sheet(run: Run, key: str, rows: int, fields: tuple[str, ...]) -> Sheet | None:
@@ -207,8 +187,7 @@ def _sheet(run: Run, key: str, rows: int, fields: tuple[str, ...]) -> Sheet | No
             raise ValueError(f"the strip has {picture.shape[1]} x {picture.shape[0]} pixels")
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise damaged(run.path / "result.json", f"key {key} ({error})") from error
-    images = picture.reshape(rows, side, len(cells), side).transpose(0, 2, 1, 3)
-    return Sheet(cells, images)
+    return Sheet(cells, picture.reshape(rows, side, len(cells), side).swapaxes(1, 2))
 
 
 def _decoded(text: str) -> Grey:
@@ -228,19 +207,14 @@ def _decoded(text: str) -> Grey:
 
 
 def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
-    """Two maps of latents: the first two principal components, and t-SNE.
+    """Two maps of latents (N, D): the first two principal components, and t-SNE.
 
     t-SNE (van der Maaten and Hinton, JMLR 9 (2008) 2579-2605) starts from the first principal
     components and reads at most 50 of them, as its authors advise. Distances between its groups
     mean nothing.
 
-    Args:
-        latents: shape (N, D).
-        seed: of t-SNE's optimisation.
-
-    Returns:
-        Shape (N, 4): pca_1, pca_2, tsne_1, tsne_2. NaN for all where there are too few cells, and
-        for cells that an evenly spaced choice of MAPPED left out.
+    Shape (N, 4), columns PLACES: NaN for all where there are too few cells, and for cells that an
+    evenly spaced choice of MAPPED left out.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -251,9 +225,8 @@ def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
     count = min(MAPPED, len(latents))
     shown = np.linspace(0, len(latents) - 1, count).astype(np.int64)
     components = min(50, count - 1, latents.shape[1])
-    scores = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(
-        latents[shown]
-    )
+    pca = PCA(components, svd_solver="randomized", random_state=seed)
+    scores = pca.fit_transform(latents[shown])
     if components < 2 or not scores[:, 0].std() > 0:
         return places
     tsne = TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed)

@@ -10,24 +10,19 @@ from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import run_directories
 from hep2.rundir.metrics_csv import read_progress
 
+# "interrupted" ended without a word (killed, Ctrl-C) and goes on when its command is given again.
+# "missing" was planned by a sweep and has not begun: an empty folder, to be deleted where the plan
+# was a mistake.
 STATES = ("finished", "running", "failed", "interrupted", "missing")
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where one run stands.
-
-    Attributes:
-        path: its directory.
-        state: one of STATES; "interrupted" ended without a word (killed, Ctrl-C) and goes on when
-            its command is given again, "missing" was planned by a sweep and has not begun (a
-            folder that holds nothing; delete it where the plan was a mistake).
-        detail: its newest figure, or why it failed.
-    """
+    """Where one run stands."""
 
     path: Path
-    state: str
-    detail: str
+    state: str  # one of STATES
+    detail: str  # its newest figure, or why it failed
 
 
 def run_states(root: Path) -> list[RunState]:
