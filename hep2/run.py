@@ -20,6 +20,7 @@ from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked
+from hep2.metrics import HEADLINE
 from hep2.rundir import directory as failure
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import encoder_runs, method_of, run_path
@@ -149,6 +150,6 @@ def _tracked(cfg: DictConfig, fold: Fold, run: RunDir) -> Iterator[list[Logger]]
 
 
 def _headline(figures: dict[str, float | None]) -> str:
-    worth_a_line = ("aca", "mca", "mse", "clustering_accuracy")
+    worth_a_line = (*(metric.name for metric in HEADLINE), "mse", "clustering_accuracy")
     shown = {key: value for key, value in figures.items() if key.endswith(worth_a_line)}
     return ", ".join(f"{key} {value:.4f}" for key, value in shown.items() if value is not None)

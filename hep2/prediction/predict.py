@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
-from hep2.files import neutral, watched, whole_file
+from hep2.files import escape_formula, watched, whole_file
 from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, specimens_given
 from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
 
@@ -105,7 +105,7 @@ def _rows(
     named = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
     for cell, problem in zip(batch.cells, batch.problems, strict=True):
         told = [cell.id] if specimens is None else [cell.id, cell.specimen]
-        told = [neutral(text) for text in told]
+        told = [escape_formula(text) for text in told]
         summary.cells += 1
         if problem:
             summary.unreadable += 1
@@ -119,7 +119,7 @@ def _rows(
 
 
 def _call(classes: Sequence[str], row: NDArray[np.float64]) -> list[str]:
-    return [neutral(classes[int(row.argmax())]), *(f"{p:.9g}" for p in row)]
+    return [escape_formula(classes[int(row.argmax())]), *(f"{p:.9g}" for p in row)]
 
 
 def _novelty(strange: float) -> list[str]:
@@ -156,7 +156,13 @@ class _Specimens:
             mean = total / cells
             majority = np.where(votes == votes.max(), mean, -1).argmax()
             call, *texts = _call(self.classes, mean)
-            yield [neutral(specimen), str(cells), call, neutral(self.classes[majority]), *texts]
+            yield [
+                escape_formula(specimen),
+                str(cells),
+                call,
+                escape_formula(self.classes[majority]),
+                *texts,
+            ]
 
 
 @contextmanager

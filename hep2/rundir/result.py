@@ -233,7 +233,7 @@ def _check_against(run: Run, predictions: Predictions, cells: object) -> None:
             file, f"it counts {cells} test cells, predictions.csv has {len(predictions.ids)}"
         )
     confusion = predictions.confusion()
-    computed = {"aca": float(metrics.aca(confusion)), "mca": float(metrics.mca(confusion))}
+    computed = {m.name: float(m.function(confusion)) for m in metrics.HEADLINE}
     for key, value in run.metrics.items():
         name = key.rpartition("/test/")[2]
         if "/test/" in key and name in computed and not _same(value, computed[name]):
