@@ -21,7 +21,7 @@ class EvaluateConfig:
     run: str | None = None
     images: str | None = None
     out: str | None = None
-    orientations: int = 1
+    orientations: int | None = None
 
 
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)

@@ -116,7 +116,6 @@ def in_loop(folder: str) -> float:
         stage = _stage(folder, "in loop", f"stage.epochs={epochs}")
         stage.run.last.unlink(missing_ok=True)
         stage.inputs = CellImages(stage.fold.cells)
-        stage.__post_init__()  # the data module of these inputs
         started = time.perf_counter()
         stage.train([])
         seconds[epochs] = time.perf_counter() - started

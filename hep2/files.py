@@ -1,16 +1,17 @@
-"""Writing files that are there whole or not at all."""
+"""Files that are written whole or not at all, locks, the progress bar, text for spreadsheets."""
 
 import contextlib
+import errno
 import logging
 import os
 import socket
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
+from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
 
 from hep2.errors import HEp2Error
@@ -18,16 +19,8 @@ from hep2.errors import HEp2Error
 log = logging.getLogger(__name__)
 
 GRACE = 1.0  # seconds; somebody who only looks at the lock holds it for an instant
-_held: set[int] = set()
-
-
-def _let_go_after_fork() -> None:
-    # A forked worker of a data loader shares the open file, and would keep the lock of a dead run.
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_let_go_after_fork)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks says
+T = TypeVar("T")
 
 
 @contextmanager
@@ -36,6 +29,7 @@ def locked(file: Path, wait: bool) -> Iterator[None]:
 
     The file itself stays and says who holds it, or held it last; nothing is to be cleaned up. On
     NFS the lock holds between machines where the server supports locks (NFS 4, or a lock daemon).
+    A forked worker does not hold it.
 
     Args:
         file: made where it does not exist.
@@ -44,71 +38,54 @@ def locked(file: Path, wait: bool) -> Iterator[None]:
     Raises:
         HEp2Error: another process holds the lock, or the file cannot be written.
     """
-    handle = _open(file)
-    _held.add(handle)
+    lock = FileLock(file, fallback_to_soft=False)
     try:
-        _take(handle, file, wait)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _acquire(lock, file, wait)
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise _cannot_write(file, error) from error
+            log.warning("%s: no lock (%s); run nothing else there", file, error.strerror)
         yield
     finally:
-        _held.discard(handle)
-        os.close(handle)
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, file: Path, wait: bool) -> None:
+    try:
+        lock.acquire(timeout=GRACE, poll_interval=0.1)
+    except Timeout:
+        who = _named(file)
+        if not wait:
+            raise HEp2Error(
+                f"{file.parent} is in use by {who}: wait for it, stop it, or choose another "
+                "name=..."
+            ) from None
+        log.info("%s is in use by %s: waiting", file.parent, who)
+        lock.acquire(poll_interval=0.1)
 
 
 def holder(file: Path) -> str | None:
-    """Who holds a lock file: "process 123 on host", or None where it is free."""
+    """Who holds a lock file: "process 123 on host", or None where it is free.
+
+    Whoever may read the file may ask, and two who ask at once do not disturb each other.
+    """
     import fcntl
 
     try:
-        handle = os.open(file, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return os.read(handle, 200).decode(errors="replace").strip() or "another process"
-    except OSError:  # a file system without locks
+        return _named(file)
+    except OSError:  # there is none, or a file system without locks
         return None
-    finally:
-        os.close(handle)
 
 
-def _open(file: Path) -> int:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise HEp2Error(
-            f"cannot write {file}: {error.strerror}; free some space or choose another folder"
-        ) from error
-
-
-def _take(handle: int, file: Path, wait: bool) -> None:
-    import fcntl
-
-    until = time.monotonic() + GRACE
-    told = False
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            who = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-        except OSError as error:
-            log.warning("%s: no lock (%s); run nothing else there", file, error.strerror)
-            return
-        if time.monotonic() > until:
-            if not wait:
-                raise HEp2Error(
-                    f"{file.parent} is in use by {who}: wait for it, stop it, or choose another "
-                    "name=..."
-                )
-            if not told:
-                log.info("%s is in use by %s: waiting", file.parent, who)
-                told = True
-        time.sleep(0.1)
+def _named(file: Path) -> str:
+    return file.read_text(errors="replace")[:200].strip() or "another process"
 
 
 def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
@@ -121,12 +98,16 @@ def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
         with whole_file(path) as file:
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise HEp2Error(
-            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
-        ) from error
+        raise _cannot_write(path, error) from error
 
 
-@contextlib.contextmanager
+def _cannot_write(path: Path, error: OSError) -> HEp2Error:
+    return HEp2Error(
+        f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+    )
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file, to be written and read, that gets its name when all is written and on the disk.
 
@@ -170,9 +151,6 @@ _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # begins one; the last f
 def escape_formula(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-T = TypeVar("T")
 
 
 def watched(things: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:

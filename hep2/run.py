@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
 
 import lightning as L
 from hydra.utils import instantiate
@@ -21,36 +20,26 @@ from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked
 from hep2.metrics import HEADLINE
-from hep2.rundir import directory as failure
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import encoder_runs, method_of, run_path
+from hep2.rundir.layout import Identity, encoder_paths, encoder_runs, run_path
 from hep2.rundir.metrics_csv import learning_curves
 from hep2.rundir.result import collapsed_encoders, describe, seconds_of
-from hep2.stages.autoencoder import autoencoder
-from hep2.stages.classifier import head, supervised
-from hep2.stages.clustering import clustering
-from hep2.stages.tuning import TunableStage, tuned
+from hep2.stages.autoencoder import AutoencoderStage
+from hep2.stages.classifier import SupervisedStage, head
+from hep2.stages.clustering import ClusteringStage
+from hep2.stages.training import Stage
+from hep2.stages.tuning import tuned
 
 log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Stage(Protocol):
-    """What is trained on a fold's training cells and scored on its test cells."""
-
-    def train(self, loggers: list[Logger]) -> int | None:
-        """Learn; returns the epochs, or None on a process that has no say in the result."""
-
-    def score(self) -> dict[str, Any]:
-        """The figures for result.json, read off the test cells once."""
-
-
 STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
-    "autoencoder": autoencoder,
+    "autoencoder": AutoencoderStage,
     "head": head,
-    "supervised": supervised,
-    "clustering": clustering,
+    "supervised": SupervisedStage,
+    "clustering": ClusteringStage,
 }
 
 
@@ -78,12 +67,12 @@ def fit(cfg: DictConfig) -> RunDir:
         if run.finished:
             log.info("%s is finished already (overwrite=true makes it anew)", run.path)
             return run
-        failure.forget(run.path)
+        run.forget_failure()
         return _fit(cfg, run)
 
 
 def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
-    with failure.noted(run.path):
+    with run.recording_failure():
         try:
             return _trained_and_scored(cfg, run)
         except OSError as error:
@@ -99,39 +88,36 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     started = time.monotonic()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     fold = open_fold(cfg)
-    audit = {"audit": audited(fold).as_dict()}
+    identity = _identity(cfg, fold)
+    known = describe(identity, cfg.stage.kind, fold) | {"audit": audited(fold).as_dict()}
     stage = STAGES[cfg.stage.task](cfg, fold, run)
-    collapsed = collapsed_encoders(cfg, fold)
-    encoder_seconds = seconds_of(encoder_runs(cfg))  # a damaged result is told before the training
-    with _tracked(cfg, fold, run) as loggers:
-        chosen: dict[str, Any] = {}
-        if isinstance(stage, TunableStage):
-            stage, chosen = tuned(stage)
+    known["collapsed_encoders"] = collapsed_encoders(
+        encoder_paths(cfg, selected=not fold.split.note)
+    )
+    known["encoder_seconds"] = seconds_of(encoder_runs(cfg))
+    with _tracked(cfg, identity, run) as loggers:
+        stage, chosen = tuned(stage)
+        known |= chosen
         epochs = stage.train(loggers)
         if epochs is not None:
-            figures = stage.score()
-            tracking.log_summary(loggers, figures["metrics"])
-            curves = {"curves": learning_curves(run.path / "metrics.csv")}
-            extent = {
+            scores = stage.score()
+            tracking.log_summary(loggers, scores["metrics"])
+            known |= {
                 "epochs": epochs,
                 "seconds": round(time.monotonic() - started, 1),
-                "encoder_seconds": encoder_seconds,
+                "curves": learning_curves(run.path),
             }
-            run.write_result(
-                describe(cfg, fold) | audit | collapsed | extent | curves | chosen | figures
-            )
+            run.write_result(known | scores)
             tracking.log_record(loggers, run.path)
-            log.info("%s: %s", run.path, _headline(figures["metrics"]))
+            log.info("%s: %s", run.path, _headline(scores["metrics"]))
     return run
 
 
-@contextmanager
-def _tracked(cfg: DictConfig, fold: Fold, run: RunDir) -> Iterator[list[Logger]]:
-    """Loggers that are finished with the right exit code, whatever happens."""
-    identity = tracking.RunIdentity(
+def _identity(cfg: DictConfig, fold: Fold) -> Identity:
+    return Identity(
         name=cfg.name,
         stage=cfg.stage.name,
-        method=method_of(cfg),
+        method=cfg.stage.label,
         data=fold.cells.name,
         protocol=cfg.protocol.name,
         leaky=fold.split.leaky,
@@ -139,6 +125,11 @@ def _tracked(cfg: DictConfig, fold: Fold, run: RunDir) -> Iterator[list[Logger]]
         fold=cfg.fold,
         seed=cfg.seed,
     )
+
+
+@contextmanager
+def _tracked(cfg: DictConfig, identity: Identity, run: RunDir) -> Iterator[list[Logger]]:
+    """Loggers that are finished with the right exit code, whatever happens."""
     entries = instantiate(cfg.logger, _convert_="all")
     loggers = tracking.make_loggers(entries, run.path, identity, plain(cfg))
     exit_code = 1

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from hep2.config import redacted
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import Identity
+from hep2.rundir.metrics_csv import MetricsCsv
 from hep2.wandb_run import WandbRun, choose_mode
 
 if TYPE_CHECKING:
     from hep2.evaluation.report import RunRecord
-import csv
 import io
 
 from hep2.files import write_atomic
@@ -28,26 +29,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_TAG = 64  # characters; W&B refuses longer tags,
 LONGEST_GROUP = 128  # and longer groups
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What tells a run from every other one.
-
-    Attributes:
-        method: The network, and the head in stage 2: "dcae", "dcae-mlp".
-        leaky: Whether the protocol lets one specimen into training and test.
-    """
-
-    name: str
-    stage: str
-    method: str
-    data: str
-    protocol: str
-    leaky: bool
-    synthetic: bool
-    fold: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +44,7 @@ class WandbSettings:
 def make_loggers(
     entries: Mapping[str, Any] | None,
     run_dir: Path,
-    identity: RunIdentity,
+    identity: Identity,
     config: Mapping[str, Any],
 ) -> list[Logger]:
     """The loggers of one run: its files first, then one for each entry of the configuration.
@@ -102,7 +83,7 @@ def _start_anew(run_dir: Path) -> None:
 
 
 def _wandb_run(
-    settings: WandbSettings, run_dir: Path, identity: RunIdentity, config: Mapping[str, Any]
+    settings: WandbSettings, run_dir: Path, identity: Identity, config: Mapping[str, Any]
 ) -> list[Logger]:
     mode, why = choose_mode(settings.mode)
     if mode == "disabled":
@@ -118,7 +99,7 @@ def _wandb_run(
     return [WandbRun(run_dir, mode, description)]
 
 
-def describe(identity: RunIdentity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
+def describe(identity: Identity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
     """How W&B names, groups and tags a run; the group leaves fold and seed out, so W&B averages."""
     i = identity
     tags = [i.data, i.protocol, i.method, *extra_tags]
@@ -183,23 +164,16 @@ def finish(loggers: Sequence[Logger], exit_code: int) -> None:
             logger.finish(exit_code)
 
 
-Row = dict[str, str]
-
-
 class RunFiles(Logger):
     """Writes every row of metrics into `<run_dir>/metrics.csv` at once, pictures into `pictures/`.
 
-    Lightning's own CSVLogger deletes what it finds. This one goes on: a new column rewrites the
-    file, and a row of the same step and the same metrics (steps that a resumed run repeats after
-    its last checkpoint) takes the earlier one's place.
+    Lightning's own CSVLogger deletes what it finds. This one goes on.
     """
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
         self._run_dir = run_dir
-        self._file = run_dir / "metrics.csv"
-        self._columns: list[str] = []
-        self._rows: dict[tuple[str, frozenset[str]], Row] | None = None  # None: not read yet
+        self._metrics = MetricsCsv(run_dir / "metrics.csv")
 
     @property
     def name(self) -> str:
@@ -227,22 +201,11 @@ class RunFiles(Logger):
         Raises:
             HEp2Error: the file cannot be written or the disk is full.
         """
-        if self._rows is None:
-            self._rows = self._read()
         row = {"step": "" if step is None else str(step)}
         row |= {
             key: str(getattr(value, "item", lambda v=value: v)()) for key, value in metrics.items()
         }
-        key = (row["step"], frozenset(row))
-        if self._rows.get(key) == row:
-            return
-        fits = key not in self._rows and set(row) <= set(self._columns)
-        self._rows[key] = row
-        if fits:
-            self._append(row)
-        else:
-            self._columns += [name for name in row if name not in self._columns]
-            write_atomic(self._file, self._text(list(self._rows.values()), header=True))
+        self._metrics.add(row)
 
     def log_images(
         self, key: str, images: Sequence[NDArray[np.uint8]], captions: Sequence[str], step: int
@@ -258,32 +221,3 @@ class RunFiles(Logger):
             Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
             name = f"{key.replace('/', '-')}-step{step:06d}-{i}.png"
             write_atomic(self._run_dir / "pictures" / name, buffer.getvalue())
-
-    def _read(self) -> dict[tuple[str, frozenset[str]], Row]:
-        if not self._file.is_file():
-            return {}
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):  # torn when the process was killed
-            lines.pop()
-            write_atomic(self._file, "".join(lines))
-        reader = csv.DictReader(lines)
-        self._columns = list(reader.fieldnames or [])
-        rows = [{name: value for name, value in row.items() if value} for row in reader]
-        return {(row.get("step", ""), frozenset(row)): row for row in rows}
-
-    def _append(self, row: Row) -> None:
-        try:
-            with self._file.open("a", newline="", encoding="utf-8") as file:
-                file.write(self._text([row], header=False))
-        except OSError as error:
-            raise HEp2Error(
-                f"cannot write {self._file}: {error.strerror}; free some space"
-            ) from error
-
-    def _text(self, rows: Sequence[Row], header: bool) -> str:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self._columns, lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows(rows)
-        return buffer.getvalue()

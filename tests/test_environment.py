@@ -22,7 +22,8 @@ from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 from hep2.features.extraction import cached
 from hep2.run import fit
-from hep2.rundir.result import read_run, run_directories
+from hep2.rundir.layout import run_directories
+from hep2.rundir.result import read_run
 
 ODD = "a b=c,d[e]{f}'g\"h é $HOME %s"
 

@@ -13,7 +13,6 @@ from conftest import CONF, TINY, TINY_DATA, Configure, Trained, composed
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from hep2.config import encoders_of
 from hep2.data import fold as fold_module
 from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CachedFeatures, CellImages
@@ -435,7 +434,7 @@ def test_every_experiment_runs(experiment: str, tmp_path: Path, cache_dir: Path)
         "tuning.grid={stage.optimizer.lr:[1e-3]}",  # what is tuned is tuned, with one trial a fold
     )
     cfg = composed(*small)
-    for stage, model in encoders_of(cfg).items():
+    for stage, model in cfg.stage.encoders.items():
         fit(composed(*small, f"stage={stage}", f"model={model}"))
     run = fit(cfg)
     assert result(run)["name"] == "debug" and result(run)["metrics"]

@@ -25,9 +25,9 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 
 import hep2.wandb_run
 from hep2.errors import HEp2Error
+from hep2.rundir.layout import Identity
 from hep2.tracking import (
     RunFiles,
-    RunIdentity,
     WandbSettings,
     describe,
     finish,
@@ -38,7 +38,7 @@ from hep2.tracking import (
 from hep2.wandb_run import WandbRun, choose_mode
 
 FAKE_KEY = "0123456789abcdef" * 2 + "fedcba98"
-IDENTITY = RunIdentity(
+IDENTITY = Identity(
     name="default",
     stage="head",
     method="dcae-mlp",
@@ -526,7 +526,7 @@ def test_loggers_travel_to_a_spawned_rank(run_dir: Path, told: list[dict]) -> No
 
 
 def test_tags_and_group_say_what_the_run_is() -> None:
-    identity = RunIdentity("n" * 200, "dcae", "dcae", "synthetic", "published", False, True, 0, 1)
+    identity = Identity("n" * 200, "dcae", "dcae", "synthetic", "published", False, True, 0, 1)
     told = describe(identity, ["x" * 70, "published"])
     assert told["tags"] == ["synthetic", "published", "dcae", "x" * 64]
     assert told["group"] == "n" * 128

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.data.augment import ORIENTATIONS, oriented
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
 from hep2.data.protocols import Indices, Split
@@ -99,8 +100,8 @@ def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> list[tup
     other = np.zeros(len(test), dtype=np.int64)
     for start, block in zip(range(0, len(test), CELLS), _blocks(test), strict=True):
         ours = shrunk(cells, block)
-        for turn in range(8):
-            turned = orientation(ours, turn)
+        for turn in range(ORIENTATIONS):
+            turned = oriented(ours, turn)
             rows, columns = close_pairs(perceptual_hashes(turned), hashes, NEAR_BITS)
             for row, column in zip(_blocks(rows), _blocks(columns), strict=True):
                 theirs = learning[column]
@@ -132,12 +133,6 @@ def shrunk(cells: Cells, positions: Indices) -> NDArray[np.float32]:
     return small
 
 
-def orientation(images: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
-    """One of the eight flips and quarter turns of square images; 0 leaves them as they are."""
-    flipped = images[:, :, ::-1] if turn >= 4 else images
-    return np.rot90(flipped, turn % 4, axes=(1, 2))
-
-
 def perceptual_hashes(images: NDArray[np.float32]) -> Hashes:
     """Signs of an image's lowest DCT coefficients about their median, the constant one left out.
 
@@ -156,7 +151,7 @@ def perceptual_hashes(images: NDArray[np.float32]) -> Hashes:
 
 
 def close_pairs(ours: Hashes, theirs: Hashes, bits: int) -> tuple[Indices, Indices]:
-    """Positions of all pairs of hashes that differ in at most so many bits (Hamming distance)."""
+    """Positions of all pairs of hashes that differ in at most this many bits (Hamming distance)."""
     step = max(1, _PAIRS // max(1, len(theirs)))
     rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, len(ours), step):

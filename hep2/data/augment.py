@@ -2,7 +2,7 @@
 
 import os
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import albucore
 import numpy as np
@@ -13,26 +13,55 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hep2.data.opencv import cv2
+from hep2.errors import HEp2Error
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
 
-# The symmetries of a square, by albumentations' names.
-SQUARE = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")
+ORIENTATIONS = 8  # flips and quarter turns of a square; their order is that of `oriented`
 
 Floats = NDArray[np.float64]
+Images = TypeVar("Images", Tensor, NDArray[Any])
+
+
+def oriented(image: Images, orientation: int) -> Images:
+    """One of the eight flips and quarter turns of square images; 0 leaves them as they are.
+
+    From 4 on, columns are reversed first; then come `orientation % 4` turns counter-clockwise.
+
+    Shape:
+        (..., H, H) -> (..., H, H)
+    """
+    library: Any = torch if isinstance(image, Tensor) else np
+    flipped = library.flip(image, (-1,)) if orientation >= 4 else image
+    turned: Images = library.rot90(flipped, orientation % 4, (-2, -1))
+    return turned
+
+
+def check_orientations(orientations: int, key: str = "orientations") -> None:
+    """Raise HEp2Error where there are not this many flips and quarter turns of a square."""
+    if type(orientations) is not int or not 1 <= orientations <= ORIENTATIONS:
+        raise HEp2Error(f"{key}={orientations} must be a number from 1 to {ORIENTATIONS}")
+
+
+# What the eighths of the draw mean; seeds give the images that they always gave.
+DRAWN = np.array([0, 1, 2, 3, 6, 7, 4, 5])
+_PLACES = torch.stack(torch.meshgrid(2 * [torch.arange(-1.0, 2.0)], indexing="xy"))  # (x, y)
+# Where each orientation takes the value at (x, y) from, when both run from -1 to 1 over the image:
+# SOURCES[k] @ (x, y). Its columns are where the values at (1, 0) and (0, 1) come from.
+SOURCES = torch.stack([oriented(_PLACES, k)[:, [1, 2], [2, 1]] for k in range(ORIENTATIONS)])
 
 
 class Draws(NamedTuple):
     """What is done to each of B cells; every array has shape (B,).
 
     Attributes:
-        symmetry: of the square, 0 to 7: see `SQUARE`. Comes first.
+        orientation: of `oriented`. Comes first.
         angle: of the free rotation, in degrees, counter-clockwise. Comes second.
         gain: factor of the intensities.
         shift: added to the intensities then, as a share of the full scale.
     """
 
-    symmetry: NDArray[np.int64]
+    orientation: NDArray[np.int64]
     angle: Floats
     gain: Floats
     shift: Floats
@@ -56,20 +85,11 @@ class Augmentation:
     """
 
     def __init__(
-        self,
-        flips: bool,
-        rotate: float,
-        brightness: float,
-        contrast: float,
-        seed: int,
-        cells: int,
+        self, flips: bool, rotate: float, brightness: float, contrast: float, seed: int, cells: int
     ) -> None:
-        self.flips = flips
-        self.rotate = rotate
-        self.brightness = brightness
-        self.contrast = contrast
-        self.seed = seed
-        self.cells = cells
+        self.flips, self.rotate = flips, rotate
+        self.brightness, self.contrast = brightness, contrast
+        self.seed, self.cells = seed, cells
 
     def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
         """Decide what is done to some cells.
@@ -81,7 +101,7 @@ class Augmentation:
         uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 4)
         either_way = 2 * uniform[:, 1:] - 1
         return Draws(
-            symmetry=(len(SQUARE) * uniform[:, 0]).astype(np.int64) * self.flips,
+            orientation=DRAWN[(ORIENTATIONS * uniform[:, 0]).astype(np.int64) * self.flips],
             angle=self.rotate * either_way[:, 0],
             gain=1 + self.contrast * either_way[:, 1],
             shift=self.brightness * either_way[:, 2],
@@ -106,9 +126,9 @@ class Augmentation:
     def _one(
         self, image: NDArray[np.generic], draw: tuple[np.int64, np.float64, np.float64, np.float64]
     ) -> NDArray[np.generic]:
-        symmetry, angle, gain, shift = draw
+        orientation, angle, gain, shift = draw
         side = len(image)
-        changed: NDArray[np.generic] = geometry.d4(image, SQUARE[symmetry])
+        changed = np.ascontiguousarray(oriented(image, int(orientation)))
         if self.rotate:
             matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(angle), 1)
             changed = geometry.warp_affine_with_value_extension(
@@ -122,7 +142,7 @@ class Augmentation:
 
 @lru_cache(maxsize=1)
 def _uniform(seed: int, epoch: int, cells: int) -> Floats:
-    """Drawn for all cells at once, so that a cell's draw hangs on no other cell of its batch.
+    """Drawn for all cells at once, so that a cell's draw depends on no other cell of its batch.
 
     Shape:
         (cells, 4), in [0, 1)
@@ -130,50 +150,23 @@ def _uniform(seed: int, epoch: int, cells: int) -> Floats:
     return np.random.default_rng([seed, epoch]).random((cells, 4))
 
 
-def turned(image: Tensor, orientation: int) -> Tensor:
-    """One of the eight flips and quarter turns of square images; 0 leaves them as they are.
-
-    Shape:
-        (B, 1, H, H) -> (B, 1, H, H)
-    """
-    turns, flip = orientation % 4, orientation >= 4
-    return torch.rot90(image.flip(-1) if flip else image, turns, dims=(-2, -1))
-
-
-# Where a symmetry of the square, in the order of `hep2.data.augment.SQUARE`, takes the value at
-# (x, y) from, when both run from -1 to 1 over the image: SYMMETRIES[k] @ (x, y).
-SYMMETRIES = torch.tensor(
-    [
-        [[1, 0], [0, 1]],  # e
-        [[0, -1], [1, 0]],  # r90
-        [[-1, 0], [0, -1]],  # r180
-        [[0, 1], [-1, 0]],  # r270
-        [[1, 0], [0, -1]],  # v
-        [[0, -1], [-1, 0]],  # hvt
-        [[-1, 0], [0, 1]],  # h
-        [[0, 1], [1, 0]],  # t
-    ],
-    dtype=torch.float32,
-)
-
-
 def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
     """Do to every image what was drawn for it, without a word to the host.
 
     One interpolation in float32, where the other way goes by 8 or 16 bits: results agree to
-    rounding and to the interpolation's own precision, see tests/test_augment.py.
+    rounding and to the interpolation's own precision (tests/data/test_augment_batch.py).
 
     Args:
         images: in [0, 1], shape (B, 1, H, H).
-        draws: symmetry, angle, gain and shift as `hep2.data.augment.Draws` has them, shape (B, 4).
+        draws: the columns of `Draws`, shape (B, 4).
 
     Returns:
         Images in [0, 1], shape (B, 1, H, H).
     """
-    symmetry, angle, gain, shift = draws.unbind(dim=1)
+    orientation, angle, gain, shift = draws.unbind(dim=1)
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
     back = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)  # where a pixel comes from
-    turned = SYMMETRIES.to(images.device)[symmetry.long()] @ back
-    grid = F.affine_grid(F.pad(turned, (0, 1)), list(images.shape), align_corners=True)
+    sources = SOURCES.to(images.device)[orientation.long()] @ back
+    grid = F.affine_grid(F.pad(sources, (0, 1)), list(images.shape), align_corners=True)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
     return (moved * gain.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)).clamp(0, 1)

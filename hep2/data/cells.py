@@ -1,9 +1,65 @@
-"""The cells of one data set in memory: the interface between the store and everything behind it."""
+"""What is known of a cell, from the source that lists it to the data set in memory."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cell.
+
+    Attributes:
+        id: unique name of the cell in its data set.
+        label: its pattern.
+        specimen: the specimen it was cut from, or "".
+        pool: "train", "val", "test" or "".
+        file: its image; a simulated cell has none.
+        origin: where the user finds the row: "manifest.csv row 7", or nothing where no CSV is.
+    """
+
+    id: str
+    label: str
+    specimen: str
+    pool: str
+    file: Path = Path()
+    origin: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin} ({self.id})" if self.origin else self.id
+
+
+class Source(Protocol):
+    """Where cells come from: image files or a simulator."""
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its cells are simulated."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Pattern names, in the order of every table."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Its cells, sorted by unique ID."""
+
+    def fingerprint(self) -> str:
+        """Cheap to compute; changes when any row or image changes."""
+
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, or uint16 where any image is; cheaper to tell than to decode them all."""
+
+    def images(self, size: int, channel: str) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+        """An image for each row, (size, size), uint8 or uint16."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,17 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hep2.data.augment import augment_batch
-from hep2.data.inputs import CellImages, Inputs
+from hep2.data.inputs import CellImages, Inputs, Positions
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
 
-Positions = NDArray[np.int64]
+FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own
+AHEAD = 2  # batches that each worker prepares: torch's default
+
 Key = tuple[int | None, Positions]  # epoch (None in evaluation) and the cells of one batch
 
 
@@ -52,7 +53,7 @@ class TrainingOrder(Sampler[Key]):
         batch_size: cells of a global batch, over all devices.
         seed: the run's seed.
         batches_done: batches of this run that are finished already, over all epochs. A resumed run
-            starts behind them; stock Lightning would start the shuffle anew.
+            starts behind them; stock Lightning would start the shuffle again.
         rank: this device's number.
         devices: how many devices share the work.
 
@@ -111,10 +112,6 @@ class EvaluationOrder(Sampler[Key]):
             yield None, self.cells[start : start + self.batch_size]
 
 
-FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own
-AHEAD = 2  # batches that each worker prepares: torch's default
-
-
 def check_room(batch: int, workers: int) -> None:
     """Make sure that the batches of all workers fit, and one that is being read.
 
@@ -144,13 +141,13 @@ class HEp2DataModule(L.LightningDataModule):
         split: which of them train, validate and test.
         batch_size: over all devices.
         seed: the run's seed.
-        workers: processes that prepare training batches; their number changes no figure.
+        workers: processes that prepare training batches; how many changes no result.
     """
 
     def __init__(
         self,
         inputs: Inputs,
-        labels: NDArray[np.int64],
+        labels: Positions,
         split: Split,
         batch_size: int,
         seed: int,

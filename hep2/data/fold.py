@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
-from hep2.data.protocols import Grouping, Split, fold_count, make_split
+from hep2.data.protocols import Split, fold_count, make_split
 from hep2.data.store import open_cells
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Fold:
 
     @property
     def protocol(self) -> str:
-        """The protocol as it stands in names of metrics: leaky ones say so."""
+        """The protocol as names of metrics have it: leaky ones say so."""
         name = str(self.provenance["protocol"])
         return f"{name}-leaky" if self.split.leaky else name
 
@@ -46,17 +46,16 @@ def open_fold(cfg: DictConfig) -> Fold:
     """
     source = instantiate(cfg.data.source, _convert_="all")
     cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
-    grouping = Grouping(cells.labels, cells.specimens, cells.pools)
     protocol = cfg.protocol
     split = make_split(
-        grouping, protocol.name, cfg.fold, protocol.folds, protocol.validation, protocol.seed
+        cells, protocol.name, cfg.fold, protocol.folds, protocol.validation, protocol.seed
     )
     if split.note:
         log.warning("fold %d: %s", cfg.fold, split.note)
     return Fold(
         cells=cells,
         split=split,
-        count=fold_count(protocol.name, protocol.folds, grouping),
+        count=fold_count(protocol.name, protocol.folds, cells),
         provenance={
             "data": cells.key,
             "split": split.digest(cells.ids),

@@ -1,20 +1,18 @@
 """A data set of image files: decodes them and names every one that cannot be used."""
 
 import hashlib
-import os
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hep2.data.images import CellImage, ImageError, Pixels, load_cell
-from hep2.data.manifest import Listing, Row, check_rows, shortened
-from hep2.data.store import Annotations
+import numpy as np
+
+from hep2.data.cells import Row
+from hep2.data.images import CellImage, ImageError, Pixels, decoded, has_16_bits
+from hep2.data.manifest import check_rows, shortened
 from hep2.errors import HEp2Error
-
-CHUNK = 256  # images decoded ahead of the reader: bounds memory
-THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -45,47 +43,47 @@ class ImageSource:
             digest.update(repr(cell).encode())
         return digest.hexdigest()
 
-    def read(self, size: int, channel: str) -> tuple[Annotations, Iterator[Pixels]]:
-        """The annotations, and the images as they are decoded.
+    def dtype(self) -> np.dtype[Any]:
+        """uint16 where any image has 16 bits, as their headers say; no image is decoded."""
+        return np.dtype(np.uint16 if any(has_16_bits(row.file) for row in self.rows) else np.uint8)
+
+    def images(self, size: int, channel: str) -> Iterator[Pixels]:
+        """The images of the rows as they are decoded.
 
         Raises:
             HEp2Error: (after the last image) rows or images are bad; all of them are named.
         """
-        columns = ((row.id, row.label, row.specimen, row.pool) for row in self.rows)
-        ids, labels, specimens, pools = zip(*columns, strict=True) if self.rows else ((),) * 4
-        return Annotations(ids, labels, specimens, pools), self._images(size, channel)
-
-    def _images(self, size: int, channel: str) -> Iterator[Pixels]:
         findings = _Findings(list(self.problems))
-        with ThreadPoolExecutor(THREADS) as pool:  # OpenCV lets other threads run as it decodes
-            for start in range(0, len(self.rows), CHUNK):
-                rows = self.rows[start : start + CHUNK]
-                for row, outcome in zip(
-                    rows, pool.map(lambda row: _outcome(row, size, channel), rows), strict=True
-                ):
-                    if isinstance(outcome, ImageError):
-                        findings.problems.append(f"{row}: {outcome}")
-                        continue
-                    findings.add(row, outcome)
-                    yield outcome.pixels
+        files = (row.file for row in self.rows)
+        for row, outcome in zip(self.rows, decoded(files, size, channel), strict=True):
+            if isinstance(outcome, ImageError):
+                findings.problems.append(f"{row}: {outcome}")
+            else:
+                findings.add(row, outcome)
+                yield outcome.pixels
         findings.report(self.root)
 
 
 def image_source(
-    name: str, root: Path, listing: Listing, order: tuple[str, ...] = ()
+    name: str,
+    root: Path,
+    rows: Iterable[Row],
+    problems: list[str],
+    order: tuple[str, ...] = (),
 ) -> ImageSource:
     """Check the rows of a data set and order its classes.
 
     Args:
         name: the data set's name.
         root: its folder.
-        listing: its rows, as read.
+        rows: its cells, as read.
+        problems: what is wrong with rows that had to be left out; gets what is wrong between rows.
         order: the classes' order where the data set has one; used if it covers all labels
             (spelling of spaces, hyphens and capitals does not matter). Otherwise alphabetical.
     """
-    checked = check_rows(listing)
-    classes = ordered_classes({row.label for row in checked.rows}, order)
-    return ImageSource(name, root, classes, tuple(checked.rows), tuple(checked.problems))
+    checked = check_rows(rows, problems)
+    classes = ordered_classes({row.label for row in checked}, order)
+    return ImageSource(name, root, classes, tuple(checked), tuple(problems))
 
 
 def ordered_classes(labels: set[str], order: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,13 +104,6 @@ def _state(file: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-def _outcome(row: Row, size: int, channel: str) -> CellImage | ImageError:
-    try:
-        return load_cell(row.file, size, channel)
-    except ImageError as error:
-        return error
 
 
 @dataclass

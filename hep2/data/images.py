@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,36 +16,35 @@ from PIL import Image
 from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
 
-
-def image_files(root: Path) -> Iterator[Path]:
-    """All image files below a folder, links followed, hidden files and folders left out."""
-    seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder above would never end
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(folder, name)
-
-
 Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 CHANNELS = ("green", "red", "blue", "mean")
 MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is no cell
+THREADS = min(8, os.cpu_count() or 1)
+AHEAD = 256  # images decoded ahead of their reader: bounds memory
 
-_TILE_SIZE = (322, 323)  # TIFF's tags TileWidth and TileLength
+_PNG = b"\x89PNG\r\n\x1a\n"  # what it begins with
+_PNG_DEPTH = 24  # which of its bytes says how many bits a channel has
+_TIFF = (b"II", b"MM")
+_TIFF_DEPTH = 258  # its tag BitsPerSample: a number for each channel
+_TILE_SIZE = (322, 323)  # its tags TileWidth and TileLength
 _BGR = ("blue", "green", "red")  # the order in which OpenCV decodes
 _COLOURS_WITHOUT_GREEN = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's names
+_TOO_LARGE = f"more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
+_REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
+    (FileNotFoundError, "missing file"),
+    (NotADirectoryError, "missing file"),
+    (IsADirectoryError, "a folder, not an image"),
+    (PermissionError, "no permission to read the file"),
+    (Image.DecompressionBombError, _TOO_LARGE),
+    (Exception, "the image cannot be decoded as PNG, TIFF, JPEG or BMP"),
+)
 
 
 class ImageError(Exception):
-    """Why a file is no usable cell image; the caller adds the file's name and row."""
+    """Why a file is not a usable cell image; the caller adds the file's name and row."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,65 @@ class CellImage:
     constant: bool
 
 
-def check_channel(channel: str) -> None:
-    """Raise HEp2Error for a channel that does not exist."""
-    if channel not in CHANNELS:
-        raise HEp2Error(f"data.channel={channel} is unknown; choose one of {', '.join(CHANNELS)}")
+def image_files(root: Path) -> Iterator[Path]:
+    """All image files below a folder, links followed, hidden files and folders left out."""
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above would never end
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(folder, name)
+
+
+def decoded(files: Iterable[Path], size: int, channel: str) -> Iterator[CellImage | ImageError]:
+    """Decode files by threads, `AHEAD` of the reader at most; in their order.
+
+    Args:
+        files: image files.
+        size: side of the decoded images, pixels.
+        channel: of colour images, one of `CHANNELS`.
+
+    Yields:
+        For each file its cell, or why there is none.
+    """
+
+    def outcome(file: Path) -> CellImage | ImageError:
+        try:
+            return load_cell(file, size, channel)
+        except ImageError as error:
+            return error
+
+    ahead: deque[Future[CellImage | ImageError]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:  # OpenCV lets other threads run as it decodes
+        for file in files:
+            ahead.append(pool.submit(outcome, file))
+            if len(ahead) > AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def has_16_bits(file: Path) -> bool:
+    """Whether a file's header says that it has more than 8 bits a channel.
+
+    False for what cannot be read, whatever the reason: decoding will tell.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(_PNG_DEPTH + 1)
+        if start.startswith(_PNG):
+            return start[_PNG_DEPTH] > 8
+        if not start.startswith(_TIFF):
+            return False  # JPEG and BMP have 8
+        with Image.open(file, formats=["TIFF"]) as header:
+            return bool(max(getattr(header, "tag_v2", {}).get(_TIFF_DEPTH, (1,))) > 8)
+    except Exception:  # Pillow's plug-ins raise all kinds on broken files
+        return False
 
 
 def load_cell(file: Path, size: int, channel: str) -> CellImage:
@@ -78,6 +134,12 @@ def load_cell(file: Path, size: int, channel: str) -> CellImage:
     digest.update(pixels.tobytes())
     constant = bool((pixels == pixels[0, 0]).all())
     return CellImage(resize_square(pixels, size), digest.digest(), constant)
+
+
+def check_channel(channel: str) -> None:
+    """Raise HEp2Error for a channel that does not exist."""
+    if channel not in CHANNELS:
+        raise HEp2Error(f"data.channel={channel} is unknown; choose one of {', '.join(CHANNELS)}")
 
 
 def read_image(file: Path, channel: str) -> Pixels:
@@ -95,14 +157,16 @@ def read_image(file: Path, channel: str) -> Pixels:
     check_channel(channel)
     _check_header(file)
     try:
-        decoded = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError) as error:
         raise ImageError("the image cannot be decoded") from error
-    if decoded is None or decoded.size == 0:
+    if pixels is None or pixels.size == 0:
         raise ImageError("the image cannot be decoded")
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels are {decoded.dtype}; save it with 8 or 16 bits a pixel")
-    return _pick_channel(cast(Pixels, decoded), channel)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels are {pixels.dtype}; save it with 8 or 16 bits a pixel")
+    if pixels.dtype == np.uint16 and not has_16_bits(file):  # by which the store makes room
+        raise ImageError("16 bits a pixel, though its header says fewer; save it again")
+    return _pick_channel(cast(Pixels, pixels), channel)
 
 
 def _check_header(file: Path) -> None:
@@ -116,29 +180,17 @@ def _check_header(file: Path) -> None:
             if header.mode in _COLOURS_WITHOUT_GREEN:
                 raise ImageError(f"colours are {header.mode}; save it as grey or RGB")
             header.load()  # OpenCV returns the first part of a truncated JPEG, Pillow refuses it
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError("missing file") from error
-    except IsADirectoryError as error:
-        raise ImageError("a folder, not an image") from error
-    except PermissionError as error:
-        raise ImageError("no permission to read the file") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
-        ) from error
     except ImageError:
         raise
     except Exception as error:  # Pillow's plug-ins raise all kinds on broken files
-        raise ImageError("the image cannot be decoded as PNG, TIFF, JPEG or BMP") from error
+        raise ImageError(next(why for kind, why in _REASONS if isinstance(error, kind))) from error
 
 
 def _check_dimensions(width: int, height: int) -> None:
     if width * height == 0:
         raise ImageError("the image is empty (no pixels)")
     if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{width} x {height} is more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
-        )
+        raise ImageError(f"{width} x {height} is {_TOO_LARGE}")
 
 
 def _check_tiles(header: Image.Image) -> None:
@@ -149,19 +201,19 @@ def _check_tiles(header: Image.Image) -> None:
         _check_dimensions(int(width), int(height))
 
 
-def _pick_channel(decoded: Pixels, channel: str) -> Pixels:
+def _pick_channel(pixels: Pixels, channel: str) -> Pixels:
     """From (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA to (H, W)."""
-    if decoded.ndim == 2:
-        return decoded
-    channels = decoded.shape[2]
+    if pixels.ndim == 2:
+        return pixels
+    channels = pixels.shape[2]
     if channels == 1:
-        return decoded[:, :, 0]
+        return pixels[:, :, 0]
     if channels not in (3, 4):
         raise ImageError(f"{channels} channels; save it as grey, RGB or RGBA")
     if channel == "mean":
-        total: NDArray[np.uint32] = decoded[:, :, :3].sum(axis=2, dtype=np.uint32)
-        return cast(Pixels, ((total + 1) // 3).astype(decoded.dtype))
-    return np.ascontiguousarray(decoded[:, :, _BGR.index(channel)])
+        total: NDArray[np.uint32] = pixels[:, :, :3].sum(axis=2, dtype=np.uint32)
+        return cast(Pixels, ((total + 1) // 3).astype(pixels.dtype))
+    return np.ascontiguousarray(pixels[:, :, _BGR.index(channel)])
 
 
 def resize_square(image: Pixels, size: int) -> Pixels:

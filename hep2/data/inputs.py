@@ -14,6 +14,8 @@ from hep2.data.augment import Augmentation
 from hep2.data.cells import Cells
 from hep2.errors import HEp2Error
 
+BATCH = 256  # cells a pass; a network without gradients needs little memory
+
 Positions = NDArray[np.int64]
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class CellImages:
         cells: the data set.
         augmentation: applied in training, or None.
         batched: leave the augmentation to the device; `draws` says what it has to do.
-        view: of the cells, a name of `hep2.data.views`.
+        view: of the cells, a name in `VIEWS`.
 
     Raises:
         HEp2Error: unknown view.
@@ -55,20 +57,23 @@ class CellImages:
         batched: bool = False,
         view: str = "intensity",
     ) -> None:
-        self.cells = cells
-        self.augmentation = augmentation
-        self.batched = batched
-        self.view = view_of(view)
+        self.cells, self.augmentation = cells, augmentation
+        self.batched, self.view = batched, view_of(view)
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
         images: NDArray[np.generic] = self.cells.images[positions]
-        if epoch is not None and self.augmentation is not None and not self._on_device(epoch):
-            images = self.augmentation(images[:, 0], epoch, positions)[:, None]
+        if epoch is None or self.augmentation is None:
+            return self.view(self._scaled(images))
+        if self.batched:
+            return self._scaled(images)  # the device makes the view of what it has augmented
+        augmented = self.augmentation(images[:, 0], epoch, positions)
+        return self.view(self._scaled(augmented[:, None]))
+
+    def _scaled(self, images: NDArray[np.generic]) -> Tensor:
         scaled = images.astype(np.float32)
         scaled *= 1 / self.cells.full_scale
-        batch = torch.from_numpy(scaled)
-        return batch if self._on_device(epoch) else self.view(batch)
+        return torch.from_numpy(scaled)
 
     def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
         """What `augment_batch` shall do to a batch: {"draws": (B, 4)}, or nothing."""
@@ -76,10 +81,6 @@ class CellImages:
             return {}
         drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)
         return {"draws": torch.from_numpy(drawn.astype(np.float32))}
-
-    def _on_device(self, epoch: int | None) -> bool:
-        """Whether the device augments, and makes the view of what it has augmented."""
-        return epoch is not None and self.augmentation is not None and self.batched
 
 
 @dataclass(frozen=True)
@@ -95,49 +96,43 @@ class FeatureTable:
     matrix: NDArray[np.float32]
 
     def of(self, positions: Positions, turns: Positions | None = None) -> NDArray[np.float32]:
-        """Features of some cells, shape (len(positions), D).
+        """Features of some cells, all of which must be in the table; shape (len(positions), D).
 
         Args:
             positions: which cells.
             turns: an orientation for each cell of the table; None: all as they are.
         """
+        rows = np.searchsorted(self.cells, positions)
+        assert np.array_equal(self.cells[rows], positions), "a cell without features"
         _, orientations, size = self.matrix.shape
-        rows = self.rows(positions)
         turned = 0 if turns is None else turns[rows]
         flat = np.asarray(self.matrix).reshape(-1, size)  # `take` copies whole rows
         return np.asarray(flat.take(rows * orientations + turned, axis=0))
-
-    def rows(self, positions: Positions) -> Positions:
-        """The rows of some cells, all of which must be in the table."""
-        rows = np.searchsorted(self.cells, positions)
-        assert np.array_equal(self.cells[rows], positions), "a cell without features"
-        return rows
 
     def holds(self, positions: Positions) -> bool:
         """Whether all of these cells are in the table."""
         return bool(np.isin(positions, self.cells).all())
 
 
+@dataclass(frozen=True)
 class CachedFeatures:
     """Features of a frozen extractor, shape (B, D).
 
-    Args:
+    Attributes:
         training: of the training cells; an orientation is drawn for each cell and epoch.
-        evaluation: of validation and test cells.
+        evaluation: of validation and test cells, one orientation, or the mean of several.
         seed: the run's seed.
     """
 
+    training: FeatureTable
+    evaluation: FeatureTable
+    seed: int
     key = "features"
 
     @property
     def size(self) -> int:
         """Length of a feature vector, D."""
         return int(self.training.matrix.shape[2])
-
-    def __init__(self, training: FeatureTable, evaluation: FeatureTable, seed: int) -> None:
-        self.training = training
-        self.evaluation = evaluation
-        self.seed = seed
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of a matrix."""
@@ -146,14 +141,11 @@ class CachedFeatures:
             table = self.evaluation if self.evaluation.holds(positions) else self.training
             return torch.from_numpy(table.of(positions))
         table = self.training
-        # Drawn for all cells at once, so that a cell's turn hangs on no other cell of its batch.
+        # Drawn for all cells at once, so that a cell's turn depends on no other cell of its batch.
         turns = np.random.default_rng([self.seed, epoch]).integers(
             table.matrix.shape[1], size=len(table.cells)
         )
         return torch.from_numpy(table.of(positions, turns))
-
-
-BATCH = 256  # cells a pass; a network without gradients needs little memory
 
 
 def in_batches(
@@ -185,9 +177,8 @@ def gradient_magnitude(image: Tensor) -> Tensor:
     Shape:
         (B, 1, H, W), in [0, 1] -> (B, 1, H, W)
     """
-    slopes = F.conv2d(
-        F.pad(image, (1, 1, 1, 1), mode="replicate"), _SOBEL.to(image)
-    )  # (B, 2, H, W)
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    slopes = F.conv2d(padded, _SOBEL.to(image))  # (B, 2, H, W)
     return slopes.square().mean(dim=1, keepdim=True).sqrt()
 
 

@@ -6,12 +6,14 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from hep2.data.cells import Row
 from hep2.errors import HEp2Error
 
+POOLS = ("train", "val", "test")
 LONGEST = 1000  # characters of a field: a table of names is as wide as its longest, in every row
+LISTED = 20  # bad rows that a message shows; the rest are counted
 
 
 def read_csv(
@@ -35,18 +37,19 @@ def read_csv(
                 continue
             count += 1
             if len(fields) != len(header):
-                problems.append(
-                    f"{path.name} row {reader.line_num}: {len(fields)} fields, the header has"
-                    f" {len(header)} (quote fields that hold a comma)"
+                problem = (
+                    f"{len(fields)} fields, the header has {len(header)}"
+                    " (quote fields that hold a comma)"
                 )
-                continue
-            if max(map(len, fields)) > LONGEST:
-                problems.append(
-                    f"{path.name} row {reader.line_num}: a field of {max(map(len, fields))} "
-                    f"characters, more than {LONGEST}; shorten it (is a quote left open?)"
+            elif (longest := max(map(len, fields))) > LONGEST:
+                problem = (
+                    f"a field of {longest} characters, more than {LONGEST}; shorten it"
+                    " (is a quote left open?)"
                 )
+            else:
+                yield reader.line_num, {n: f.strip() for n, f in zip(header, fields, strict=True)}
                 continue
-            yield reader.line_num, {n: f.strip() for n, f in zip(header, fields, strict=True)}
+            problems.append(f"{path.name} row {reader.line_num}: {problem}")
     except csv.Error as error:
         raise HEp2Error(f"{path} row {reader.line_num}: not a valid CSV: {error}") from error
     if count == 0:
@@ -82,43 +85,9 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
         raise HEp2Error(f"{path} row 1: column {', '.join(twice)} appears twice; rename one")
 
 
-POOLS = ("train", "val", "test")
-LISTED = 20  # bad rows that a message shows; the rest are counted
-
-
-@dataclass(frozen=True)
-class Row:
-    """One cell.
-
-    Attributes:
-        id: unique name of the cell in its data set.
-        label: its pattern.
-        specimen: the specimen it was cut from, or "".
-        pool: "train", "val", "test" or "".
-        file: its image.
-        origin: where the user finds the row: "manifest.csv row 7", or nothing where no CSV is.
-    """
-
-    id: str
-    label: str
-    specimen: str
-    pool: str
-    file: Path
-    origin: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.origin} ({self.id})" if self.origin else self.id
-
-
-@dataclass
-class Listing:
-    """The rows of a data set, and what is wrong with those that had to be left out."""
-
-    rows: list[Row]
-    problems: list[str]
-
-
-def read_manifest(path: Path, root: Path, allow_outside: bool = False) -> Listing:
+def read_manifest(
+    path: Path, root: Path, problems: list[str], allow_outside: bool = False
+) -> list[Row]:
     """Read a CSV with the columns image, label, specimen and, if wanted, pool.
 
     A row is a line of the file, the header being row 1. The cell's ID is its image path relative
@@ -127,50 +96,43 @@ def read_manifest(path: Path, root: Path, allow_outside: bool = False) -> Listin
     Args:
         path: the CSV, UTF-8, comma-separated.
         root: the folder that image paths are relative to.
+        problems: gets a sentence for every row that cannot be used.
         allow_outside: accept images outside the root.
 
     Raises:
         HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks a column.
     """
-    listing = Listing([], [])
-    real_root = os.path.realpath(root)
-    for number, cell in read_csv(path, ("image", "label", "specimen"), listing.problems):
+    rows, real_root = [], os.path.realpath(root)
+    for number, cell in read_csv(path, ("image", "label", "specimen"), problems):
         origin = f"{path.name} row {number}"
         file = Path(os.path.normpath(root / cell["image"]))
         identity = Path(os.path.relpath(file, root)).as_posix()
         row = Row(identity, cell["label"], cell["specimen"], cell.get("pool", ""), file, origin)
-        problem = _row_problem(row, cell["image"], real_root, allow_outside)
-        if problem:
-            listing.problems.append(f"{origin} ({cell['image']}): {problem}")
+        if problem := _row_problem(row, cell["image"], None if allow_outside else real_root):
+            problems.append(f"{origin} ({cell['image']}): {problem}")
         else:
-            listing.rows.append(row)
-    return listing
+            rows.append(row)
+    return rows
 
 
-def _leaves(file: Path, root: str) -> bool:
-    """Whether a file is not below the root, by its name or by a symbolic link on the way."""
-    return os.path.commonpath([os.path.realpath(file), root]) != root
-
-
-def _row_problem(row: Row, image: str, root: str, allow_outside: bool) -> str:
+def _row_problem(row: Row, image: str, root: str | None) -> str:
     if not image:
         return "no image is named"
     if "\0" in image:
         return "a null character in the image's path"
-    if not allow_outside and _leaves(row.file, root):
+    if root and os.path.commonpath([os.path.realpath(row.file), root]) != root:  # links count
         return "the image lies outside the data root (data.source.allow_outside=true accepts it)"
     return "" if row.label else "the label is empty"
 
 
-def check_rows(listing: Listing) -> Listing:
-    """Sort the rows by ID and add what is wrong between rows; warn of specimens with two labels.
+def check_rows(found: Iterable[Row], problems: list[str]) -> list[Row]:
+    """Sort rows by ID and add what is wrong between them; warn of specimens with two labels.
 
     Of rows with the same ID, or the same file under two spellings of an ID, the first is kept.
     """
     rows: dict[str, Row] = {}
     files: dict[Path, Row] = {}
-    problems = list(listing.problems)
-    for row in listing.rows:
+    for row in found:
         first = rows.get(row.id) or files.get(row.file)
         if not all(map(_is_unicode, (row.id, row.label, row.specimen))):
             problems.append(f"{row.id!a}: a name that is not UTF-8; rename the file or folder")
@@ -182,7 +144,7 @@ def check_rows(listing: Listing) -> Listing:
     problems += _pool_problems(ordered)
     problems += _specimen_problems(ordered)
     _warn_of_mixed_specimens(ordered)
-    return Listing(ordered, problems)
+    return ordered
 
 
 def _is_unicode(text: str) -> bool:

@@ -13,6 +13,7 @@ What no protocol guarantees: that two specimens come from two patients, slides o
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,25 +21,177 @@ from numpy.typing import NDArray
 from hep2.errors import HEp2Error
 
 Indices = NDArray[np.int64]
+Sides = tuple[Indices, Indices]  # the cells to learn from, the test cells; both sorted
+LEAKY = frozenset({"random", "public_split"})
+
+
+class Grouped(Protocol):
+    """What a protocol may look at: one entry a cell, never a pixel."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Indices of patterns, shape (N,)."""
+
+    @property
+    def specimens(self) -> NDArray[np.str_]:
+        """Names of specimens, shape (N,); all empty where they are unknown."""
+
+    @property
+    def pools(self) -> NDArray[np.str_]:
+        """Each "train", "val", "test" or "", shape (N,)."""
 
 
 @dataclass(frozen=True)
-class Grouping:
-    """What a protocol may look at: one entry a cell, never a pixel.
+class Split:
+    """One fold: positions of cells in the data set, sorted; the three parts share no cell.
 
     Attributes:
-        labels: indices of patterns, shape (N,).
-        specimens: names of specimens, shape (N,); all empty where they are unknown.
-        pools: "train", "val", "test" or "", shape (N,).
+        train: cells that every stage may learn from.
+        val: cells that choose between epochs; empty where the data allow none.
+        test: cells that are looked at once, at the end.
+        leaky: whether cells of one specimen may stand on both sides.
+        note: why `val` must not choose between epochs, or "" if it may.
     """
 
-    labels: NDArray[np.int64]
-    specimens: NDArray[np.str_]
-    pools: NDArray[np.str_]
+    train: Indices
+    val: Indices
+    test: Indices
+    leaky: bool
+    note: str = ""
+
+    def digest(self, ids: NDArray[np.str_]) -> str:
+        """16 hex digits that change when any cell changes sides."""
+        parts = ("\n".join(ids[part]) for part in (self.train, self.val, self.test))
+        return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
+
+
+def fold_count(protocol: str, folds: int, cells: Grouped) -> int:
+    """How many folds a protocol has on these cells."""
+    if protocol == "loso":
+        return len(np.unique(_known_specimens(cells, protocol)))
+    return 1 if protocol == "public_split" else folds
+
+
+def make_split(
+    cells: Grouped, protocol: str, fold: int, folds: int, validation: float, seed: int
+) -> Split:
+    """The split of one fold.
+
+    Args:
+        cells: labels, specimens and pools.
+        protocol: a name of the table at the top of this module.
+        fold: which fold, from 0.
+        folds: number of folds (`loso` and `public_split` have their own).
+        validation: the share of a pattern's training specimens that is set aside, in [0, 1).
+        seed: of the split alone; the seed of training is another, so that folds stay the same.
+
+    Raises:
+        HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
+    """
+    makers = {
+        "published": _published,
+        "specimen": _specimen,
+        "loso": _loso,
+        "random": _random,
+        "public_split": _public_split,
+    }
+    if protocol not in makers:
+        raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(makers)}")
+    if not 0 <= validation < 1:
+        raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
+    count = fold_count(protocol, folds, cells)
+    if protocol not in ("loso", "public_split") and folds < 2:
+        raise HEp2Error(f"protocol.folds={folds} makes no split: choose 2 or more")
+    if not 0 <= fold < count:
+        raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
+    # A generator of its own: building a network or adding a fold must not move the split.
+    learning, test = makers[protocol](cells, fold, folds, np.random.default_rng(seed))
+    leaky = protocol in LEAKY
+    if protocol == "public_split" and np.any(cells.pools == "val"):
+        val, note = np.flatnonzero(cells.pools == "val"), ""
+    else:
+        val, note = choose_validation(cells, learning, validation, leaky, [seed, fold, 1])
+    train = np.setdiff1d(learning, val)
+    for name, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise HEp2Error(f"protocol={protocol} fold={fold} leaves no {name} cell")
+    return Split(train, val, test, leaky, note)
+
+
+def _published(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+    """The paper: "Each set (training and testing) contains five-fold validation splits of randomly
+    selected images [...] each split containing 450 images approximately" of the 905 and 979: for
+    every fold a random half of each pool.
+    """  # noqa: D205
+    pools = _checked_pools(cells, "published")
+    specimens = _known_specimens(cells, "published")
+    shared = np.intersect1d(specimens[pools == "train"], specimens[pools == "test"])
+    if len(shared):
+        raise HEp2Error(
+            f"protocol=published needs pools that share no specimen, but {_some(shared)} "
+            f"{'is' if len(shared) == 1 else 'are'} in both: mend the column `pool`"
+        )
+    halves = [
+        _halves(np.flatnonzero(pools == pool), folds, rng)[fold] for pool in ("train", "test")
+    ]
+    return halves[0], halves[1]
+
+
+def _halves(members: Indices, folds: int, rng: np.random.Generator) -> list[Indices]:
+    return [np.sort(rng.permutation(members)[: (len(members) + 1) // 2]) for _ in range(folds)]
+
+
+def _specimen(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+    """Stratified k-fold over specimens.
+
+    Pattern after pattern, specimens are dealt in random order, each to the fold that has the
+    fewest specimens of the pattern, then the fewest cells. A pattern with fewer specimens than
+    folds is absent from some test folds.
+    """
+    specimens = _known_specimens(cells, "specimen")
+    names, owner, sizes = np.unique(specimens, return_inverse=True, return_counts=True)
+    if len(names) < folds:
+        raise HEp2Error(
+            f"protocol=specimen with {folds} folds needs as many specimens, but there are "
+            f"{len(names)}: lower protocol.folds"
+        )
+    pattern = pattern_of_specimens(cells.labels, owner, len(names))
+    home = np.empty(len(names), dtype=np.int64)
+    load = np.zeros(folds)
+    for label in np.unique(pattern):
+        dealt = np.zeros(folds)
+        for specimen in rng.permutation(np.flatnonzero(pattern == label)):
+            home[specimen] = np.lexsort((load, dealt))[0]
+            dealt[home[specimen]] += 1
+            load[home[specimen]] += sizes[specimen]
+    return np.flatnonzero(home[owner] != fold), np.flatnonzero(home[owner] == fold)
+
+
+def _loso(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+    """Leave one specimen out; fold k tests on the k-th specimen in the order of names."""
+    names, owner = np.unique(_known_specimens(cells, "loso"), return_inverse=True)
+    if len(names) < 2:
+        raise HEp2Error("protocol=loso needs two specimens or more")
+    return np.flatnonzero(owner != fold), np.flatnonzero(owner == fold)
+
+
+def _random(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+    """Stratified k-fold over cells: leaky, cells of one specimen stand on both sides."""
+    home = np.empty(len(cells.labels), dtype=np.int64)
+    for label in np.unique(cells.labels):
+        members = rng.permutation(np.flatnonzero(cells.labels == label))
+        home[members] = (np.arange(len(members)) + rng.integers(folds)) % folds
+    return np.flatnonzero(home != fold), np.flatnonzero(home == fold)
+
+
+def _public_split(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+    """The fixed split that a data set is published with: leaky, for it was drawn over cells."""
+    pools = _checked_pools(cells, "public_split")
+    return np.flatnonzero(pools != "test"), np.flatnonzero(pools == "test")
 
 
 def choose_validation(
-    cells: Grouping, learning: Indices, share: float, leaky: bool, entropy: list[int]
+    cells: Grouped, learning: Indices, share: float, leaky: bool, entropy: list[int]
 ) -> tuple[Indices, str]:
     """Set validation cells aside: whole specimens, or single cells where the protocol is leaky.
 
@@ -85,162 +238,7 @@ def pattern_of_specimens(labels: NDArray[np.int64], owner: Indices, count: int) 
     return np.asarray(table.argmax(axis=1), dtype=np.int64)
 
 
-LEAKY = frozenset({"random", "public_split"})
-
-
-@dataclass(frozen=True)
-class Split:
-    """One fold: positions of cells in the data set, sorted; the three parts share no cell.
-
-    Attributes:
-        train: cells that every stage may learn from.
-        val: cells that choose between epochs; empty where the data allow none.
-        test: cells that are looked at once, at the end.
-        leaky: whether cells of one specimen may stand on both sides.
-        note: why `val` must not choose between epochs, or "" if it may.
-    """
-
-    train: Indices
-    val: Indices
-    test: Indices
-    leaky: bool
-    note: str = ""
-
-    def digest(self, ids: NDArray[np.str_]) -> str:
-        """16 hex digits that change when any cell changes sides."""
-        parts = ("\n".join(ids[part]) for part in (self.train, self.val, self.test))
-        return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
-
-
-def fold_count(protocol: str, folds: int, cells: Grouping) -> int:
-    """How many folds a protocol has on these cells."""
-    if protocol == "loso":
-        return len(np.unique(_known_specimens(cells, protocol)))
-    return 1 if protocol == "public_split" else folds
-
-
-def make_split(
-    cells: Grouping, protocol: str, fold: int, folds: int, validation: float, seed: int
-) -> Split:
-    """The split of one fold.
-
-    Args:
-        cells: labels, specimens and pools.
-        protocol: a name of the table at the top of this module.
-        fold: which fold, from 0.
-        folds: number of folds (`loso` and `public_split` have their own).
-        validation: the share of a pattern's training specimens that is set aside, in [0, 1).
-        seed: of the split alone; the seed of training is another, so that folds stay the same.
-
-    Raises:
-        HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
-    """
-    makers = {
-        "published": _published,
-        "specimen": _specimen,
-        "loso": _loso,
-        "random": _random,
-        "public_split": _public_split,
-    }
-    if protocol not in makers:
-        raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(makers)}")
-    if not 0 <= validation < 1:
-        raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
-    count = fold_count(protocol, folds, cells)
-    if protocol != "loso" and protocol != "public_split" and folds < 2:
-        raise HEp2Error(f"protocol.folds={folds} makes no split: choose 2 or more")
-    if not 0 <= fold < count:
-        raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
-    # A generator of its own: building a network or adding a fold must not move the split.
-    learning, test = makers[protocol](cells, fold, folds, np.random.default_rng(seed))
-    if protocol == "public_split" and np.any(cells.pools == "val"):
-        val, note = np.flatnonzero(cells.pools == "val"), ""
-    else:
-        leaky = protocol in LEAKY
-        val, note = choose_validation(cells, learning, validation, leaky, [seed, fold, 1])
-    train = np.setdiff1d(learning, val)
-    for name, part in (("training", train), ("test", test)):
-        if not len(part):
-            raise HEp2Error(f"protocol={protocol} fold={fold} leaves no {name} cell")
-    return Split(train, val, test, protocol in LEAKY, note)
-
-
-Sides = tuple[Indices, Indices]
-
-
-def _published(cells: Grouping, fold: int, folds: int, rng: np.random.Generator) -> Sides:
-    """The paper: "Each set (training and testing) contains five-fold validation splits of randomly
-    selected images [...] each split containing 450 images approximately" of the 905 and 979: for
-    every fold a random half of each pool.
-    """  # noqa: D205
-    pools = _checked_pools(cells, "published")
-    specimens = _known_specimens(cells, "published")
-    shared = np.intersect1d(specimens[pools == "train"], specimens[pools == "test"])
-    if len(shared):
-        raise HEp2Error(
-            f"protocol=published needs pools that share no specimen, but {_some(shared)} "
-            f"{'is' if len(shared) == 1 else 'are'} in both: mend the column `pool`"
-        )
-    halves = [
-        _halves(np.flatnonzero(pools == pool), folds, rng)[fold] for pool in ("train", "test")
-    ]
-    return halves[0], halves[1]
-
-
-def _halves(members: Indices, folds: int, rng: np.random.Generator) -> list[Indices]:
-    return [np.sort(rng.permutation(members)[: (len(members) + 1) // 2]) for _ in range(folds)]
-
-
-def _specimen(cells: Grouping, fold: int, folds: int, rng: np.random.Generator) -> Sides:
-    """Stratified k-fold over specimens.
-
-    Pattern after pattern, specimens are dealt in random order, each to the fold that has the
-    fewest specimens of the pattern, then the fewest cells. A pattern with fewer specimens than
-    folds is absent from some test folds.
-    """
-    specimens = _known_specimens(cells, "specimen")
-    names, owner, sizes = np.unique(specimens, return_inverse=True, return_counts=True)
-    if len(names) < folds:
-        raise HEp2Error(
-            f"protocol=specimen with {folds} folds needs as many specimens, but there are "
-            f"{len(names)}: lower protocol.folds"
-        )
-    pattern = pattern_of_specimens(cells.labels, owner, len(names))
-    home = np.empty(len(names), dtype=np.int64)
-    load = np.zeros(folds)
-    for label in np.unique(pattern):
-        dealt = np.zeros(folds)
-        for specimen in rng.permutation(np.flatnonzero(pattern == label)):
-            home[specimen] = np.lexsort((load, dealt))[0]
-            dealt[home[specimen]] += 1
-            load[home[specimen]] += sizes[specimen]
-    return np.flatnonzero(home[owner] != fold), np.flatnonzero(home[owner] == fold)
-
-
-def _loso(cells: Grouping, fold: int, folds: int, rng: np.random.Generator) -> Sides:
-    """Leave one specimen out; fold k tests on the k-th specimen in the order of names."""
-    names, owner = np.unique(_known_specimens(cells, "loso"), return_inverse=True)
-    if len(names) < 2:
-        raise HEp2Error("protocol=loso needs two specimens or more")
-    return np.flatnonzero(owner != fold), np.flatnonzero(owner == fold)
-
-
-def _random(cells: Grouping, fold: int, folds: int, rng: np.random.Generator) -> Sides:
-    """Stratified k-fold over cells: leaky, cells of one specimen stand on both sides."""
-    home = np.empty(len(cells.labels), dtype=np.int64)
-    for label in np.unique(cells.labels):
-        members = rng.permutation(np.flatnonzero(cells.labels == label))
-        home[members] = (np.arange(len(members)) + rng.integers(folds)) % folds
-    return np.flatnonzero(home != fold), np.flatnonzero(home == fold)
-
-
-def _public_split(cells: Grouping, fold: int, folds: int, rng: np.random.Generator) -> Sides:
-    """The fixed split that a data set is published with: leaky, for it was drawn over cells."""
-    pools = _checked_pools(cells, "public_split")
-    return np.flatnonzero(pools != "test"), np.flatnonzero(pools == "test")
-
-
-def _known_specimens(cells: Grouping, protocol: str) -> NDArray[np.str_]:
+def _known_specimens(cells: Grouped, protocol: str) -> NDArray[np.str_]:
     unknown = int(np.sum(cells.specimens == ""))
     if unknown:
         raise HEp2Error(
@@ -251,7 +249,7 @@ def _known_specimens(cells: Grouping, protocol: str) -> NDArray[np.str_]:
     return cells.specimens
 
 
-def _checked_pools(cells: Grouping, protocol: str) -> NDArray[np.str_]:
+def _checked_pools(cells: Grouped, protocol: str) -> NDArray[np.str_]:
     for pool in ("train", "test"):
         if not np.any(cells.pools == pool):
             raise HEp2Error(

@@ -1,18 +1,19 @@
-"""The data sets that `data=<name>` chooses from; conf/data/ says where to get each."""
+"""The sources of `data=<name>`, each a `Source`; conf/data/ says where to get the data sets."""
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hep2.data.cells import Row
 from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
-from hep2.data.manifest import Listing, Row, read_csv, read_manifest
-from hep2.data.store import Annotations
+from hep2.data.manifest import read_csv, read_manifest
 from hep2.errors import HEp2Error
 
 I3A_CLASSES = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "NuMem", "Golgi")
@@ -20,8 +21,122 @@ LABELS, SPECIMENS = "gt_training.csv", "specimens.csv"
 POOL_FOLDERS = {"tra": "train", "val": "val", "tes": "test"}
 PUBLIC_SPLIT = {"train": 8701, "val": 2175, "test": 2720}  # george-chou/HEp-2_cell_classification
 
+# The five patterns of SNPHEp-2, in the order of every table about it.
+PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar", "centromere")
 
-def contest_rows(root: Path) -> Listing:
+# "There are 1,884 cellular images in the dataset, all of them extracted from the 40 different
+# specimen images ... there are 905 and 979 cell images for the training and testing sets"
+# (Vununu, Lee and Kwon, on the set of Wiliem et al. 2013).
+SNPHEP2_FIGURES = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
+
+
+def i3a(root: str | None, name: str = "i3a") -> ImageSource:
+    """I3A contest, Task 1: see `contest_rows` for the folder's form.
+
+    A cell's ID is its image ID as the CSV writes it (of the public copy without CSV: the file's
+    name without suffix).
+    """
+    base, problems = _existing(root, "i3a"), list[str]()
+    return image_source(name, base, contest_rows(base, problems), problems, I3A_CLASSES)
+
+
+def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphep2") -> ImageSource:
+    """SNPHEp-2 as a manifest with pools; warns where its figures are not the published ones."""
+    base, problems = _existing(root, "snphep2"), list[str]()
+    rows = read_manifest(base / manifest, base, problems)
+    _compare_with_published(rows)
+    return image_source(name, base, rows, problems, PAPER_CLASSES)
+
+
+def folder(root: str | None, name: str = "folder") -> ImageSource:
+    """Images in `<label>/<specimen>/<image>`; a cell's ID is this path."""
+    base, problems = _existing(root, "folder"), list[str]()
+    rows = []
+    for file in image_files(base):
+        parts = file.relative_to(base).parts
+        identity = "/".join(parts)
+        if len(parts) == 3:
+            rows.append(Row(identity, parts[0], parts[1], "", file))
+        else:
+            problems.append(f"{identity}: not in <label>/<specimen>/; move it there")
+    if not rows and not problems:
+        raise HEp2Error(f"{base} holds no image; it must hold <label>/<specimen>/<image>")
+    return image_source(name, base, rows, problems)
+
+
+def manifest(
+    root: str | None,
+    manifest: str = "manifest.csv",
+    allow_outside: bool = False,
+    name: str = "manifest",
+) -> ImageSource:
+    """Any images, listed in a CSV `image,label,specimen[,pool]`.
+
+    Args:
+        root: the folder that the CSV's paths are relative to, or the CSV itself (then its folder).
+        manifest: the CSV, relative to the root or absolute.
+        allow_outside: accept images outside the root.
+        name: the data set's name.
+    """
+    path, problems = _existing(root, "manifest"), list[str]()
+    csv_file, base = (path, path.parent) if path.is_file() else (path / manifest, path)
+    rows = read_manifest(csv_file, base, problems, allow_outside)
+    return image_source(name, base, rows, problems)
+
+
+def synthetic(
+    cells: int = 1884, specimens: int = 40, seed: int = 0, name: str = "synthetic"
+) -> "SyntheticSource":
+    """Simulated cells: see `hep2.data.simulator.cells.simulate`."""
+    return SyntheticSource(name, cells, specimens, seed)
+
+
+@dataclass(frozen=True)
+class SyntheticSource:
+    """The simulator as a source; it simulates at the size that is asked for."""
+
+    name: str
+    cells: int
+    specimens: int
+    seed: int
+    synthetic: bool = True
+    classes: tuple[str, ...] = PAPER_CLASSES
+
+    @property
+    def rows(self) -> list[Row]:
+        """Simulated cells, without an image."""
+        from hep2.data.simulator.cells import annotations
+
+        columns = annotations(self.cells, self.specimens, self.seed)
+        return [Row(*cell) for cell in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def fingerprint(self) -> str:
+        """Changes with the parameters, the simulator's version and NumPy's random streams."""
+        from hep2.data.simulator.cells import VERSION
+
+        return repr((self.cells, self.specimens, self.seed, VERSION, np.__version__))
+
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def images(self, size: int, channel: str) -> Iterator[Pixels]:
+        """Simulate; the channel says nothing here, as the images are grey."""
+        from hep2.data.simulator.cells import photographs
+
+        return chain.from_iterable(photographs(self.cells, self.specimens, size, self.seed))
+
+
+def _existing(root: str | None, data: str) -> Path:
+    if root is None:
+        raise HEp2Error(f"data={data} needs the folder of the data set: add data.root=<folder>")
+    path = Path(root).expanduser().absolute()
+    if not path.is_dir() and not (data == "manifest" and path.is_file()):
+        raise HEp2Error(f"data.root={root}: no such folder; give the folder of the data set")
+    return path
+
+
+def contest_rows(root: Path, problems: list[str]) -> list[Row]:
     """The cells of a contest folder.
 
     Labels come from gt_training.csv (`Image ID,Image class`) or, without it, from the folders
@@ -29,23 +144,26 @@ def contest_rows(root: Path) -> Listing:
     below the root; those below tra, val or tes belong to that pool. specimens.csv
     (`Image ID,Specimen`) is optional: without it the specimens are unknown, all empty.
 
+    Args:
+        root: the folder.
+        problems: gets a sentence for every row that cannot be used.
+
     Raises:
         HEp2Error: the folder has neither form, or a CSV cannot be read.
     """
-    problems: list[str] = []
     files = _files_by_number(root)
     specimens = _specimens(root / SPECIMENS, problems)
     if (root / LABELS).is_file():
-        listing = Listing(list(_labelled_by_csv(root, files, specimens, problems)), problems)
+        rows = list(_labelled_by_csv(root, files, specimens, problems))
     elif all((root / folder).is_dir() for folder in POOL_FOLDERS):
-        listing = Listing(list(_labelled_by_folder(root, files, specimens, problems)), problems)
+        rows = list(_labelled_by_folder(root, files, specimens, problems))
     else:
         raise HEp2Error(
             f"{root} has neither {LABELS} nor the folders tra, val and tes;"
             " add data.root=<the folder of the I3A data set>"
         )
-    _compare_with_public_split(listing)
-    return listing
+    _compare_with_public_split(rows)
+    return rows
 
 
 def _number(identity: str) -> str:
@@ -120,8 +238,8 @@ def _pool(file: Path, root: Path) -> str:
     return next((POOL_FOLDERS[part] for part in parts if part in POOL_FOLDERS), "")
 
 
-def _compare_with_public_split(listing: Listing) -> None:
-    counts = Counter(row.pool for row in listing.rows)
+def _compare_with_public_split(rows: Sequence[Row]) -> None:
+    counts = Counter(row.pool for row in rows)
     found = {pool: counts[pool] for pool in PUBLIC_SPLIT}
     if any(found.values()) and found != PUBLIC_SPLIT:
         figures = "/".join(str(count) for count in found.values())
@@ -132,113 +250,7 @@ def _compare_with_public_split(listing: Listing) -> None:
         )
 
 
-# The five patterns of SNPHEp-2, in the order of every table about it.
-PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar", "centromere")
-
-# "There are 1,884 cellular images in the dataset, all of them extracted from the 40 different
-# specimen images ... there are 905 and 979 cell images for the training and testing sets"
-# (Vununu, Lee and Kwon, on the set of Wiliem et al. 2013).
-SNPHEP2_FIGURES = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
-
-
-def i3a(root: str | None, name: str = "i3a") -> ImageSource:
-    """I3A contest, Task 1: see `hep2.data.i3a.contest_rows` for the folder's form.
-
-    A cell's ID is its image ID as the CSV writes it (of the public copy without CSV: the file's
-    name without suffix).
-    """
-    folder_path = _existing(root, "i3a")
-    return image_source(name, folder_path, contest_rows(folder_path), I3A_CLASSES)
-
-
-def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphep2") -> ImageSource:
-    """SNPHEp-2 as a manifest with pools; warns where its figures are not the published ones."""
-    folder_path = _existing(root, "snphep2")
-    listing = read_manifest(folder_path / manifest, folder_path)
-    _compare_with_published(listing)
-    return image_source(name, folder_path, listing, PAPER_CLASSES)
-
-
-def folder(root: str | None, name: str = "folder") -> ImageSource:
-    """Images in `<label>/<specimen>/<image>`; a cell's ID is this path."""
-    folder_path = _existing(root, "folder")
-    listing = Listing([], [])
-    for file in image_files(folder_path):
-        parts = file.relative_to(folder_path).parts
-        identity = "/".join(parts)
-        if len(parts) == 3:
-            listing.rows.append(Row(identity, parts[0], parts[1], "", file))
-        else:
-            listing.problems.append(f"{identity}: not in <label>/<specimen>/; move it there")
-    if not listing.rows and not listing.problems:
-        raise HEp2Error(f"{folder_path} holds no image; it must hold <label>/<specimen>/<image>")
-    return image_source(name, folder_path, listing)
-
-
-def manifest(
-    root: str | None,
-    manifest: str = "manifest.csv",
-    allow_outside: bool = False,
-    name: str = "manifest",
-) -> ImageSource:
-    """Any images, listed in a CSV `image,label,specimen[,pool]`.
-
-    Args:
-        root: the folder that the CSV's paths are relative to, or the CSV itself (then its folder).
-        manifest: the CSV, relative to the root or absolute.
-        allow_outside: accept images outside the root.
-        name: the data set's name.
-    """
-    path = _existing(root, "manifest")
-    csv_file, base = (path, path.parent) if path.is_file() else (path / manifest, path)
-    return image_source(name, base, read_manifest(csv_file, base, allow_outside))
-
-
-def synthetic(
-    cells: int = 1884, specimens: int = 40, seed: int = 0, name: str = "synthetic"
-) -> "SyntheticSource":
-    """Simulated cells: see `hep2.data.synthetic.simulate`."""
-    return SyntheticSource(name, cells, specimens, seed)
-
-
-@dataclass(frozen=True)
-class SyntheticSource:
-    """The simulator as a source; it simulates at the size that is asked for."""
-
-    name: str
-    cells: int
-    specimens: int
-    seed: int
-    synthetic: bool = True
-    classes: tuple[str, ...] = PAPER_CLASSES
-
-    def fingerprint(self) -> str:
-        """Changes with the parameters, the simulator's version and NumPy's random streams."""
-        from hep2.data.simulator.cells import VERSION
-
-        return repr((self.cells, self.specimens, self.seed, VERSION, np.__version__))
-
-    def read(self, size: int, channel: str) -> tuple[Annotations, Iterable[Pixels]]:
-        """Simulate; the channel says nothing here, as the images are grey."""
-        from hep2.data.simulator.cells import annotations, photographs
-
-        batches = photographs(self.cells, self.specimens, size, self.seed)
-        first = next(batches)  # a number that cannot be met is refused here
-        listed = (column.tolist() for column in annotations(self.cells, self.specimens, self.seed))
-        return Annotations(*listed), (image for batch in chain([first], batches) for image in batch)
-
-
-def _existing(root: str | None, data: str) -> Path:
-    if root is None:
-        raise HEp2Error(f"data={data} needs the folder of the data set: add data.root=<folder>")
-    path = Path(root).expanduser().absolute()
-    if not path.is_dir() and not (data == "manifest" and path.is_file()):
-        raise HEp2Error(f"data.root={root}: no such folder; give the folder of the data set")
-    return path
-
-
-def _compare_with_published(listing: Listing) -> None:
-    rows = listing.rows
+def _compare_with_published(rows: Sequence[Row]) -> None:
     found = {
         "cells": len(rows),
         "specimens": len({row.specimen for row in rows}),

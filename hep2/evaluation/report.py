@@ -15,7 +15,8 @@ from hep2.evaluation.plots.style import Picture, stem_of
 from hep2.evaluation.results import Group, group_runs, rank, results_csv, summarise_group
 from hep2.evaluation.tables import clusterings
 from hep2.files import watched, write_atomic
-from hep2.rundir.result import read_run, run_directories
+from hep2.rundir.layout import run_directories
+from hep2.rundir.result import read_run
 
 LARGEST_PAGE = 5_000_000  # bytes; mail and telephones take no more
 _TEXT = 600_000  # of which tables and text may need

@@ -13,29 +13,31 @@ from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
 
 Mask = NDArray[np.bool_]
+Images = NDArray[np.float32]
+Words = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 SMOOTHING = 1 / 16  # of the side: speckles and nucleoli must not fall apart into objects
 PLAUSIBLE = (0.05, 0.95)  # share of the image that a cell may fill
+FLAT = 1e-3  # standard deviation below which a patch has no texture, intensities in [0, 1]
+RIDGE = 1e-3  # added to the variances of the Gaussians; descriptors have a variance near 1
 
 
 def cell_mask(image: NDArray[np.float32]) -> Mask:
     """The largest object above Otsu's threshold of the smoothed image, its holes filled.
 
-    Where that is no plausible cell, the whole image is taken for one.
+    Where that is not a plausible cell, the whole image is taken for one.
 
     Shape:
         (H, W) -> (H, W)
     """
     smooth = gaussian(image, sigma=SMOOTHING * image.shape[0])
-    if np.ptp(smooth) == 0:
-        return np.ones(image.shape, dtype=np.bool_)
     objects, count = ndimage.label(smooth > threshold_otsu(smooth))
-    sizes = np.bincount(objects.ravel())[1:]
-    mask = ndimage.binary_fill_holes(objects == 1 + int(sizes.argmax())) if count else objects > 0
-    low, high = PLAUSIBLE
-    if not low <= mask.mean() <= high:
-        return np.ones(image.shape, dtype=np.bool_)
-    return np.asarray(mask, dtype=np.bool_)
+    if count:
+        largest = 1 + int(np.bincount(objects.ravel())[1:].argmax())
+        mask = np.asarray(ndimage.binary_fill_holes(objects == largest), dtype=np.bool_)
+        if PLAUSIBLE[0] <= mask.mean() <= PLAUSIBLE[1]:
+            return mask
+    return np.ones(image.shape, dtype=np.bool_)
 
 
 def two_regions(mask: Mask, width: float) -> tuple[Mask, Mask]:
@@ -52,11 +54,6 @@ def two_regions(mask: Mask, width: float) -> tuple[Mask, Mask]:
     inside = inward > width / 2
     rim = ~inside & (outward <= (width / 2 if not mask.all() else 0))
     return inside, rim
-
-
-Images = NDArray[np.float32]
-FLAT = 1e-3  # standard deviation below which a patch has no texture, intensities in [0, 1]
-RIDGE = 1e-3  # added to the variances of the Gaussians; descriptors have a variance near 1
 
 
 class Codebook:
@@ -85,7 +82,6 @@ class Codebook:
     """
 
     version = 1
-    learns = True
 
     def __init__(
         self,
@@ -110,7 +106,7 @@ class Codebook:
     def fit(self, images: Images, seed: int) -> None:
         """Learn the words from patches of training cells."""
         rng = np.random.default_rng(seed)
-        share = -(-self.sample // len(images))
+        share = -(-self.sample // len(images))  # patches an image
         parts = []
         for image in images[rng.permutation(len(images))[: self.sample]]:
             every = self._descriptors(image)
@@ -185,9 +181,6 @@ def dct_descriptors(windows: Images, coefficients: int) -> Images:
     row, column = np.divmod(np.arange(side**2), side)
     zigzag = np.lexsort((row, row + column))[1 : 1 + coefficients]
     return np.asarray(frequencies[:, zigzag], dtype=np.float32)
-
-
-Words = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def _gaussians(patches: Images, words: int, seed: int) -> Words:

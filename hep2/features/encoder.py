@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from hep2.checkpoints import read_checkpoint
-from hep2.config import encoders_of
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.nets.architectures import ENCODERS, build
@@ -29,14 +28,15 @@ class EncoderCheckpoint:
     learned_with_labels: bool
     state: dict[str, Tensor]  # keys begin with the part: "encoder." or "decoder."
 
-    def weights(self, part: str = "encoder") -> dict[str, Tensor]:
-        """Weights and buffers of a part, under the names that they have in it."""
-        prefix = f"{part}."
-        return {
-            key.removeprefix(prefix): value
-            for key, value in self.state.items()
-            if key.startswith(prefix)
-        }
+    def encoder(self) -> nn.Module:
+        """The encoder with its weights.
+
+        Raises:
+            HEp2Error: they are not those of this architecture.
+        """
+        network: nn.Module = build(ENCODERS, self.architecture, **self.network)
+        self.load_into(network)
+        return network
 
     def load_into(self, network: nn.Module, part: str = "encoder") -> None:
         """Copy the weights and buffers of a part, all of them or none.
@@ -49,6 +49,24 @@ class EncoderCheckpoint:
         except (RuntimeError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise HEp2Error(f"{self.path} does not fit its own network: {reason}") from error
+
+    def weights(self, part: str = "encoder") -> dict[str, Tensor]:
+        """Weights and buffers of a part, under the names that they have in it."""
+        prefix = f"{part}."
+        return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+
+
+def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
+    """The fold's own encoders that the configuration asks for.
+
+    Raises:
+        HEp2Error: one is missing, or belongs to another fold.
+    """
+    paths = encoder_paths(cfg, selected=not fold.split.note)
+    return [
+        read_encoder(path, fold.provenance, train_command(cfg, stage, model))
+        for path, (stage, model) in zip(paths, cfg.stage.encoders.items(), strict=True)
+    ]
 
 
 def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
@@ -74,16 +92,14 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
         raise HEp2Error(f"{path} holds no encoder of hep2: it lacks {', '.join(lacking)}")
     found = hparams["provenance"]
     wrong = [
-        f"{key} is {found.get(key)!r}, not {value!r}"
-        for key, value in expected.items()
-        if found.get(key) != value
+        f"{k} is {found.get(k)!r}, not {v!r}" for k, v in expected.items() if found.get(k) != v
     ]
     if wrong:
         raise HEp2Error(
             f"the encoder {path} belongs to another experiment ({'; '.join(wrong)}) and may have "
             f"seen test specimens of this one; train the right one: {remedy}"
         )
-    encoder = EncoderCheckpoint(
+    checkpoint = EncoderCheckpoint(
         path=path,
         architecture=hparams["architecture"],
         network=hparams["network"],
@@ -94,18 +110,5 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
     # Without memory, before a network is built that only a hostile file could ask for.
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
-        encoder.load_into(build(ENCODERS, encoder.architecture, **encoder.network))
-    return encoder
-
-
-def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
-    """The fold's own encoders that the configuration asks for.
-
-    Raises:
-        HEp2Error: one is missing, or belongs to another fold.
-    """
-    paths = encoder_paths(cfg, selected=not fold.split.note)
-    return [
-        read_encoder(path, fold.provenance, train_command(cfg, stage, model))
-        for path, (stage, model) in zip(paths, encoders_of(cfg).items(), strict=True)
-    ]
+        checkpoint.encoder()
+    return checkpoint

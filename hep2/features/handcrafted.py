@@ -1,7 +1,6 @@
 """Handcrafted descriptors: scikit-image does the work, this joins them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +27,12 @@ class Handcrafted:
     """
 
     version = 1
-    learns = False
 
     def __init__(
         self, radii: Sequence[int], distances: Sequence[int], bins: int, rings: int
     ) -> None:
-        self.radii = radii
-        self.distances = distances
-        self.bins = bins
-        self.rings = rings
-
-    def fit(self, images: NDArray[np.float32], seed: int) -> None:
-        """Nothing to learn."""
-
-    def fitted(self) -> list[NDArray[Any]]:
-        """Nothing."""
-        return []
+        self.radii, self.distances = radii, distances
+        self.bins, self.rings = bins, rings
 
     def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Describe each image by itself."""

@@ -5,25 +5,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Matrix = NDArray[np.float32]
+
 
 class Pixels:
-    """Every pixel is a feature.
-
-    Shape:
-        (B, H, W) -> (B, H * W)
-    """
+    """Every pixel is a feature: (B, H, W) -> (B, H * W)."""
 
     version = 1
-    learns = False
 
-    def fit(self, images: NDArray[np.float32], seed: int) -> None:
-        """Nothing to learn."""
-
-    def fitted(self) -> list[NDArray[Any]]:
-        """Nothing."""
-        return []
-
-    def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def transform(self, images: Matrix) -> Matrix:
         """The pixels in a row."""
         return images.reshape(len(images), -1)
 
@@ -39,12 +29,11 @@ class PrincipalComponents:
     """
 
     version = 1
-    learns = True
 
     def __init__(self, components: int) -> None:
         self.components = components
 
-    def fit(self, images: NDArray[np.float32], seed: int) -> None:
+    def fit(self, images: Matrix, seed: int) -> None:
         """Find the axes."""
         from sklearn.decomposition import PCA
 
@@ -56,7 +45,7 @@ class PrincipalComponents:
         """Mean and axes."""
         return [self.pca.mean_, self.pca.components_]
 
-    def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def transform(self, images: Matrix) -> Matrix:
         """Project."""
         projected = self.pca.transform(images.reshape(len(images), -1))
         return np.asarray(projected, dtype=np.float32)

@@ -1,1 +1,1 @@
-"""Heads that are no networks."""
+"""Heads that are not networks."""

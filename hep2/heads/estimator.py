@@ -1,5 +1,9 @@
-"""What the heads that are no networks have in common: training cells in, probabilities out."""
+"""Heads that are not networks: training cells in, probabilities out; any of scikit-learn's."""
 
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -7,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.fold import Fold
+from hep2.errors import HEp2Error
+from hep2.metrics import confusion_counts, mca
 
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 InnerFolds = list[tuple[Labels, Labels]]  # rows to learn from, rows held out
+Grid = Mapping[str, Sequence[Any]]  # values to try for each setting
+Settings = dict[str, Any]  # one value of each
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,147 @@ class Estimator(Protocol):
         ...
 
 
+class Searched(ABC):
+    """A scikit-learn classifier whose settings have the highest mean MCA over the inner folds.
+
+    Args:
+        grid: candidates for each setting; {}: there is nothing to choose.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.chosen: dict[str, Any] = {}
+
+    @abstractmethod
+    def fitted(self, settings: Settings, cells: TrainingCells, rows: Labels) -> Any:
+        """A fresh classifier that has learned from some rows of the training cells."""
+
+    def fit(self, cells: TrainingCells) -> None:
+        """Choose settings, then learn from all training cells."""
+
+        def held_out(settings: Settings) -> Iterator[tuple[Labels, Labels]]:
+            for learning, held in cells.folds:
+                model = self.fitted(settings, cells, learning)
+                yield cells.labels[held], model.predict(cells.features[held])
+
+        best, score = grid_search(self.grid, cells, held_out)
+        self.chosen = best | {"inner_mca": score}
+        self.classes = cells.classes
+        self.model = self.fitted(best, cells, np.arange(len(cells.labels)))
+
+    def probabilities(self, features: Matrix) -> Probabilities:
+        """The classifier's own; 0 for patterns that training lacked."""
+        return in_columns(self.model.predict_proba(features), self.model.classes_, self.classes)
+
+
+class Classifier(Searched):
+    """Any classifier of scikit-learn that gives probabilities.
+
+    Class weights of the stage reach it where it has a setting `class_weight`.
+
+    Args:
+        classifier: not fitted.
+        grid: lists of values for some of its settings; {} tries nothing.
+
+    Raises:
+        HEp2Error: the classifier gives no probabilities, or the grid is faulty.
+    """
+
+    def __init__(self, classifier: Any, grid: Grid) -> None:
+        if not hasattr(classifier, "predict_proba"):
+            raise HEp2Error(
+                f"head.estimator.classifier={classifier} has no predict_proba: choose a classifier "
+                "that gives probabilities, e.g. sklearn.ensemble.RandomForestClassifier"
+            )
+        _check(grid, type(classifier).__name__, classifier.get_params())
+        super().__init__(grid)
+        self.classifier = classifier
+
+    def fitted(self, settings: Settings, cells: TrainingCells, rows: Labels) -> Any:
+        """A copy of the classifier with these settings; one pattern alone is not learned but named.
+
+        Raises:
+            HEp2Error: the classifier refuses the settings.
+        """
+        from sklearn.base import clone
+        from sklearn.dummy import DummyClassifier
+
+        features, labels = cells.features[rows], cells.labels[rows]
+        if len(np.unique(labels)) < 2:  # which some classifiers refuse
+            return DummyClassifier(strategy="prior").fit(features, labels)
+        if cells.class_weights is not None and "class_weight" in self.classifier.get_params():
+            settings = {"class_weight": dict(enumerate(cells.class_weights))} | settings
+        try:
+            return clone(self.classifier).set_params(**settings).fit(features, labels)
+        except (ValueError, TypeError) as error:
+            raise HEp2Error(
+                f"head.estimator: {type(self.classifier).__name__} cannot learn with {settings}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+
+
+def _check(grid: Any, name: str, known: Iterable[str]) -> None:
+    """Refuse a grid that a classifier of that name, with those settings, cannot try."""
+    if not isinstance(grid, Mapping):
+        raise HEp2Error(
+            f"head.estimator.grid={grid} must name settings of {name} and the values to try, for "
+            "example {max_features: [sqrt, 0.1]}; {} tries nothing"
+        )
+    for key, values in grid.items():
+        if key not in known:
+            raise HEp2Error(
+                f"head.estimator.grid: {name} has no setting {key}; it has {', '.join(known)}"
+            )
+        if not isinstance(values, list) or not values or not all(map(_plain, values)):
+            raise HEp2Error(
+                f"head.estimator.grid: {key}={values} must be a list of numbers or words to try"
+            )
+
+
+def _plain(value: Any) -> bool:
+    """Whether result.json can keep a value: a word, a finite number, true, null, lists of them."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return (
+        value is None
+        or isinstance(value, str)
+        or (isinstance(value, int | float) and math.isfinite(value))
+    )
+
+
+def combinations(grid: Grid) -> list[Settings]:
+    """Every combination of the values of a grid, in its order: the last name changes first."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def grid_search(
+    grid: Grid,
+    cells: TrainingCells,
+    held_out: Callable[[Settings], Iterable[tuple[Labels, Labels]]],
+) -> tuple[Settings, float | None]:
+    """The settings of a grid with the highest mean MCA over inner folds, and that MCA.
+
+    Of equal ones it is the first. Without inner folds it is the first of all, and there is no MCA.
+
+    Args:
+        grid: values to try, by name.
+        cells: with the inner folds.
+        held_out: of some settings: for each inner fold, labels and outputs of cells held out.
+    """
+    candidates = combinations(grid)
+    if not cells.folds:
+        return candidates[0], None
+    scores = []
+    for settings in candidates:
+        folds = [
+            mca(confusion_counts(labels, outputs, cells.classes))
+            for labels, outputs in held_out(settings)
+        ]
+        scores.append(float(np.mean(folds)) if folds else 0.0)
+    best = int(np.argmax(scores))
+    return candidates[best], scores[best]
+
+
 def inner_folds(fold: Fold, count: int) -> InnerFolds:
     """Folds of the training cells, numbered by their place in `fold.split.train`.
 
@@ -54,7 +203,7 @@ def inner_folds(fold: Fold, count: int) -> InnerFolds:
 
     Args:
         fold: validation cells take no part.
-        count: at most so many; fewer where there are fewer specimens.
+        count: at most this many; fewer where there are fewer specimens.
     """
     import warnings
 

@@ -1,16 +1,20 @@
 """k nearest neighbours, and the majority class."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from hep2.heads.estimator import (
+    Labels,
+    Matrix,
+    Probabilities,
+    Searched,
+    Settings,
+    TrainingCells,
+    in_columns,
+)
 
-from hep2.heads.estimator import Matrix, Probabilities, TrainingCells, in_columns
-from hep2.metrics import confusion_counts, mca
 
-
-class NearestNeighbours:
+class NearestNeighbours(Searched):
     """k nearest neighbours of standardised features; k and metric by mean MCA over inner folds.
 
     Probabilities are shares of the neighbours, nearer ones counting more (1 / distance).
@@ -21,39 +25,19 @@ class NearestNeighbours:
     """
 
     def __init__(self, k: Sequence[int], metric: Sequence[str]) -> None:
-        self.grid = list(itertools.product(k, metric))
-        self.chosen: dict[str, Any] = {}
+        super().__init__({"k": k, "metric": metric})
 
-    def fit(self, cells: TrainingCells) -> None:
-        """Choose k and the metric, then keep all training cells."""
-        self.classes = cells.classes
-        best, score = self.grid[0], None
-        if cells.folds:
-            scores = [self._score(cells, *pair) for pair in self.grid]
-            best, score = self.grid[int(np.argmax(scores))], max(scores)
-        self.chosen = {"k": best[0], "metric": best[1], "inner_mca": score}
-        self.model = _neighbours(*best, cells.features, cells.labels)
+    def fitted(self, settings: Settings, cells: TrainingCells, rows: Labels) -> Any:
+        """The neighbours of a new cell are sought among these rows."""
+        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
-    def probabilities(self, features: Matrix) -> Probabilities:
-        """Shares of the neighbours."""
-        return in_columns(self.model.predict_proba(features), self.model.classes_, self.classes)
-
-    def _score(self, cells: TrainingCells, k: int, metric: str) -> float:
-        scores = []
-        for learning, held in cells.folds:
-            model = _neighbours(k, metric, cells.features[learning], cells.labels[learning])
-            outputs = model.predict(cells.features[held])
-            scores.append(mca(confusion_counts(cells.labels[held], outputs, cells.classes)))
-        return float(np.mean(scores))
-
-
-def _neighbours(k: int, metric: str, features: Matrix, labels: Any) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    nearest = KNeighborsClassifier(min(k, len(labels)), weights="distance", metric=metric)
-    return make_pipeline(StandardScaler(), nearest).fit(features, labels)
+        k, metric = min(settings["k"], len(rows)), settings["metric"]
+        nearest = KNeighborsClassifier(k, weights="distance", metric=metric)
+        return make_pipeline(StandardScaler(), nearest).fit(
+            cells.features[rows], cells.labels[rows]
+        )
 
 
 class MajorityClass:
@@ -70,9 +54,8 @@ class MajorityClass:
         from sklearn.dummy import DummyClassifier
 
         self.classes = cells.classes
-        self.model = DummyClassifier(strategy="prior").fit(cells.features[:, :1], cells.labels)
+        self.model = DummyClassifier(strategy="prior").fit(cells.features, cells.labels)
 
     def probabilities(self, features: Matrix) -> Probabilities:
         """The same for every cell."""
-        shares = self.model.predict_proba(features[:, :1])
-        return in_columns(shares, self.model.classes_, self.classes)
+        return in_columns(self.model.predict_proba(features), self.model.classes_, self.classes)

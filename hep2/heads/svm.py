@@ -1,15 +1,25 @@
 """Support vector machine with an RBF kernel."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.heads.estimator import Labels, Matrix, Probabilities, TrainingCells, in_columns, softmax
+from hep2.heads.estimator import (
+    Labels,
+    Matrix,
+    Probabilities,
+    Settings,
+    TrainingCells,
+    grid_search,
+    in_columns,
+    softmax,
+)
 
 Kernel = NDArray[np.float32]
+HeldOut = tuple[Labels, Probabilities, Labels]  # labels, decision values, patterns of the columns
 
 
 class SVM:
@@ -27,38 +37,38 @@ class SVM:
     """
 
     def __init__(self, C: Sequence[float], gamma: Sequence[float]) -> None:
-        self.grid = list(itertools.product(C, gamma))
+        self.grid = {"C": C, "gamma": gamma}  # of equal ones the first is taken: the smoothest
         self.chosen: dict[str, Any] = {}
 
     def fit(self, cells: TrainingCells) -> None:
         """Choose C and gamma, then learn from all training cells."""
         from sklearn.preprocessing import StandardScaler
 
-        self.classes = cells.classes
+        self.classes, self.present = cells.classes, np.unique(cells.labels)
+        if len(self.present) < 2:  # then there is nothing to choose
+            cells = replace(cells, folds=[])
         self.scaler = StandardScaler().fit(cells.features)
         self.support = self._standardised(cells.features)
         self.varying = max(int((self.scaler.var_ > 0).sum()), 1)
         squares = self._squares(self.support)
-        if cells.folds and len(np.unique(cells.labels)) > 1:
-            scores = [self._score(squares, cells, *pair) for pair in self.grid]
-            best = self.grid[int(np.argmax(scores))]  # of equal ones the first: the smoothest
-            self.chosen = {"C": best[0], "gamma": best[1], "inner_mca": max(scores)}
-        else:
-            best = self.grid[0]
-            self.chosen = {"C": best[0], "gamma": best[1], "inner_mca": None}
-        self.penalty, self.gamma = best
-        kernel = self._kernel(squares, self.gamma)
-        self.chosen["temperature"] = self.temperature = self._temperature(kernel, cells)
-        self.machine = self._machine(cells, self.penalty)
-        if self.machine is not None:
-            self.machine.fit(kernel, cells.labels)
-        self.present = np.unique(cells.labels)
+
+        def outputs(settings: Settings) -> Iterator[tuple[Labels, Labels]]:
+            for labels, values, columns in self._held_out(squares, cells, **settings):
+                yield labels, columns[values.argmax(axis=1)]
+
+        best, score = grid_search(self.grid, cells, outputs)
+        self.gamma = best["gamma"]
+        self.temperature = best_temperature(self._held_out(squares, cells, **best))
+        self.chosen = best | {"inner_mca": score, "temperature": self.temperature}
+        self.machine = _machine(best["C"], cells.class_weights)
+        if len(self.present) > 1:
+            self.machine.fit(self._kernel(squares, self.gamma), cells.labels)
 
     def probabilities(self, features: Matrix) -> Probabilities:
         """Softmax of the decision values."""
-        kernel = self._kernel(self._squares(self._standardised(features)), self.gamma)
-        if self.machine is None:  # training had one pattern
+        if len(self.present) < 2:
             return in_columns(np.ones((len(features), 1)), self.present, self.classes)
+        kernel = self._kernel(self._squares(self._standardised(features)), self.gamma)
         shares = softmax(_decisions(self.machine, kernel) / self.temperature)
         return in_columns(shares, self.present, self.classes)
 
@@ -74,61 +84,50 @@ class SVM:
     def _kernel(self, squares: Kernel, gamma: float) -> Kernel:
         return np.asarray(np.exp(squares * np.float32(-gamma / self.varying)))
 
-    def _machine(self, cells: TrainingCells, penalty: float) -> Any:
-        from sklearn.svm import SVC
-
-        if len(np.unique(cells.labels)) < 2:
-            return None
-        weights = None if cells.class_weights is None else dict(enumerate(cells.class_weights))
-        return SVC(
-            C=penalty, kernel="precomputed", class_weight=weights, break_ties=True, cache_size=500
-        )
-
     def _held_out(
-        self, kernel: Kernel, cells: TrainingCells, penalty: float
-    ) -> list[tuple[Labels, Probabilities, Labels]]:
-        """Per inner fold: labels of the cells held out, decision values, their columns."""
-        answers = []
-        for learning, held in cells.folds:
-            machine = self._machine(cells, penalty)
-            if len(np.unique(cells.labels[learning])) < 2:
-                continue
-            machine.fit(kernel[np.ix_(learning, learning)], cells.labels[learning])
-            values = _decisions(machine, kernel[np.ix_(held, learning)])
-            answers.append((cells.labels[held], values, machine.classes_))
-        return answers
-
-    def _score(self, squares: Kernel, cells: TrainingCells, penalty: float, gamma: float) -> float:
-        from hep2.metrics import confusion_counts, mca
-
+        self, squares: Kernel, cells: TrainingCells, C: float, gamma: float
+    ) -> Iterator[HeldOut]:
+        """The cells that each inner fold holds out, but where it learns from one pattern alone."""
         kernel = self._kernel(squares, gamma)
-        scores = [
-            mca(confusion_counts(labels, columns[values.argmax(axis=1)], cells.classes))
-            for labels, values, columns in self._held_out(kernel, cells, penalty)
+        for learning, held in cells.folds:
+            if len(np.unique(cells.labels[learning])) > 1:
+                machine = _machine(C, cells.class_weights)
+                machine.fit(kernel[np.ix_(learning, learning)], cells.labels[learning])
+                values = _decisions(machine, kernel[np.ix_(held, learning)])
+                yield cells.labels[held], values, machine.classes_
+
+
+def best_temperature(folds: Iterator[HeldOut]) -> float:
+    """The temperature with the lowest cross-entropy of the cells held out; 1 without any.
+
+    Cells of a pattern that their fold did not learn from do not count.
+    """
+    from scipy.optimize import minimize_scalar
+
+    known = [
+        (values[seen], np.searchsorted(columns, labels[seen]))
+        for labels, values, columns in folds
+        for seen in [np.isin(labels, columns)]
+    ]
+    if not known:
+        return 1.0
+
+    def cross_entropy(log_temperature: float) -> float:
+        losses = [
+            -np.log(softmax(values / np.exp(log_temperature))[np.arange(len(rows)), rows])
+            for values, rows in known
         ]
-        return float(np.mean(scores)) if scores else 0.0
+        return float(np.concatenate(losses).mean())
 
-    def _temperature(self, kernel: Kernel, cells: TrainingCells) -> float:
-        """The temperature with the lowest cross-entropy of the cells held out; 1 without any."""
-        from scipy.optimize import minimize_scalar
+    found = minimize_scalar(cross_entropy, bounds=(-3, 3), method="bounded")
+    return float(np.exp(found.x))
 
-        known = [
-            (values[seen], np.searchsorted(columns, labels[seen]))
-            for labels, values, columns in self._held_out(kernel, cells, self.penalty)
-            for seen in [np.isin(labels, columns)]
-        ]
-        if not known:
-            return 1.0
 
-        def cross_entropy(log_temperature: float) -> float:
-            losses = [
-                -np.log(softmax(values / np.exp(log_temperature))[np.arange(len(rows)), rows])
-                for values, rows in known
-            ]
-            return float(np.concatenate(losses).mean())
+def _machine(C: float, class_weights: list[float] | None) -> Any:
+    from sklearn.svm import SVC
 
-        found = minimize_scalar(cross_entropy, bounds=(-3, 3), method="bounded")
-        return float(np.exp(found.x))
+    weights = None if class_weights is None else dict(enumerate(class_weights))
+    return SVC(C=C, kernel="precomputed", class_weight=weights, break_ties=True, cache_size=500)
 
 
 def _decisions(machine: Any, kernel: Kernel) -> Probabilities:

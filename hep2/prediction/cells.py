@@ -1,10 +1,8 @@
 """The cells to be named: found, decoded exactly as in training, batch by batch."""
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.images import SUFFIXES, ImageError, image_files, load_cell
+from hep2.data.images import SUFFIXES, CellImage, ImageError, decoded, image_files
 from hep2.data.manifest import read_csv, shortened
 from hep2.errors import HEp2Error
 
-BATCH = 256  # cells in memory at a time, and as many decoded ahead
-THREADS = min(8, os.cpu_count() or 1)
+BATCH = 256  # cells in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +91,11 @@ def _listed(path: Path) -> list[NamedImage]:
 
 
 def batches(cells: Sequence[NamedImage], size: int, channel: str) -> Iterator[CellBatch]:
-    """Decode cells while the batch before is being worked on; two batches are held at most."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        ahead: tuple[Sequence[NamedImage], Iterator[Tensor | ImageError]] | None = None
-        for start in range(0, len(cells), BATCH):
-            part = cells[start : start + BATCH]
-            decoded = pool.map(lambda cell: _decoded(cell, size, channel), part)
-            if ahead is not None:
-                yield _batch(*ahead, size)
-            ahead = part, decoded
-        if ahead is not None:
-            yield _batch(*ahead, size)
-
-
-def _decoded(cell: NamedImage, size: int, channel: str) -> Tensor | ImageError:
-    try:
-        return torch.from_numpy(in_unit_range(load_cell(cell.file, size, channel).pixels))
-    except ImageError as error:
-        return error
+    """Batches of decoded cells; while one is being worked on, the next is being decoded."""
+    outcomes = decoded((cell.file for cell in cells), size, channel)
+    for start in range(0, len(cells), BATCH):
+        part = cells[start : start + BATCH]
+        yield _batch(part, list(islice(outcomes, len(part))), size)
 
 
 def in_unit_range(pixels: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
@@ -122,15 +106,9 @@ def in_unit_range(pixels: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
 
 
 def _batch(
-    cells: Sequence[NamedImage], decoded: Iterator[Tensor | ImageError], size: int
+    cells: Sequence[NamedImage], outcomes: Sequence[CellImage | ImageError], size: int
 ) -> CellBatch:
-    outcomes = list(decoded)
-    good = [outcome for outcome in outcomes if isinstance(outcome, Tensor)]
-    image = torch.stack(good)[:, None] if good else torch.empty(0, 1, size, size)
-    problems = ["" if isinstance(outcome, Tensor) else str(outcome) for outcome in outcomes]
+    good = [in_unit_range(one.pixels) for one in outcomes if isinstance(one, CellImage)]
+    image = torch.from_numpy(np.stack(good)[:, None]) if good else torch.empty(0, 1, size, size)
+    problems = ["" if isinstance(one, CellImage) else str(one) for one in outcomes]
     return CellBatch(cells, image, problems)
-
-
-def specimens_given(cells: Sequence[NamedImage]) -> bool:
-    """Whether any cell names its specimen."""
-    return any(chain.from_iterable((cell.specimen,) for cell in cells))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.prediction.models import Ensemble, Members, check_orientations, load_ensemble
+from hep2.prediction.models import Ensemble, load_ensemble
 
 TOLERANCE = 1e-5  # greatest difference of a probability between the file and the original
 INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]
@@ -23,17 +23,12 @@ _TRIAL_CELLS = 5  # not the number that was traced: the batch must be free
 
 
 class Exported(nn.Module):
-    """An ensemble with its arithmetic of pixels, as it goes into the file.
+    """An ensemble with its arithmetic of pixels, as it goes into the file."""
 
-    Args:
-        network: the ensemble's.
-        orientations: flips and quarter turns that are averaged over.
-        judges: whether novelty is given as well.
-    """
-
-    def __init__(self, network: Members, orientations: int, judges: bool) -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
-        self.network, self.orientations, self.judges = network, orientations, judges
+        self.network, self.orientations = ensemble.network, ensemble.orientations
+        self.judges = ensemble.judges
 
     def forward(self, pixels: Tensor, full_scale: Tensor) -> tuple[Tensor, ...]:
         """Name cells.
@@ -50,14 +45,16 @@ class Exported(nn.Module):
         return outputs if self.judges else outputs[:1]
 
 
-def export(run: str | None, runs_dir: Path, out: str | None, orientations: int) -> tuple[Path, str]:
+def export(
+    run: str | None, runs_dir: Path, out: str | None, orientations: int | None
+) -> tuple[Path, str]:
     """Write an ensemble to one file and make sure that the file gives the same probabilities.
 
     Args:
         run: see `hep2.prediction.models.load_ensemble`.
         runs_dir: where names of runs are looked up.
         out: a name that ends in .onnx or .pt2 (torch.export).
-        orientations: flips and quarter turns that are averaged over, 1 to 8.
+        orientations: see `hep2.prediction.models.load_ensemble`.
 
     Returns:
         The file, and what was checked, in a sentence.
@@ -65,17 +62,18 @@ def export(run: str | None, runs_dir: Path, out: str | None, orientations: int) 
     Raises:
         HEp2Error: an argument is wrong, a package is missing, or the file gives other figures.
     """
-    check_orientations(orientations)
     writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
     target = Path(out or "")
     if target.suffix not in writers:
         raise HEp2Error(f"out={out} must name a file that ends in .onnx or .pt2")
-    ensemble = load_ensemble(run, runs_dir)
-    module = Exported(ensemble.network, orientations, ensemble.judges).eval()
-    pixels = _trial_pixels(ensemble.image_size)
+    ensemble = load_ensemble(run, runs_dir, orientations)
+    module = Exported(ensemble).eval()
+    shape = (_TRIAL_CELLS, 1, ensemble.image_size, ensemble.image_size)
+    drawn = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
+    pixels = drawn.float(), torch.tensor(255.0)
     with torch.inference_mode():
         expected = [output.numpy() for output in module(*pixels)]
-    content, found = writers[target.suffix](module, description(ensemble, orientations), pixels)
+    content, found = writers[target.suffix](module, description(ensemble), pixels)
     gap = float(np.abs(found[0] - expected[0]).max())
     if not gap <= TOLERANCE:
         raise HEp2Error(
@@ -90,14 +88,14 @@ def export(run: str | None, runs_dir: Path, out: str | None, orientations: int) 
     )
 
 
-def description(ensemble: Ensemble, orientations: int) -> dict[str, str]:
+def description(ensemble: Ensemble) -> dict[str, str]:
     """What a user of the file must know, stored in it."""
     size = ensemble.image_size
     return {
         "classes": json.dumps(list(ensemble.classes)),
         "image_size": str(size),
         "channel": ensemble.channel,
-        "orientations": str(orientations),
+        "orientations": str(ensemble.orientations),
         "runs": str(len(ensemble.runs)),
         "data": ensemble.data,
         "synthetic": str(ensemble.synthetic).lower(),
@@ -110,19 +108,13 @@ def description(ensemble: Ensemble, orientations: int) -> dict[str, str]:
     }
 
 
-def _trial_pixels(size: int) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (_TRIAL_CELLS, 1, size, size), generator=draw)
-    return pixels.float(), torch.tensor(255.0)
-
-
 def _traced(module: Exported, pixels: tuple[Tensor, Tensor]) -> torch.export.ExportedProgram:
     shapes: Any = {"pixels": {0: torch.export.Dim("cells")}, "full_scale": {}}
     return torch.export.export(module, (pixels[0][:2], pixels[1]), dynamic_shapes=shapes)
 
 
-def _write_pt2(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
-    extra = {f"{name}.txt": text for name, text in told.items()}
+def _write_pt2(module: Exported, facts: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
+    extra = {f"{name}.txt": text for name, text in facts.items()}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch
         file = Path(folder) / "model.pt2"
@@ -131,7 +123,7 @@ def _write_pt2(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Ten
         return file.read_bytes(), [output.detach().numpy() for output in outputs]
 
 
-def _write_onnx(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
+def _write_onnx(module: Exported, facts: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
     try:
         import onnx
         import onnxruntime
@@ -153,7 +145,7 @@ def _write_onnx(module: Exported, told: dict[str, str], pixels: tuple[Tensor, Te
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, told)
+    onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,33 +16,27 @@ from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
 from hep2.files import escape_formula, watched, whole_file
-from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, specimens_given
-from hep2.prediction.models import Ensemble, check_orientations, load_ensemble
+from hep2.prediction.cells import BATCH, CellBatch, batches, find_images
+from hep2.prediction.models import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)
 
+Vector = NDArray[np.float64]
 UNLIKE = 1.0  # reconstruction error over its 99th percentile beyond which a cell is unlike training
 
 
 @dataclass
 class Summary:
-    """What came of a prediction.
-
-    Attributes:
-        cells: looked at.
-        unreadable: of them, images that could not be decoded.
-        unlike: of them, cells unlike those that the networks learned from.
-        files: written.
-    """
+    """What came of a prediction."""
 
     cells: int = 0
-    unreadable: int = 0
-    unlike: int = 0
-    files: list[Path] = field(default_factory=list)
+    unreadable: int = 0  # of them, images that could not be decoded
+    unlike: int = 0  # of them, cells unlike those that the networks learned from
+    files: list[Path] = field(default_factory=list)  # written
 
 
 def predict(
-    run: str | None, runs_dir: Path, images: str | None, out: str | None, orientations: int
+    run: str | None, runs_dir: Path, images: str | None, out: str | None, orientations: int | None
 ) -> Summary:
     """Name the patterns of cells with finished runs, and write a CSV.
 
@@ -55,114 +50,104 @@ def predict(
         runs_dir: where names of runs are looked up.
         images: see `hep2.prediction.cells.find_images`.
         out: the CSV.
-        orientations: flips and quarter turns that are averaged over, 1 to 8.
+        orientations: see `hep2.prediction.models.load_ensemble`.
 
     Raises:
         HEp2Error: an argument is wrong, or a file cannot be read or written.
     """
-    check_orientations(orientations)
     if out is None:
         raise HEp2Error("where to? out=<CSV file>")
     cells = find_images(images)
-    ensemble = load_ensemble(run, runs_dir)
-    log.info(
-        "%d cells; %d run(s) of %s", len(cells), len(ensemble.runs), ensemble.runs[0].parents[1]
-    )
+    ensemble = load_ensemble(run, runs_dir, orientations)
+    runs = ensemble.runs
+    log.info("%d cells; %d run(s) of %s", len(cells), len(runs), runs[0].parents[1])
     summary, target = Summary(), Path(out)
-    by_specimen = _Specimens(ensemble.classes) if specimens_given(cells) else None
+    specimens = _Specimens(ensemble.classes) if any(cell.specimen for cell in cells) else None
+    named = ["id", "specimen"] if specimens else ["id"]
+    columns = ["output", *_shares(ensemble.classes), "novelty", "unlike_training", "problem"]
     with _rows_into(target) as writer:
-        writer.writerow(_header(ensemble, by_specimen is not None))
-        steps = watched(
-            batches(cells, ensemble.image_size, ensemble.channel),
-            "naming cells",
-            total=-(-len(cells) // BATCH),
-        )
-        for batch in steps:
-            writer.writerows(_rows(batch, ensemble, orientations, by_specimen, summary))
+        writer.writerow([*named, *columns])
+        found = batches(cells, ensemble.image_size, ensemble.channel)
+        for batch in watched(found, "naming cells", total=-(-len(cells) // BATCH)):
+            writer.writerows(_rows(batch, ensemble, specimens, summary))
     summary.files.append(target)
-    if by_specimen is not None:
+    if specimens:
         summary.files.append(target.with_name(f"{target.stem}-specimens.csv"))
         with _rows_into(summary.files[-1]) as writer:
-            writer.writerows(by_specimen.rows())
+            writer.writerows(specimens.rows())
     return summary
 
 
-def _header(ensemble: Ensemble, specimens: bool) -> list[str]:
-    probabilities = [f"p_{name}" for name in ensemble.classes]
-    told = ["id", "specimen"] if specimens else ["id"]
-    return [*told, "output", *probabilities, "novelty", "unlike_training", "problem"]
-
-
-def _rows(
-    batch: CellBatch,
-    ensemble: Ensemble,
-    orientations: int,
-    specimens: "_Specimens | None",
-    summary: Summary,
-) -> Iterator[list[str]]:
-    with torch.inference_mode():
-        probabilities, novelties = ensemble.network(batch.image, orientations)
-    named = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
-    for cell, problem in zip(batch.cells, batch.problems, strict=True):
-        told = [cell.id] if specimens is None else [cell.id, cell.specimen]
-        told = [escape_formula(text) for text in told]
-        summary.cells += 1
-        if problem:
-            summary.unreadable += 1
-            yield [*told, *[""] * (len(ensemble.classes) + 3), problem]
-            continue
-        row, strange = next(named)
-        summary.unlike += strange > UNLIKE
-        if specimens is not None:
-            specimens.add(cell.specimen, row)
-        yield [*told, *_call(ensemble.classes, row), *_novelty(strange), ""]
-
-
-def _call(classes: Sequence[str], row: NDArray[np.float64]) -> list[str]:
-    return [escape_formula(classes[int(row.argmax())]), *(f"{p:.9g}" for p in row)]
-
-
-def _novelty(strange: float) -> list[str]:
-    if np.isnan(strange):
-        return ["", ""]
-    return [f"{strange:.6g}", "yes" if strange > UNLIKE else "no"]
-
-
 class _Specimens:
-    """Sums over the cells of each specimen."""
+    """Sums of the probabilities, and votes, over the cells of each specimen."""
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
+    def __init__(self, classes: Sequence[str]) -> None:
         self.classes = classes
-        self.sums: dict[str, NDArray[np.float64]] = {}
-        self.votes: dict[str, NDArray[np.int64]] = {}
+        self.sums = defaultdict[str, Vector](lambda: np.zeros(len(classes)))
+        self.votes = defaultdict[str, Vector](lambda: np.zeros(len(classes)))
 
-    def add(self, specimen: str, row: NDArray[np.float64]) -> None:
+    def add(self, specimen: str, probabilities: Vector) -> None:
+        """Count a cell, if it has a specimen."""
         if specimen:
-            nothing = np.zeros(len(self.classes))
-            self.sums[specimen] = self.sums.get(specimen, nothing) + row
-            votes = self.votes.setdefault(specimen, np.zeros(len(self.classes), dtype=np.int64))
-            votes[row.argmax()] += 1
+            self.sums[specimen] += probabilities
+            self.votes[specimen][probabilities.argmax()] += 1
 
     def rows(self) -> Iterator[list[str]]:
         """A heading, then the call of each specimen: by mean probability, and by majority.
 
         A tied majority goes to the tied class with the higher mean probability.
         """
-        shares = [f"p_{name}" for name in self.classes]
-        yield ["specimen", "cells", "output", "output_by_majority", *shares]
+        yield ["specimen", "cells", "output", "output_by_majority", *_shares(self.classes)]
         for specimen, total in sorted(self.sums.items()):
             votes = self.votes[specimen]
             cells = int(votes.sum())
             mean = total / cells
-            majority = np.where(votes == votes.max(), mean, -1).argmax()
-            call, *texts = _call(self.classes, mean)
+            majority = int(np.where(votes == votes.max(), mean, -1).argmax())
+            output, *texts = _call(self.classes, mean)
             yield [
                 escape_formula(specimen),
                 str(cells),
-                call,
+                output,
                 escape_formula(self.classes[majority]),
                 *texts,
             ]
+
+
+def _rows(
+    batch: CellBatch, ensemble: Ensemble, specimens: _Specimens | None, summary: Summary
+) -> Iterator[list[str]]:
+    """One row a cell, which is counted on the way."""
+    with torch.inference_mode():
+        probabilities, novelties = ensemble.network(batch.image, ensemble.orientations)
+    outcomes = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
+    for cell, problem in zip(batch.cells, batch.problems, strict=True):
+        named = [
+            escape_formula(text) for text in ((cell.id, cell.specimen) if specimens else (cell.id,))
+        ]
+        summary.cells += 1
+        if problem:
+            summary.unreadable += 1
+            yield [*named, *[""] * (len(ensemble.classes) + 3), problem]
+            continue
+        row, strange = next(outcomes)
+        summary.unlike += strange > UNLIKE
+        if specimens:
+            specimens.add(cell.specimen, row)
+        judged = [f"{strange:.6g}", "yes" if strange > UNLIKE else "no"]
+        judged = ["", ""] if np.isnan(strange) else judged
+        yield [*named, *_call(ensemble.classes, row), *judged, ""]
+
+
+def _shares(classes: Sequence[str]) -> list[str]:
+    return [f"p_{name}" for name in classes]
+
+
+def _call(classes: Sequence[str], probabilities: Vector) -> list[str]:
+    """The columns output and p_<class>."""
+    return [
+        escape_formula(classes[int(probabilities.argmax())]),
+        *(f"{p:.9g}" for p in probabilities),
+    ]
 
 
 @contextmanager

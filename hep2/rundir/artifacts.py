@@ -1,28 +1,36 @@
-"""What runs kept for their report beside figures and predictions, read back and checked.
+"""What a run keeps for its report beside metrics and predictions: strips of cells, maps of latents.
 
-The keys are optional: a run of an earlier version has none, and its report lacks the figure.
+Each is written and read here. Readers check what they read; a run of an earlier version lacks some
+of them, and its report the picture.
 """
 
 import base64
 import binascii
-import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells
 from hep2.data.fold import Fold
 from hep2.data.opencv import cv2
 from hep2.data.protocols import Indices
 from hep2.metrics import FloatArray, StringArray
+from hep2.rundir.predictions import cells_table, read_cells_table
 from hep2.rundir.result import Run, damaged
 
-_MOST_PIXELS = 16_000_000  # of a stored strip: a damaged header must not fill the memory
+Grey = NDArray[np.uint8]
+Rows = NDArray[np.float64]
+
+TYPICAL, WORST = 2, 2  # reconstructions shown of each pattern
+MISTAKES = 12
+MAPPED = 1500  # cells on the map of latents: t-SNE takes seconds for these, minutes for many more
+FEWEST_MAPPED = 10
+MOST_PIXELS = 16_000_000  # of a stored strip: a damaged header must not fill the memory
+PLACES = ("pca_1", "pca_2", "tsne_1", "tsne_2")  # columns of a map of latents
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,12 @@ class Sheet:
     """
 
     cells: list[dict[str, Any]]
-    images: NDArray[np.uint8]
+    images: Grey
 
 
 @dataclass(frozen=True)
 class LatentMap:
-    """Where an autoencoder puts its test cells: columns pca_1, pca_2, tsne_1, tsne_2."""
+    """Where an autoencoder puts its test cells; the columns of `places` are PLACES."""
 
     specimens: StringArray
     targets: StringArray
@@ -65,7 +73,7 @@ def chosen_of(run: Run) -> str:
     """What inner folds chose, e.g. "C=10, gamma=0.25"; empty where there was nothing to choose."""
     chosen = run.kept.get("chosen") or {}
     if not isinstance(chosen, dict) or any(
-        not isinstance(value, str | int | float | None) for value in chosen.values()
+        not isinstance(value, str | int | float | list | None) for value in chosen.values()
     ):
         raise damaged(run.path / "result.json", "key chosen holds no settings")
     return ", ".join(
@@ -86,88 +94,36 @@ def curves_of(run: Run) -> dict[str, FloatArray]:
     return {name: points for name, points in curves.items() if len(points)}
 
 
-def reconstructions_of(run: Run) -> Sheet | None:
-    """Inputs and reconstructions of typical and worst cells; None where the run kept none."""
-    return _sheet(run, "reconstructions", rows=2, fields=("id", "pattern", "kind", "mse"))
+# --- strips of cells
+
+
+def mistakes_record(fold: Fold, probabilities: Rows) -> dict[str, Any]:
+    """The most confident mistakes among the test cells: who they are, and a strip of images.
+
+    Args:
+        fold: whose test cells were classified.
+        probabilities: shape (test cells, classes).
+    """
+    cells, test = fold.cells, fold.split.test
+    outputs, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(outputs != cells.labels[test])
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MISTAKES]]
+    described = [
+        {
+            "id": str(cells.ids[test[row]]),
+            "specimen": str(cells.specimens[test[row]]),
+            "target": cells.classes[cells.labels[test[row]]],
+            "output": cells.classes[outputs[row]],
+            "confidence": round(float(confidence[row]), 6),
+        }
+        for row in shown
+    ]
+    return _strip(described, _grey(fold, test[shown]))
 
 
 def mistakes_of(run: Run) -> Sheet | None:
     """The run's most confident mistakes; None where it kept none or made none."""
-    fields = ("id", "specimen", "target", "output", "confidence")
-    return _sheet(run, "mistakes", rows=1, fields=fields)
-
-
-def latents_of(run: Run) -> LatentMap | None:
-    """The map of latents in an autoencoder's predictions.csv; None where there is none."""
-    file = run.path / "predictions.csv"
-    names = ("pca_1", "pca_2", "tsne_1", "tsne_2")
-    if run.kind != "reconstruction" or not file.is_file():
-        return None
-    try:
-        with file.open(newline="", encoding="utf-8") as opened:
-            rows = [row for row in csv.DictReader(opened, strict=True) if row["tsne_1"]]
-        places = np.array([[float(row[name]) for name in names] for row in rows])
-        specimens = np.array([row["specimen"] for row in rows], dtype=np.str_)
-        targets = np.array([row["target"] for row in rows], dtype=np.str_)
-    except (KeyError, TypeError, ValueError, csv.Error, OSError) as error:
-        raise damaged(file, f"its map of latents cannot be read ({error})") from error
-    return LatentMap(specimens, targets, places) if len(rows) else None
-
-
-def _sheet(run: Run, key: str, rows: int, fields: Sequence[str]) -> Sheet | None:
-    stored = run.kept.get(key)
-    if not stored or not stored.get("cells"):
-        return None
-    try:
-        cells = [{name: cell[name] for name in fields} for cell in stored["cells"]]
-        picture = _decoded(stored["png"])
-        side, rest = divmod(picture.shape[0], rows)
-        if rest or picture.shape[1] != side * len(cells):
-            raise ValueError(f"the strip has {picture.shape[1]} x {picture.shape[0]} pixels")
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise damaged(run.path / "result.json", f"key {key} ({error})") from error
-    images = picture.reshape(rows, side, len(cells), side).transpose(0, 2, 1, 3)
-    return Sheet(cells, images)
-
-
-def _decoded(text: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"no base64: {error}") from error
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        if math.prod(picture.size) > _MOST_PIXELS or picture.mode != "L":
-            raise ValueError(f"a picture {picture.size} {picture.mode}")
-        return np.asarray(picture, dtype=np.uint8)
-
-
-Grey = NDArray[np.uint8]
-Rows = NDArray[np.float64]
-
-TYPICAL, WORST = 2, 2  # reconstructions shown of each pattern
-MISTAKES = 12
-MAPPED = 1500  # cells on the map of latents: t-SNE takes seconds for these, minutes for many more
-FEWEST_MAPPED = 10
-
-
-def png_text(picture: Grey) -> str:
-    """A grey picture as PNG in base64."""
-    done, buffer = cv2.imencode(".png", picture)
-    assert done, "OpenCV cannot write PNG"
-    return base64.b64encode(buffer.tobytes()).decode("ascii")
-
-
-def grey_images(cells: Cells, positions: Indices) -> Grey:
-    """Some cells as 8-bit images, shape (N, H, W)."""
-    scaled = cells.images[positions, 0].astype(np.float32) * (255 / cells.full_scale)
-    return np.asarray(np.rint(scaled), dtype=np.uint8)
-
-
-def row_of(images: Grey) -> Grey:
-    """Images side by side: (N, H, W) -> (H, N * W)."""
-    return np.ascontiguousarray(np.concatenate(list(images), axis=1))
+    return _sheet(run, "mistakes", 1, ("id", "specimen", "target", "output", "confidence"))
 
 
 def typical_and_worst(errors: Rows, labels: Indices) -> list[tuple[int, str]]:
@@ -192,31 +148,6 @@ def typical_and_worst(errors: Rows, labels: Indices) -> list[tuple[int, str]]:
     return chosen
 
 
-def mistakes_record(fold: Fold, probabilities: Rows) -> dict[str, Any]:
-    """The most confident mistakes among the test cells: who they are, and a strip of images.
-
-    Args:
-        fold: whose test cells were classified.
-        probabilities: shape (test cells, classes).
-    """
-    cells, test = fold.cells, fold.split.test
-    outputs, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(outputs != cells.labels[test])
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MISTAKES]]
-    described = [
-        {
-            "id": str(cells.ids[test[row]]),
-            "specimen": str(cells.specimens[test[row]]),
-            "target": cells.classes[cells.labels[test[row]]],
-            "output": cells.classes[outputs[row]],
-            "confidence": round(float(confidence[row]), 6),
-        }
-        for row in shown
-    ]
-    png = png_text(row_of(grey_images(cells, test[shown]))) if len(shown) else ""
-    return {"cells": described, "png": png}
-
-
 def reconstructions_record(
     fold: Fold, errors: Rows, chosen: list[tuple[int, str]], reconstructions: Grey
 ) -> dict[str, Any]:
@@ -239,8 +170,61 @@ def reconstructions_record(
         }
         for position, (row, kind) in zip(positions, chosen, strict=True)
     ]
-    picture = np.concatenate([row_of(grey_images(cells, positions)), row_of(reconstructions)])
-    return {"cells": described, "png": png_text(picture)}
+    return _strip(described, _grey(fold, positions), reconstructions)
+
+
+def reconstructions_of(run: Run) -> Sheet | None:
+    """Inputs and reconstructions of typical and worst cells; None where the run kept none."""
+    return _sheet(run, "reconstructions", 2, ("id", "pattern", "kind", "mse"))
+
+
+def _grey(fold: Fold, positions: Indices) -> Grey:
+    """Some cells as 8-bit images, shape (N, H, W)."""
+    scaled = fold.cells.images[positions, 0].astype(np.float32) * (255 / fold.cells.full_scale)
+    return np.asarray(np.rint(scaled), dtype=np.uint8)
+
+
+def _strip(described: list[dict[str, Any]], *rows: Grey) -> dict[str, Any]:
+    """Rows of images, each of shape (cells, H, W), as one grey PNG in base64."""
+    if not described:
+        return {"cells": [], "png": ""}
+    picture = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    done, buffer = cv2.imencode(".png", picture)
+    assert done, "OpenCV cannot write PNG"
+    return {"cells": described, "png": base64.b64encode(buffer.tobytes()).decode("ascii")}
+
+
+def _sheet(run: Run, key: str, rows: int, fields: tuple[str, ...]) -> Sheet | None:
+    """What `_strip` made, with these fields of each cell."""
+    stored = run.kept.get(key)
+    if not stored or not stored.get("cells"):
+        return None
+    try:
+        cells = [{name: cell[name] for name in fields} for cell in stored["cells"]]
+        picture = _decoded(stored["png"])
+        side, rest = divmod(picture.shape[0], rows)
+        if rest or picture.shape[1] != side * len(cells):
+            raise ValueError(f"the strip has {picture.shape[1]} x {picture.shape[0]} pixels")
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise damaged(run.path / "result.json", f"key {key} ({error})") from error
+    images = picture.reshape(rows, side, len(cells), side).transpose(0, 2, 1, 3)
+    return Sheet(cells, images)
+
+
+def _decoded(text: str) -> Grey:
+    from PIL import Image
+
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"no base64: {error}") from error
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        if math.prod(picture.size) > MOST_PIXELS or picture.mode != "L":
+            raise ValueError(f"a picture {picture.size} {picture.mode}")
+        return np.asarray(picture, dtype=np.uint8)
+
+
+# --- maps of latents
 
 
 def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
@@ -278,13 +262,23 @@ def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
 
 
 def cells_csv(fold: Fold, errors: Rows, places: Rows) -> str:
-    """predictions.csv of an autoencoder: what it makes of each test cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "specimen", "target", "mse", "pca_1", "pca_2", "tsne_1", "tsne_2"])
-    cells = fold.cells
-    for cell, error, row in zip(fold.split.test, errors, places, strict=True):
-        place = ("" if np.isnan(value) else f"{value:.5g}" for value in row)
-        target = cells.classes[cells.labels[cell]]
-        writer.writerow([cells.ids[cell], cells.specimens[cell], target, f"{error:.6g}", *place])
-    return text.getvalue()
+    """predictions.csv of an autoencoder: what it makes of each test cell, and where it puts it."""
+    columns = {"mse": [f"{error:.6g}" for error in errors]}
+    for name, column in zip(PLACES, places.T, strict=True):
+        columns[name] = ["" if np.isnan(value) else f"{value:.5g}" for value in column]
+    return cells_table(fold, columns)
+
+
+def latents_of(run: Run) -> LatentMap | None:
+    """The map of latents in an autoencoder's predictions.csv; None where there is none."""
+    file = run.path / "predictions.csv"
+    if run.kind != "reconstruction" or not file.is_file():
+        return None
+    try:
+        table = read_cells_table(file, ["specimen", "target", *PLACES])
+        mapped = table[table["tsne_1"] != ""]
+        places = mapped[list(PLACES)].to_numpy().astype(np.float64)
+    except (ValueError, OSError) as error:
+        raise damaged(file, f"its map of latents cannot be read ({error})") from error
+    specimens, targets = (mapped[name].to_numpy(np.str_) for name in ("specimen", "target"))
+    return LatentMap(specimens, targets, places) if len(mapped) else None

@@ -1,76 +1,85 @@
-"""The run directory: whether a run is finished, and what may be written into it."""
+"""The run directory: its files, who may write there, and why a run failed."""
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.config import encoders_of, redacted
+from hep2.config import is_estimator, redacted
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 
+LONGEST_REASON = 500  # characters
 
-@dataclass(frozen=True)
+# Settings that change where or how fast a run is computed, or what is watched on the way, not what
+# is computed. A run may be resumed, or its encoder used, with others than it was started with.
+INCIDENTAL = (
+    "overwrite",
+    "fail_fast",
+    "checkpoint_seconds",
+    "runs_dir",
+    "cache_dir",
+    "logger",
+    "callbacks.pictures",
+    "callbacks.probe",
+    "data.root",
+    "data.source.root",
+    "data.workers",
+    "stage.kind",
+    "stage.label",
+    "stage.unread",
+    "stage.initial",  # what runs of before have for stage.encoders
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
+
+# Settings that came later, with what runs did before: absent means this.
+LATER = {"features.test_orientations": 1}
+
+
 class RunDir:
-    """One run's directory and the files in it."""
+    """One run's directory and the files in it; equal to any other of the same path."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"  # the resolved configuration
+        self.last = path / "last.ckpt"  # of the last whole epoch: from it a run resumes
+        self.previous = path / "previous.ckpt"  # the one before the last, while a run trains
+        self.best = path / "best.ckpt"  # of the epoch with the lowest validation loss
+        self.metrics = path / "metrics.csv"  # what was logged, row by row
+        self.predictions = path / "predictions.csv"  # one row a test cell
+        self.result = path / "result.json"  # written last: its presence means "finished"
+        self.tuning = path / "tuning.json"  # what the trials of `tuning.grid` gave so far
+        self.log = path / "log.txt"  # what a job of a sweep printed
+        self.failed = path / "failed.txt"  # one sentence: why the last attempt failed
+        self.lock = path / ".lock"  # held by the process that works here: `hep2.files.locked`
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunDir) and self.path == other.path
 
-    @property
-    def last(self) -> Path:
-        """The last checkpoint, of a whole epoch, from which a run resumes."""
-        return self.path / "last.ckpt"
+    def __hash__(self) -> int:
+        return hash(self.path)
 
-    @property
-    def previous(self) -> Path:
-        """The checkpoint before the last, while a run trains."""
-        return self.path / "previous.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the epoch with the lowest validation loss."""
-        return self.path / "best.ckpt"
-
-    @property
-    def predictions(self) -> Path:
-        """One row a test cell."""
-        return self.path / "predictions.csv"
-
-    @property
-    def result(self) -> Path:
-        """The figures of the run; written last, so its presence means that the run is finished."""
-        return self.path / "result.json"
-
-    @property
-    def tuning(self) -> Path:
-        """What the trials of `tuning.grid` gave so far."""
-        return self.path / "tuning.json"
-
-    @property
-    def log(self) -> Path:
-        """What a job of a sweep printed."""
-        return self.path / "log.txt"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that works here: `hep2.lock`."""
-        return self.path / ".lock"
+    def __repr__(self) -> str:
+        return f"RunDir({self.path})"
 
     @property
     def finished(self) -> bool:
         """Whether the run has ended well."""
         return self.result.is_file()
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, and with it declare the run finished."""
+        write_atomic(self.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
     def claim(self, cfg: DictConfig) -> None:
         """Store the configuration here, or make sure that the one stored here asks for the same.
@@ -81,16 +90,18 @@ class RunDir:
             HEp2Error: the directory holds a run of another configuration; the message lists what
                 differs. Nothing is changed.
         """
-        if cfg.overwrite:
-            self._clear()
+        if cfg.overwrite:  # the result goes first: a run that begins anew must not look finished
+            for file in (self.result, self.predictions, self.last, self.previous, self.best,
+                         self.tuning, self.config):  # fmt: skip
+                file.unlink(missing_ok=True)
         else:
             self.check(cfg)
-            if self.config.is_file() and (self.finished or self.last.is_file()):
-                self._sweep()
-                return
-        self._sweep()
-        asked = redacted(OmegaConf.to_container(cfg, resolve=True))
-        write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
+        for name in (".*.ckpt", ".*.json", ".*.csv", ".*.yaml", "pictures/.*.png"):
+            for file in self.path.glob(f"{name}.?*"):  # which a killed process had begun to write
+                file.unlink(missing_ok=True)
+        if not self._worth_keeping():
+            asked = redacted(OmegaConf.to_container(cfg, resolve=True))
+            write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
 
     def check(self, cfg: DictConfig) -> None:
         """Make sure that a run kept here is the one that is asked for. Nothing is written.
@@ -98,7 +109,7 @@ class RunDir:
         Raises:
             HEp2Error: as `claim` does.
         """
-        if not self.config.is_file() or not (self.finished or self.last.is_file()):
+        if not self._worth_keeping():
             return
         differences = configuration_differences(self._stored(), cfg)
         if differences:
@@ -106,6 +117,9 @@ class RunDir:
                 f"{self.path} holds a run of another configuration "
                 f"({'; '.join(differences)}): choose another name=..., or overwrite=true"
             )
+
+    def _worth_keeping(self) -> bool:
+        return self.config.is_file() and (self.finished or self.last.is_file())
 
     def _stored(self) -> Any:
         try:
@@ -119,81 +133,72 @@ class RunDir:
                 "or run again with overwrite=true"
             ) from error
 
-    def _clear(self) -> None:
-        # The result goes first: a run that is being made anew must not look finished.
-        for file in (
-            self.result,
-            self.predictions,
-            self.last,
-            self.previous,
-            self.best,
-            self.tuning,
-            self.config,
-        ):
-            file.unlink(missing_ok=True)
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Keep the reason where what is done here raises; an interruption is no failure."""
+        try:
+            yield
+        except Exception as error:
+            what = "" if isinstance(error, HEp2Error) else f"{type(error).__name__}: "
+            self.record_failure(f"{what}{error}")
+            raise
 
-    def _sweep(self) -> None:
-        """Remove what a process that was killed had begun to write."""
-        for name in (".*.ckpt", ".*.json", ".*.csv", ".*.yaml", "pictures/.*.png"):
-            for file in self.path.glob(f"{name}.?*"):
-                file.unlink(missing_ok=True)
+    def record_failure(self, reason: str) -> None:
+        """Keep a reason, unless there is one: of several ranks the first says what was wrong."""
+        if not self.failed.exists():
+            sentence = " ".join(str(redacted(reason)).split())[:LONGEST_REASON]
+            with contextlib.suppress(HEp2Error):  # no room for it, perhaps the very reason
+                write_atomic(self.failed, f"{sentence}\n")
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`, and with it declare the run finished."""
-        write_atomic(self.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    def forget_failure(self) -> None:
+        """Begin anew."""
+        with contextlib.suppress(OSError):
+            self.failed.unlink()
 
-
-# Settings that change where or how fast a run is computed, not what it computes. A run may be
-# resumed, or its encoder used, with others than it was started with.
-INCIDENTAL = (
-    "overwrite",
-    "fail_fast",
-    "checkpoint_seconds",
-    "runs_dir",
-    "cache_dir",
-    "logger",
-    "data.root",
-    "data.source.root",
-    "data.workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-)
-
-# Choices that a stage's task does not read: sweeping over them does not touch its runs.
-UNREAD = {
-    "autoencoder": ("head", "features", "encoder"),
-    "head": ("augment",),
-    "supervised": ("features",),
-    "clustering": ("head", "features", "tuning"),
-}
+    def failure_reason(self) -> str | None:
+        """The sentence that was kept; None where nothing failed."""
+        try:
+            return self.failed.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return None
 
 
 def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     """What differs between two configurations of a run, as `key: this there, that asked`.
 
-    Settings that do not change the run's numbers are left out: INCIDENTAL and UNREAD.
+    Settings that do not change the run's numbers are left out: INCIDENTAL, what the stage does not
+    read, and what its features or its head do not.
     """
-    old, new = _flat(stored), _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
-    unread = UNREAD.get(asked.stage.task, ())
-    if asked.stage.task == "head" and asked.model.name not in encoders_of(asked).values():
-        unread = (*unread, "model")  # features that no network of that model makes
-    if asked.stage.task == "head" and "estimator" in asked.head:
-        unread = (*unread, "tuning")  # such a head has a grid of its own
+    new = LATER | _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
+    old = LATER | _with_encoders(_flat(stored), new)
+    ignored = [*INCIDENTAL, *asked.stage.unread]
+    if "features" not in asked.stage.unread:
+        if asked.model.name not in asked.stage.encoders.values():
+            ignored.append("model")  # features that no network of that model makes
+        if is_estimator(asked.head):
+            ignored.append("tuning")  # such a head has a grid of its own
     missing = "absent"
     return [
         f"{key}: {old.get(key, missing)} there, {new.get(key, missing)} asked"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, missing) != new.get(key, missing)
-        and not _among(key, (*INCIDENTAL, *unread))
+        and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
     ]
 
 
-def _among(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(name + ".") for name in names)
+def _with_encoders(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What a run of before, which lacks `stage.encoders`, started from.
+
+    Its `stage.initial` says so; a head, which has none, started from its `features.encoders`.
+    """
+    if any(key.startswith("stage.encoders") for key in old):
+        return old
+    if "stage.initial" not in old:
+        return old | {key: value for key, value in new.items() if key.startswith("stage.encoders")}
+    initial = old["stage.initial"]
+    if initial is None:
+        return old | {"stage.encoders": {}}
+    return old | {f"stage.encoders.{initial}": old.get("model.name")}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -204,40 +209,3 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in node.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
-
-
-FILE = "failed.txt"
-LONGEST = 500  # characters
-
-
-@contextmanager
-def noted(run_dir: Path) -> Iterator[None]:
-    """Keep the reason where what is done here raises; an interruption is no failure."""
-    try:
-        yield
-    except Exception as error:
-        what = "" if isinstance(error, HEp2Error) else f"{type(error).__name__}: "
-        note(run_dir, f"{what}{error}")
-        raise
-
-
-def note(run_dir: Path, reason: str) -> None:
-    """Keep a reason, unless there is one: of several ranks the first says what was wrong."""
-    if not (run_dir / FILE).exists():
-        sentence = " ".join(str(redacted(reason)).split())[:LONGEST]
-        with contextlib.suppress(HEp2Error):  # no room for it, perhaps the very reason
-            write_atomic(run_dir / FILE, f"{sentence}\n")
-
-
-def forget(run_dir: Path) -> None:
-    """Begin anew."""
-    with contextlib.suppress(OSError):
-        (run_dir / FILE).unlink()
-
-
-def reason(run_dir: Path) -> str | None:
-    """The sentence that was kept; None where nothing failed."""
-    try:
-        return (run_dir / FILE).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None

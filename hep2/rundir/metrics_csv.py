@@ -1,38 +1,111 @@
-"""How far a job is, read off the metrics.csv that it writes row by row."""
+"""metrics.csv: what a run logs, row by row; written, and read while it grows."""
 
 import contextlib
 import csv
+import io
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hep2.errors import HEp2Error
+from hep2.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, str]  # the cells of a row that hold a number, by column
 
 
-def validation_mca(run_dir: Path) -> float:
-    """MCA on the validation cells of the epoch whose weights were kept: the lowest `val/loss`.
+def read_rows(file: Path) -> tuple[list[str], list[Row]]:
+    """Columns and rows. A last line without its end, and what is no number, is left out.
 
     Raises:
-        HEp2Error: the run has no such figures.
+        OSError: the file cannot be read.
     """
+    content = file.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
+    lines = content.splitlines(keepends=True)
+    reader = csv.DictReader(line for line in lines if line.endswith("\n"))
+    columns: list[str] = []
+    rows: list[Row] = []
+    with contextlib.suppress(csv.Error):  # damaged: the rows before it count
+        columns += dict.fromkeys(reader.fieldnames or [])
+        for row in reader:
+            rows.append({name: text for name, text in row.items() if name and _is_number(text)})
+    return columns, rows
+
+
+def _is_number(text: Any) -> bool:
     try:
-        with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("val/loss")]
-    except OSError as error:
-        raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error
-    best = min(rows, key=lambda row: float(row["val/loss"]), default={})
-    measured = {key: value for key, value in best.items() if key and value}
-    figures = [float(value) for key, value in measured.items() if _is_validation_mca(key)]
-    if len(figures) != 1 or math.isnan(figures[0]):
-        raise HEp2Error(
-            f"{run_dir} has no MCA on validation cells: a search needs them in every fold; choose "
-            "a protocol whose folds have three training specimens of every pattern"
-        )
-    return figures[0]
+        float(text)
+        return True
+    except (TypeError, ValueError):  # missing, empty or damaged
+        return False
 
 
-def _is_validation_mca(key: str) -> bool:
-    return key.startswith("val/") and key.endswith("/mca")
+def _epoch(row: Row) -> int | None:
+    epoch = float(row.get("epoch", "nan"))
+    return int(epoch) if epoch.is_integer() and epoch >= 0 else None
+
+
+class MetricsCsv:
+    """A metrics.csv that grows by rows, and goes on where it ended when its run is resumed.
+
+    A new column rewrites the file. A row of the same step and the same columns (steps that a
+    resumed run repeats after its last checkpoint) takes the earlier one's place.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._columns: list[str] = []
+        self._rows: dict[tuple[str, frozenset[str]], Row] | None = None  # None: not read yet
+
+    def add(self, row: Row) -> None:
+        """Write one row, with its `step`.
+
+        Raises:
+            HEp2Error: the file cannot be written or the disk is full.
+        """
+        if self._rows is None:
+            self._rows = self._rows_so_far()
+        key = (row["step"], frozenset(row))
+        if self._rows.get(key) == row:
+            return
+        fits = key not in self._rows and set(row) <= set(self._columns)
+        self._rows[key] = row
+        if not fits:
+            self._columns += [name for name in row if name not in self._columns]
+            write_atomic(self._file, self._text(list(self._rows.values()), header=True))
+            return
+        try:
+            with self._file.open("a", newline="", encoding="utf-8") as file:
+                file.write(self._text([row], header=False))
+        except OSError as error:
+            raise HEp2Error(
+                f"cannot write {self._file}: {error.strerror}; free some space"
+            ) from error
+
+    def _rows_so_far(self) -> dict[tuple[str, frozenset[str]], Row]:
+        if not self._file.is_file():
+            return {}
+        self._columns, found = read_rows(self._file)
+        rows = {(row.get("step", ""), frozenset(row)): row for row in found}
+        stored = self._file.read_bytes()
+        kept = self._text(list(rows.values()), header=bool(self._columns)).encode()
+        if kept != stored:
+            if kept != stored[: stored.rfind(b"\n") + 1]:  # more than a kill's torn last row
+                log.warning("%s is damaged: what is left of it is kept", self._file)
+            write_atomic(self._file, kept)
+        return rows
+
+    def _text(self, rows: Sequence[Row], header: bool) -> str:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, self._columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -41,7 +114,7 @@ class Progress:
 
     Attributes:
         epochs: whole epochs behind it.
-        figure: its newest figure, as "val/loss 0.012"; empty where there is none yet.
+        figure: its newest metric, as "val/loss 0.012"; empty where there is none yet.
     """
 
     epochs: int = 0
@@ -49,17 +122,18 @@ class Progress:
 
 
 def read_progress(run_dir: Path) -> Progress:
-    """Read the last figures of a run that may be writing at this moment."""
+    """Read the last metrics of a run that may be writing at this moment."""
     try:
-        lines = (run_dir / "metrics.csv").read_text(errors="replace").splitlines(keepends=True)
+        _, rows = read_rows(run_dir / "metrics.csv")
     except OSError:
         return Progress()
-    try:
-        rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
-    except csv.Error:  # damaged
-        return Progress()
-    epochs = max((_whole(row.get("epoch")) + 1 for row in rows), default=0)
-    return Progress(epochs, _figure(rows))
+    epochs = 1 + max((epoch for row in rows if (epoch := _epoch(row)) is not None), default=-1)
+    for wanted in ("mca", "val/loss", "train/loss"):
+        for row in reversed(rows):
+            for name, text in row.items():
+                if name.endswith(wanted):
+                    return Progress(epochs, f"{name} {float(text):.4g}")
+    return Progress(epochs)
 
 
 def remaining(done: int, total: int | None, begun_at: int, seconds: float) -> float | None:
@@ -76,34 +150,41 @@ def remaining(done: int, total: int | None, begun_at: int, seconds: float) -> fl
     return seconds / (done - begun_at) * max(0, total - done)
 
 
-def _whole(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else -1
-
-
-def _figure(rows: list[dict[str, str]]) -> str:
-    for wanted in ("mca", "val/loss", "train/loss"):
-        for row in reversed(rows):
-            for name, value in row.items():
-                if name and name.endswith(wanted) and value:
-                    with contextlib.suppress(ValueError):  # damaged
-                        return f"{name} {float(value):.4g}"
-    return ""
-
-
-def learning_curves(metrics_csv: Path) -> dict[str, list[list[float]]]:
-    """Every figure that was logged once an epoch, as [epoch, value], from a run's metrics.csv."""
-    if not metrics_csv.is_file():
+def learning_curves(run_dir: Path) -> dict[str, list[list[float]]]:
+    """Every metric that was logged once an epoch, as [epoch, value]."""
+    if not (run_dir / "metrics.csv").is_file():
         return {}
     curves: dict[str, dict[int, float]] = {}
-    with metrics_csv.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if not row.get("epoch"):
-                continue
-            epoch = int(float(row["epoch"]))
-            for name, text in row.items():
-                if name.startswith(("train/", "val/")) and text and math.isfinite(float(text)):
-                    curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
+    for row in read_rows(run_dir / "metrics.csv")[1]:
+        epoch = _epoch(row)
+        if epoch is None:
+            continue
+        for name, text in row.items():
+            if name.startswith(("train/", "val/")) and math.isfinite(float(text)):
+                curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
     return {
         name: [[epoch, value] for epoch, value in sorted(points.items())]
         for name, points in curves.items()
     }
+
+
+def validation_mca(run_dir: Path) -> float:
+    """MCA on the validation cells of the epoch whose weights were kept: the lowest `val/loss`.
+
+    Raises:
+        HEp2Error: the run has no such metrics.
+    """
+    try:
+        _, rows = read_rows(run_dir / "metrics.csv")
+    except OSError as error:
+        raise HEp2Error(f"{run_dir}/metrics.csv cannot be read: {error.strerror}") from error
+    validated = [row for row in rows if "val/loss" in row]
+    best = min(validated, key=lambda row: float(row["val/loss"]), default={})
+    found = [float(text) for name, text in best.items()
+             if name.startswith("val/") and name.endswith("/mca")]  # fmt: skip
+    if len(found) != 1 or math.isnan(found[0]):
+        raise HEp2Error(
+            f"{run_dir} has no MCA on validation cells: a search needs them in every fold; choose "
+            "a protocol whose folds have three training specimens of every pattern"
+        )
+    return found[0]

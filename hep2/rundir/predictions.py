@@ -1,13 +1,13 @@
-"""The predictions of one run (predictions.csv), read back with every row checked."""
+"""predictions.csv: one row a test cell; written, and read back with every row checked."""
 
-import csv
-import io
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from hep2.data.fold import Fold
 from hep2.data.manifest import LONGEST
@@ -46,6 +46,55 @@ class Predictions:
         return confusion_counts(self.targets, self.outputs, self.probabilities.shape[1])
 
 
+def cells_table(fold: Fold, columns: Mapping[str, Sequence[str]]) -> str:
+    """A CSV with one row a test cell: id, specimen, target, and more columns."""
+    cells, test = fold.cells, fold.split.test
+    known = {
+        "id": [cells.ids[cell] for cell in test],
+        "specimen": [cells.specimens[cell] for cell in test],
+        "target": [cells.classes[cells.labels[cell]] for cell in test],
+    }
+    text: str = pd.DataFrame({**known, **columns}).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
+    """One row a test cell: id, specimen, target, output, one probability a class.
+
+    Probabilities are written with nine significant digits: enough to tell float32 values apart.
+    """
+    classes = fold.cells.classes
+    outputs = [classes[index] for index in probabilities.argmax(axis=1)]
+    shares = {
+        f"p_{name}": [f"{share:.9g}" for share in column]
+        for name, column in zip(classes, probabilities.T, strict=True)
+    }
+    return cells_table(fold, {"output": outputs, **shares})
+
+
+def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """A CSV of test cells, all of it as texts.
+
+    Raises:
+        ValueError: a wanted column is missing, a row has too many columns, or there is no row.
+        OSError: the file cannot be read.
+    """
+    try:
+        lines = pd.read_csv(file, header=None, dtype=str, na_filter=False, skip_blank_lines=False)
+    except pd.errors.ParserError as error:
+        long = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if long is None:
+            raise
+        raise ValueError(f"row {long[2]} has {long[3]} columns, not {long[1]}") from error
+    header = lines.iloc[0].tolist()
+    missing = [column for column in wanted if header.count(column) != 1]
+    if missing:
+        raise ValueError(f"row 1 has not one column each for {', '.join(missing)}")
+    if len(lines) == 1:
+        raise ValueError("there is no row below the header")
+    return lines[1:].set_axis(header, axis=1)
+
+
 def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predictions:
     """Read and check predictions.csv.
 
@@ -57,79 +106,54 @@ def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predi
     Raises:
         HEp2Error: a column is missing or a row is bad; the message names file, row and remedy.
     """
-    index = {name: position for position, name in enumerate(classes)}
-    ids: dict[str, int] = {}
-    specimens, targets, outputs, probabilities = [], [], [], []
+    shares = [f"p_{name}" for name in classes]
     try:
-        for number, row in _rows(file, ["id", "specimen", "target", "output"], classes):
-            name, specimen, target, output = row[:4]
-            if max(len(name), len(specimen)) > LONGEST:
-                raise ValueError(f"row {number}: a name of more than {LONGEST} characters")
-            if not name or name in ids:
-                raise ValueError(f"row {number}: id {name!r} is empty or already in use")
-            if target not in index or output not in index:
-                raise ValueError(f"row {number}: {target!r} or {output!r} is no class of the run")
-            ids[name] = number
-            specimens.append(specimen)
-            targets.append(index[target])
-            outputs.append(index[output])
-            probabilities.append(_shares(number, row[4:]))
-    except (ValueError, csv.Error, OSError) as error:
+        table = read_cells_table(file, ["id", "specimen", "target", "output", *shares])
+        _check_texts(table, classes)
+        probabilities = _probabilities(table[shares].to_numpy())
+    except (ValueError, OSError) as error:
         raise HEp2Error(f"{file} is damaged or foreign: {error}; {remedy}") from error
+    index = {name: position for position, name in enumerate(classes)}
     return Predictions(
-        ids=np.array(list(ids), dtype=np.str_),
-        specimens=np.array(specimens, dtype=np.str_),
-        targets=np.array(targets, dtype=np.int64),
-        outputs=np.array(outputs, dtype=np.int64),
-        probabilities=np.array(probabilities, dtype=np.float64),
+        ids=table["id"].to_numpy(np.str_),
+        specimens=table["specimen"].to_numpy(np.str_),
+        targets=table["target"].map(index).to_numpy().astype(np.int64),
+        outputs=table["output"].map(index).to_numpy().astype(np.int64),
+        probabilities=probabilities,
     )
 
 
-def _rows(
-    file: Path, fixed: list[str], classes: tuple[str, ...]
-) -> Iterator[tuple[int, list[str]]]:
-    """Number (the header is row 1) and wanted cells of each row: the fixed columns, then p_..."""
-    with file.open(newline="", encoding="utf-8") as opened:
-        lines = csv.reader(opened, strict=True)
-        header = next(lines, [])
-        wanted = fixed + [f"p_{name}" for name in classes]
-        missing = [column for column in wanted if header.count(column) != 1]
-        if missing:
-            raise ValueError(f"row 1 has not one column each for {', '.join(missing)}")
-        places = [header.index(column) for column in wanted]
-        number = 1
-        for number, line in enumerate(lines, start=2):
-            if len(line) != len(header):
-                raise ValueError(f"row {number} has {len(line)} columns, not {len(header)}")
-            yield number, [line[place] for place in places]
-        if number == 1:
-            raise ValueError("there is no row below the header")
+def _check_texts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    ids, names, patterns = table["id"], table[["id", "specimen"]], table[["target", "output"]]
+    # pandas fills up a row that is too short, and what it fills up with is empty
+    if row := _first((table[f"p_{classes[-1]}"] == "") & (table.iloc[:, -1] == "")):
+        filled = [column for column, text in enumerate(table.iloc[row - 2], start=1) if text]
+        found = max(filled, default=0)
+        raise ValueError(f"row {row} has {found} columns, not {table.shape[1]}")
+    if row := _first((names.map(len) > LONGEST).any(axis=1)):
+        raise ValueError(f"row {row}: a name of more than {LONGEST} characters")
+    if row := _first((ids == "") | ids.duplicated()):
+        raise ValueError(f"row {row}: id {ids.iloc[row - 2]!r} is empty or already in use")
+    if row := _first(~patterns.isin(classes).all(axis=1)):
+        target, output = patterns.iloc[row - 2]
+        raise ValueError(f"row {row}: {target!r} or {output!r} is no class of the run")
 
 
-def _shares(number: int, texts: list[str]) -> list[float]:
-    try:
-        shares = [float(text) for text in texts]
-    except ValueError as error:
-        raise ValueError(f"row {number}: {error}") from error
-    inside = all(-_OVERSHOOT <= share <= 1 + _OVERSHOOT for share in shares)
-    if not inside or abs(sum(shares) - 1) > _ROUNDING:
-        raise ValueError(f"row {number}: probabilities {', '.join(texts)} are no shares of one")
+def _probabilities(texts: NDArray[np.object_]) -> FloatArray:
+    """Texts, shape (N, C), as shares of one."""
+    shares = np.empty(texts.shape)
+    for row, line in enumerate(texts, start=2):
+        try:
+            shares[row - 2] = [float(text) for text in line]
+        except ValueError as error:
+            raise ValueError(f"row {row}: {error}") from error
+    inside = ((shares >= -_OVERSHOOT) & (shares <= 1 + _OVERSHOOT)).all(axis=1)
+    if bad := _first(~(inside & (np.abs(shares.sum(axis=1) - 1) <= _ROUNDING))):
+        given = ", ".join(texts[bad - 2])
+        raise ValueError(f"row {bad}: probabilities {given} are no shares of one")
     return shares
 
 
-def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
-    """One row a test cell: id, specimen, target, output, one probability a class.
-
-    Probabilities are written with nine significant digits: enough to tell float32 values apart.
-    """
-    cells, test = fold.cells, fold.split.test
-    classes = cells.classes
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "specimen", "target", "output", *(f"p_{name}" for name in classes)])
-    for cell, row in zip(test, probabilities, strict=True):
-        target, output = classes[cells.labels[cell]], classes[int(row.argmax())]
-        writer.writerow(
-            [cells.ids[cell], cells.specimens[cell], target, output, *(f"{p:.9g}" for p in row)]
-        )
-    return text.getvalue()
+def _first(bad: ArrayLike) -> int | None:
+    """The row of the file (the header is row 1) in which something is true first."""
+    return int(np.argmax(bad)) + 2 if np.any(bad) else None

@@ -1,94 +1,50 @@
-"""Finished runs read back from disk, every field and row checked."""
+"""result.json: what a run was and what it measured; written, and read back with every key checked.
+
+Finished runs are read here with their predictions, so that the two belong together.
+"""
 
 import json
 import logging
 import math
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from hep2 import __version__, metrics
 from hep2.config import redacted_words
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import encoder_paths, method_of
+from hep2.rundir.layout import Identity
 from hep2.rundir.predictions import Predictions, read_predictions
 
-LARGEST = 1e300  # of a figure or a time: a whole number in JSON can be too large for a float
+log = logging.getLogger(__name__)
 
-
-def load(file: Path) -> dict[str, Any]:
-    """What a result.json holds."""
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except (ValueError, OSError, RecursionError) as error:
-        raise damaged(file, f"it cannot be read as JSON ({error})") from error
-    if not isinstance(stored, dict):
-        raise damaged(file, "it is no JSON object")
-    return stored
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")  # Python's reader takes NaN and Infinity, JSON not
-
-
-def reader(file: Path, stored: dict[str, Any]) -> Callable[[str, type | tuple[type, ...]], Any]:
-    """A function that gives a key's value, or says that it is missing or of a wrong type."""
-
-    def field(key: str, kind: type | tuple[type, ...]) -> Any:
-        if key not in stored:
-            raise damaged(file, f"key {key} is missing")
-        value = stored[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and not _allows_bool(kind)):
-            raise damaged(file, f"key {key} is {value!r}")
-        return value
-
-    return field
-
-
-def _allows_bool(kind: type | tuple[type, ...]) -> bool:
-    """Python counts True as an int; here only what says bool takes one."""
-    return kind is bool or (isinstance(kind, tuple) and bool in kind)
-
-
-def matching(file: Path, key: str, value: str, pattern: re.Pattern[str]) -> str:
-    """A text that must look like a pattern."""
-    if pattern.fullmatch(value) is None:
-        raise damaged(file, f"key {key} is {value!r}")
-    return value
-
-
-def numbers(file: Path, key: str, values: dict[str, Any]) -> dict[str, float]:
-    """Figures by name; null stands for one that is not defined, and becomes NaN."""
-    for name, value in values.items():
-        number = not isinstance(value, bool) and isinstance(value, (int, float))
-        if value is not None and not (number and abs(value) <= LARGEST):
-            raise damaged(file, f"key {key}.{name} is {str(value)[:40]!r}")
-    return {name: float("nan") if value is None else float(value) for name, value in values.items()}
-
-
-def damaged(file: Path, what: str) -> HEp2Error:
-    """The error to raise for a file of a run that cannot be what the run wrote."""
-    return HEp2Error(f"{file} is damaged or foreign: {what}; {remedy(file.parent)}")
-
-
-def remedy(path: Path) -> str:
-    """What to do about a damaged run."""
-    return f"delete {path} and run its command again"
-
+PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
+LARGEST = 1e300  # of a metric or a time: a whole number in JSON can be too large for a float
+MOST_FOLDS = 100_000  # one a specimen; a larger number is damage, and would be counted up to
 
 _NAME = re.compile(r"[\w][\w.+=,-]*")  # part of a file's name: no separators, no spaces
 _KEY = re.compile(r"[0-9a-f]{16}")
-_MOST_FOLDS = 100_000  # one a specimen; a larger number is damage, and would be counted up to
+FIELDS: dict[str, re.Pattern[str] | tuple[type, ...]] = {  # what each key must look like
+    **dict.fromkeys(("stage", "method", "kind", "data", "protocol"), _NAME),
+    **dict.fromkeys(("data_key", "split_hash"), _KEY),
+    **dict.fromkeys(("synthetic", "leaky"), (bool,)),
+    **dict.fromkeys(("fold", "folds", "seed"), (int,)),
+    **dict.fromkeys(("seconds", "encoder_seconds"), (int, float)),
+    **dict.fromkeys(("cells", "metrics"), (dict,)),
+    "classes": (list,),
+    "labels_in_features": (bool, NoneType),
+    "command": (str, NoneType),
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +72,7 @@ class Run:
         kind: "classification", "clustering" or "reconstruction".
         command: what started it; empty where it was no command line.
         predictions: its test cells; None for a stage that classifies nothing.
-        kept: everything that result.json holds, unchecked; `hep2.evaluation.kept` reads it.
+        kept: everything that result.json holds, unchecked; `hep2.rundir.artifacts` reads it.
     """
 
     path: Path
@@ -138,7 +94,7 @@ class Run:
     labels_in_features: bool | None
     kind: str
     command: str
-    predictions: Predictions | None
+    predictions: Predictions | None = None
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -166,11 +122,23 @@ def data_label(run: Run) -> str:
     return run.data if marked else f"{run.data}-synthetic"
 
 
-def run_directories(root: Path) -> tuple[list[Path], list[Path]]:
-    """Find the run directories below `root` (`runs/<name>`): finished ones, and unfinished ones."""
-    every = sorted(path for path in root.glob("*/*/fold*/seed*") if path.is_dir())
-    finished = [path for path in every if (path / "result.json").is_file()]
-    return finished, [path for path in every if path not in set(finished)]
+def read_result(file: Path) -> dict[str, Any]:
+    """What a result.json holds, unchecked.
+
+    Raises:
+        HEp2Error: it cannot be read as a JSON object.
+    """
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, OSError, RecursionError) as error:
+        raise damaged(file, f"it cannot be read as JSON ({error})") from error
+    if not isinstance(stored, dict):
+        raise damaged(file, "it is no JSON object")
+    return stored
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")  # Python's reader takes NaN and Infinity, JSON not
 
 
 def read_run(path: Path) -> Run:
@@ -181,101 +149,90 @@ def read_run(path: Path) -> Run:
             the two do not belong together. The message names the file, the key or row, the remedy.
     """
     file = path / "result.json"
-    stored = load(file)
-    value = reader(file, stored)
-    classes = tuple(value("classes", list))
-    if not classes or not all(isinstance(c, str) for c in classes) or _repeats(classes):
+    stored = read_result(file)
+    fields = {key: _field(file, stored, key) for key in FIELDS}
+    classes, counted = tuple(fields["classes"]), fields.pop("cells").get("test")
+    names = {name for name in classes if isinstance(name, str)}
+    if not classes or len(names) < len(classes):
         raise damaged(file, "classes must be different names")
-    run = Run(
-        path=path,
-        stage=matching(file, "stage", value("stage", str), _NAME),
-        method=matching(file, "method", value("method", str), _NAME),
-        data=matching(file, "data", value("data", str), _NAME),
-        synthetic=value("synthetic", bool),
-        protocol=matching(file, "protocol", value("protocol", str), _NAME),
-        leaky=value("leaky", bool),
-        fold=value("fold", int),
-        folds=value("folds", int),
-        seed=value("seed", int),
-        classes=classes,
-        data_key=matching(file, "data_key", value("data_key", str), _KEY),
-        split_hash=matching(file, "split_hash", value("split_hash", str), _KEY),
-        metrics=numbers(file, "metrics", value("metrics", dict)),
-        seconds=numbers(file, "seconds", {"": value("seconds", (int, float))})[""],
-        encoder_seconds=numbers(file, "seconds", {"": value("encoder_seconds", (int, float))})[""],
-        labels_in_features=value("labels_in_features", (bool, NoneType)),
-        kind=matching(file, "kind", value("kind", str), _NAME),
-        command=value("command", (str, NoneType)) or "",
-        predictions=_predictions(path, classes) if "recall" in stored else None,
-        kept=stored,
-    )
-    if not 0 <= run.fold < run.folds <= _MOST_FOLDS:
+    fields |= {
+        "classes": classes,
+        "metrics": {
+            name: _number(file, f"metrics.{name}", value)
+            for name, value in fields["metrics"].items()
+        },
+        "command": fields["command"] or "",
+    }
+    if "recall" in stored:
+        cells, remedy = RunDir(path).predictions, _remedy(path)
+        if not cells.is_file():
+            raise HEp2Error(f"{cells} is missing beside a result.json with recalls: {remedy}")
+        fields["predictions"] = read_predictions(cells, classes, remedy)
+    run = Run(path=path, kept=stored, **fields)
+    if not 0 <= run.fold < run.folds <= MOST_FOLDS:
         raise damaged(file, f"fold {run.fold} is none of the {run.folds} folds")
     if (path.parent.name, path.name) != (f"fold{run.fold}", f"seed{run.seed}"):
         raise damaged(file, f"it is of fold {run.fold}, seed {run.seed}, another directory's")
     if run.predictions is not None:
-        _check_against(run, run.predictions, value("cells", dict).get("test"))
+        _check_against(run, run.predictions, counted)
     return run
 
 
-def _predictions(path: Path, classes: tuple[str, ...]) -> Predictions:
-    file = path / "predictions.csv"
-    if not file.is_file():
-        raise HEp2Error(f"{file} is missing beside a result.json with recalls: {remedy(path)}")
-    return read_predictions(file, classes, remedy(path))
+def _field(file: Path, stored: Mapping[str, Any], key: str) -> Any:
+    """The value of a key; types are exact, as Python would take True for an int."""
+    if key not in stored:
+        raise damaged(file, f"key {key} is missing")
+    value, wanted = stored[key], FIELDS[key]
+    if isinstance(wanted, re.Pattern):
+        good = isinstance(value, str) and wanted.fullmatch(value) is not None
+    else:
+        good = type(value) in wanted
+    if not good:
+        raise damaged(file, f"key {key} is {value!r}")
+    return _number(file, key, value) if wanted == (int, float) else value
 
 
-def _check_against(run: Run, predictions: Predictions, cells: object) -> None:
-    """The figures that the run wrote must be those of its predictions."""
+def _number(file: Path, key: str, value: Any) -> float:
+    """A metric or a time; null stands for one that is not defined, and becomes NaN."""
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or not abs(value) <= LARGEST:
+        raise damaged(file, f"key {key} is {str(value)[:40]!r}")
+    return float(value)
+
+
+def _check_against(run: Run, predictions: Predictions, counted: object) -> None:
+    """What the run counted and measured itself must be what its predictions say."""
     file = run.path / "result.json"
-    if cells != len(predictions.ids):
-        raise damaged(
-            file, f"it counts {cells} test cells, predictions.csv has {len(predictions.ids)}"
-        )
+    if counted != (found := len(predictions.ids)):
+        raise damaged(file, f"it counts {counted} test cells, predictions.csv has {found}")
     confusion = predictions.confusion()
     computed = {m.name: float(m.function(confusion)) for m in metrics.HEADLINE}
     for key, value in run.metrics.items():
         name = key.rpartition("/test/")[2]
-        if "/test/" in key and name in computed and not _same(value, computed[name]):
-            raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {computed[name]:.4f}")
+        if "/test/" in key and name in computed:
+            said = computed[name]  # rounded; a metric that is not defined (NaN) equals another
+            if not np.isclose(value, said, rtol=0, atol=1e-4, equal_nan=True):
+                raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {said:.4f}")
 
 
-def _same(stored: float, computed: float) -> bool:
-    """Equal but for rounding; an undefined figure (NaN) is equal to another one only."""
-    return abs(stored - computed) <= 1e-4 or (math.isnan(stored) and math.isnan(computed))
+def damaged(file: Path, what: str) -> HEp2Error:
+    """The error to raise for a file of a run that cannot be what the run wrote."""
+    return HEp2Error(f"{file} is damaged or foreign: {what}; {_remedy(file.parent)}")
 
 
-def _repeats(names: tuple[str, ...]) -> bool:
-    return len(set(names)) < len(names)
+def _remedy(path: Path) -> str:
+    return f"delete {path} and run its command again"
 
 
-log = logging.getLogger(__name__)
-
-PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "albumentations", "scikit-learn")
-KINDS = {  # what a task's figures are; those of different kinds never share a table
-    "autoencoder": "reconstruction",
-    "head": "classification",
-    "supervised": "classification",
-    "clustering": "clustering",
-}
-
-
-def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
+def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
     """The part of result.json that any stage has: what was run on which cells."""
     cells, split = fold.cells, fold.split
     parts = {"train": split.train, "val": split.val, "test": split.test}
     return {
-        "stage": cfg.stage.name,
-        "method": method_of(cfg),
-        "kind": KINDS[cfg.stage.task],
-        "name": cfg.name,
-        "data": cells.name,
-        "synthetic": cells.synthetic,
-        "protocol": cfg.protocol.name,
-        "leaky": split.leaky,
-        "fold": cfg.fold,
+        **asdict(identity),
+        "kind": kind,
         "folds": fold.count,
-        "seed": cfg.seed,
         "classes": list(cells.classes),
         "cells": {part: len(members) for part, members in parts.items()},
         "specimens": {
@@ -290,31 +247,30 @@ def describe(cfg: DictConfig, fold: Fold) -> dict[str, Any]:
     }
 
 
-def collapsed_encoders(cfg: DictConfig, fold: Fold) -> dict[str, list[str]]:
-    """The encoders that a run starts from and that learned nothing, by their own result.json.
-
-    Each is `<stage>-<method>/fold<k>/seed<s>`, the same wherever the runs are kept.
-
-    A head on their latents is trained all the same, as a sweep asks for it; its result says so.
-    """
-    collapsed = []
-    for run in [path.parent for path in encoder_paths(cfg, selected=not fold.split.note)]:
-        try:
-            result = json.loads((run / "result.json").read_bytes())
-        except (OSError, ValueError, RecursionError):
-            continue  # an encoder from elsewhere, of which only the checkpoint is known
-        if isinstance(result, dict) and result.get("collapsed"):
-            log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
-            collapsed.append("/".join(run.parts[-3:]))
-    return {"collapsed_encoders": collapsed}
-
-
-def name_metrics(fold: Fold, part: str, figures: Mapping[str, float]) -> dict[str, float | None]:
-    """Figures under names that carry the protocol; NaN, which JSON lacks, becomes null."""
+def name_metrics(fold: Fold, part: str, values: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics under names that carry the protocol; NaN, which JSON lacks, becomes null."""
     return {
         f"{fold.protocol}/{part}/{name}": None if math.isnan(value) else float(value)
-        for name, value in figures.items()
+        for name, value in values.items()
     }
+
+
+def collapsed_encoders(checkpoints: Iterable[Path]) -> list[str]:
+    """The encoders among these checkpoints that learned nothing, by their own result.json.
+
+    Each is `<stage>-<method>/fold<k>/seed<s>`, the same wherever the runs are kept. A head on their
+    latents is trained all the same, as a sweep asks for it; its result says so.
+    """
+    collapsed = []
+    for run in [checkpoint.parent for checkpoint in checkpoints]:
+        try:
+            result = read_result(RunDir(run).result)
+        except HEp2Error:
+            continue  # an encoder from elsewhere, of which only the checkpoint is known
+        if result.get("collapsed"):
+            log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
+            collapsed.append("/".join(run.parts[-3:]))
+    return collapsed
 
 
 def seconds_of(runs: Iterable[RunDir]) -> float:
@@ -323,24 +279,18 @@ def seconds_of(runs: Iterable[RunDir]) -> float:
     Raises:
         HEp2Error: the result of one is damaged.
     """
-    files = [run.result for run in runs]
-    return float(sum(reader(file, load(file))("seconds", (int, float)) for file in files))
+    return float(sum(_field(run.result, read_result(run.result), "seconds") for run in runs))
 
 
 def _git_commit() -> str | None:
     """The commit of the code that ran, with `+changes` where files differ from it."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder)]
+    words = ("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
+    git = ["git", "-C", str(Path(__file__).parent), *words]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=10
-        ).returncode
+        told = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None  # an installed package, or no git: nothing to say
-    return commit + ("+changes" if changed else "")
+    return told.stdout.strip()
 
 
 def _command() -> str | None:

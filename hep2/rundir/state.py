@@ -6,10 +6,9 @@ from pathlib import Path
 import yaml
 
 from hep2.files import holder
-from hep2.rundir import directory as failure
 from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import run_directories
 from hep2.rundir.metrics_csv import read_progress
-from hep2.rundir.result import run_directories
 
 STATES = ("finished", "running", "failed", "interrupted", "missing")
 
@@ -43,33 +42,24 @@ def as_text(root: Path, states: list[RunState]) -> str:
     shown = ", ".join(f"{state} {count}" for state, count in counts if count) or "no runs"
     lines = [f"{root}: {shown}"]
     if any(one.state != "finished" for one in states):
-        lines += [f"  {one.state:11} {_line(root, one)}" for one in states]
+        for one in states:
+            where = one.path.relative_to(root).as_posix()
+            lines.append(f"  {one.state:11} {where}  {one.detail}".rstrip())
     return "\n".join(lines)
 
 
-def _line(root: Path, one: RunState) -> str:
-    return "  ".join(word for word in (one.path.relative_to(root).as_posix(), one.detail) if word)
-
-
 def _state_of(path: Path) -> RunState:
-    run = RunDir(path)
+    run, progress = RunDir(path), read_progress(path)
     if run.finished:
-        return RunState(path, "finished", read_progress(path).figure)
-    who = holder(run.lock)
-    if who is not None:
-        return RunState(path, "running", ", ".join(filter(None, (_so_far(run), who))))
-    why = failure.reason(path)
-    if why is not None:
+        return RunState(path, "finished", progress.figure)
+    epoch = f"epoch {progress.epochs}{_of_epochs(run)}" if progress.epochs else ""
+    so_far = [word for word in (epoch, progress.figure) if word]
+    if (who := holder(run.lock)) is not None:
+        return RunState(path, "running", ", ".join([*so_far, who]))
+    if (why := run.failure_reason()) is not None:
         return RunState(path, "failed", why)
     begun = run.config.is_file() or run.log.is_file()
-    return RunState(path, "interrupted" if begun else "missing", _so_far(run))
-
-
-def _so_far(run: RunDir) -> str:
-    """E.g. "epoch 3 of 30, val/loss 0.012"; empty before the end of the first epoch."""
-    progress = read_progress(run.path)
-    epoch = f"epoch {progress.epochs}{_of_epochs(run)}" if progress.epochs else ""
-    return ", ".join(filter(None, (epoch, progress.figure)))
+    return RunState(path, "interrupted" if begun else "missing", ", ".join(so_far))
 
 
 def _of_epochs(run: RunDir) -> str:

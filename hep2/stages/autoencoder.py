@@ -1,8 +1,7 @@
 """Stage 1: an autoencoder on the fold's training cells."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,34 +14,97 @@ from torch import Tensor
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
-from hep2.data.inputs import BATCH, CellImages, Positions
+from hep2.data.inputs import CellImages, Positions, in_batches
+from hep2.data.protocols import Split
 from hep2.files import write_atomic
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
-from hep2.rundir.directory import RunDir
 from hep2.rundir.result import name_metrics
-from hep2.stages.tuning import TunableStage
+from hep2.stages.training import NetworkStage
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
 
+Errors = NDArray[np.float64]  # mean squared error of each cell, shape (N,)
+
 NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
 
 
-def autoencoder(cfg: DictConfig, fold: Fold, run: RunDir) -> "AutoencoderStage":
-    """A fresh autoencoder, fed with augmented images."""
+class AutoencoderStage(NetworkStage):
+    """Scored by how well it reconstructs cells of specimens that it has never seen."""
 
-    def new_task(cfg: DictConfig) -> Reconstruction:
+    tunable = True
+    inputs: CellImages
+    task: Reconstruction
+
+    def configure_inputs(self) -> CellImages:
+        """The fold's images, augmented."""
+        return augmented_images(self.cfg, self.fold, self.cfg.stage.view)
+
+    def configure_task(self) -> Reconstruction:
+        """A fresh autoencoder."""
+        model, stage = self.cfg.model, self.cfg.stage
         return Reconstruction(
-            architecture=cfg.model.architecture,
-            network=plain(cfg.model.network),
-            loss=cfg.stage.loss,
-            optimizer=plain(cfg.stage.optimizer),
-            provenance=fold.provenance,
-            view=cfg.stage.view,
+            architecture=model.architecture,
+            network=plain(model.network),
+            loss=stage.loss,
+            optimizer=plain(stage.optimizer),
+            provenance=self.fold.provenance,
+            view=stage.view,
         )
 
-    return AutoencoderStage(cfg, fold, run, new_task, augmented_images(cfg, fold, cfg.stage.view))
+    def train(self, loggers: list[Logger]) -> int | None:
+        """Layers by themselves first, where that is asked for and the run begins."""
+        stage = self.cfg.stage
+        if stage.pretrain_epochs and not self.run.last.is_file():
+            task = self.task.to(device(self.cfg))
+            pretrain_layers(task, self.datamodule, stage.pretrain_epochs, stage.optimizer.lr)
+        return super().train(loggers)
+
+    def held_out_score(self) -> float:
+        """The negative of the mean squared error."""
+        errors, _ = errors_and_latents(self.task, self.inputs, self.fold.split.test)
+        return -float(errors.mean())
+
+    def score(self) -> dict[str, Any]:
+        """Reconstruction errors on the test cells, and whether the latents are worth a head."""
+        errors, latents = errors_and_latents(self.task, self.inputs, self.fold.split.test)
+        guessed = errors_of_mean_image(self.inputs, self.fold.split)
+        score = score_reconstruction(errors, guessed, latents)
+        if score.collapsed:
+            log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
+        places = latent_map(latents, self.cfg.seed)
+        write_atomic(self.run.predictions, cells_csv(self.fold, errors, places))
+        return {
+            "metrics": name_metrics(self.fold, "test", asdict(score)),
+            "collapsed": score.collapsed,
+            "labels_in_features": False,
+            "novelty": self._novelty(errors),
+            "reconstructions": self._reconstructions(errors),
+        }
+
+    def _novelty(self, errors: Errors) -> dict[str, float]:
+        """The error beyond which a cell is unlike the training set, of all cells held out."""
+        validation, _ = errors_and_latents(self.task, self.inputs, self.fold.split.val)
+        held_out = np.concatenate([validation, errors])
+        return {
+            "percentile": NOVEL_PERCENTILE,
+            "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
+            "cells": len(held_out),
+        }
+
+    def _reconstructions(self, errors: Errors) -> dict[str, Any]:
+        """A few test cells and what the autoencoder makes of them, for the report."""
+        test = self.fold.split.test
+        chosen = typical_and_worst(errors, self.fold.cells.labels[test])
+        shown = test[[row for row, _ in chosen]]
+
+        def pixels(image: Tensor) -> Tensor:
+            made: Tensor = self.task(image.to(self.task.device))[:, 0]
+            return (made.float().cpu() * 255).round().to(torch.uint8)
+
+        images = torch.cat(list(in_batches(self.inputs, shown, pixels))).numpy()
+        return reconstructions_record(self.fold, errors, chosen, images)
 
 
 def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> CellImages:
@@ -55,103 +117,31 @@ def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> Ce
     return CellImages(fold.cells, augmentation, batched, view)
 
 
-@dataclass
-class AutoencoderStage(TunableStage):
-    """Scored by how well it reconstructs cells of specimens that it has never seen."""
-
-    inputs: CellImages
-    task: Reconstruction = field(init=False)
-
-    def train(self, loggers: list[Logger]) -> int | None:
-        """Layers by themselves first, where that is asked for and the run begins."""
-        if self.cfg.stage.pretrain_epochs and not self.run.last.is_file():
-            pretrain_layers(
-                self.task.to(device(self.cfg)),
-                self.datamodule,
-                self.cfg.stage.pretrain_epochs,
-                self.cfg.stage.optimizer.lr,
-            )
-        return super().train(loggers)
-
-    def held_out_figure(self) -> float:
-        """The negative of the mean squared error."""
-        errors, _ = errors_and_latents(self.task, self.inputs, self.fold.split.test)
-        return -float(errors.mean())
-
-    def score(self) -> dict[str, Any]:
-        """Reconstruction errors on the test cells, and whether the latents are worth a head."""
-        test = self.fold.split.test
-        errors, latents = errors_and_latents(self.task, self.inputs, test)
-        guessed = _errors_of_mean_image(self.fold, self.inputs)
-        score = score_reconstruction(errors, guessed, latents)
-        if score.collapsed:
-            log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
-        return {
-            "metrics": name_metrics(self.fold, "test", asdict(score)),
-            "collapsed": score.collapsed,
-            "labels_in_features": False,
-            **self._record(errors, latents),
-        }
-
-    def _record(self, errors: NDArray[np.float64], latents: NDArray[np.float32]) -> dict[str, Any]:
-        """What the report and predictions on other cells need of this autoencoder."""
-        fold, images = self.fold, self.inputs
-        validation, _ = errors_and_latents(self.task, images, fold.split.val)
-        held_out = np.concatenate([validation, errors])
-        places = latent_map(latents, self.cfg.seed)
-        write_atomic(self.run.predictions, cells_csv(fold, errors, places))
-        chosen = typical_and_worst(errors, fold.cells.labels[fold.split.test])
-        shown = fold.split.test[[row for row, _ in chosen]]
-        return {
-            "novelty": {
-                "percentile": NOVEL_PERCENTILE,
-                "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
-                "cells": len(held_out),
-            },
-            "reconstructions": reconstructions_record(
-                fold, errors, chosen, _reconstructed(self.task, images, shown)
-            ),
-        }
-
-
 def errors_and_latents(
     task: Reconstruction, images: CellImages, cells: Positions
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Mean squared error, shape (N,), and latent, shape (N, D), of some cells."""
-    errors = np.zeros(len(cells))
-    latents = np.zeros((len(cells), task.encoder.latent_size), dtype=np.float32)
+) -> tuple[Errors, NDArray[np.float32]]:
+    """Mean squared error, shape (N,), and latent, shape (N, D), of N cells, or of none."""
+
+    def both(image: Tensor) -> tuple[Tensor, Tensor]:
+        image = image.to(task.device)
+        latent = task.encoder(image)
+        return squared_error(task.decoder(latent), image).cpu(), latent.float().cpu()
+
     task.eval()
-    with torch.inference_mode():
-        for start in range(0, len(cells), BATCH):
-            image = images.gather(cells[start : start + BATCH], epoch=None).to(task.device)
-            latent = task.encoder(image)
-            error = squared_error(task.decoder(latent), image)
-            errors[start : start + BATCH] = error.cpu().numpy()
-            latents[start : start + BATCH] = latent.float().cpu().numpy()
-    return errors, latents
+    errors = [torch.empty(0, dtype=torch.float64)]
+    latents = [torch.empty(0, task.encoder.latent_size)]
+    for error, latent in in_batches(images, cells, both):
+        errors.append(error)
+        latents.append(latent)
+    return torch.cat(errors).numpy(), torch.cat(latents).numpy()
 
 
-def _reconstructed(task: Reconstruction, images: CellImages, cells: Positions) -> NDArray[np.uint8]:
-    """Reconstructions of a few cells as 8-bit images, shape (N, H, W)."""
-    with torch.inference_mode():
-        made = task(images.gather(cells, epoch=None).to(task.device))[:, 0]
-    return np.asarray((made.float().cpu() * 255).round().to(torch.uint8).numpy())
-
-
-def _errors_of_mean_image(fold: Fold, inputs: CellImages) -> NDArray[np.float64]:
+def errors_of_mean_image(images: CellImages, split: Split) -> Errors:
     """Error of each test cell, shape (N,), where the mean of the training images is the guess."""
-    train, test = fold.split.train, fold.split.test
-    total = torch.zeros(fold.cells.images.shape[1:], dtype=torch.float64)
-    for image in _plain_batches(inputs, train):
-        total += image.double().sum(dim=0)
-    mean = (total / len(train)).float()  # (1, H, W)
-    return torch.cat([squared_error(mean, image) for image in _plain_batches(inputs, test)]).numpy()
-
-
-def _plain_batches(inputs: CellImages, cells: Positions) -> Iterator[Tensor]:
-    """Images of some cells without augmentation, as the autoencoder sees them."""
-    for start in range(0, len(cells), BATCH):
-        yield inputs.gather(cells[start : start + BATCH], epoch=None)
+    sums = in_batches(images, split.train, lambda image: image.double().sum(dim=0))
+    mean = (sum(sums, torch.zeros(())) / len(split.train)).float()  # (1, H, W)
+    errors = in_batches(images, split.test, lambda image: squared_error(mean, image))
+    return torch.cat(list(errors)).numpy()
 
 
 @dataclass(frozen=True)
@@ -176,7 +166,7 @@ class ReconstructionScore:
 
 
 def score_reconstruction(
-    errors: NDArray[np.float64], guessed: NDArray[np.float64], latents: NDArray[np.float32]
+    errors: Errors, guessed: Errors, latents: NDArray[np.float32]
 ) -> ReconstructionScore:
     """Score an autoencoder on N cells.
 

@@ -1,88 +1,220 @@
-"""What classifiers have in common: how one is made, and how its predictions are scored."""
+"""Classifiers: heads on features, supervised networks, and heads that are not networks."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from abc import abstractmethod
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from numpy.typing import NDArray
 from omegaconf import DictConfig
-from torch import Tensor
 
-from hep2.config import plain
+from hep2.config import is_estimator, plain
 from hep2.data.fold import Fold
+from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
-from hep2.features.extraction import Features, features_of
+from hep2.features.extraction import features_of
 from hep2.files import write_atomic
-from hep2.heads.estimator import Estimator, TrainingCells, inner_folds
+from hep2.heads.estimator import Estimator, Probabilities, TrainingCells, inner_folds
 from hep2.metrics import confusion_counts, mca, recalls, summarise
 from hep2.rundir.artifacts import mistakes_record
 from hep2.rundir.directory import RunDir
 from hep2.rundir.predictions import predictions_csv
 from hep2.rundir.result import name_metrics
 from hep2.stages.autoencoder import augmented_images
-from hep2.stages.tuning import TunableStage
+from hep2.stages.training import NetworkStage, Stage
 from hep2.tasks.classification import Classification, balanced_weights
 
 
-def new_classifier(
-    cfg: DictConfig,
-    fold: Fold,
-    start: EncoderCheckpoint | None,
-    architecture: str | None,
-    network: dict[str, Any],
-    freeze: bool,
-) -> Classification:
-    """A network with a fresh head.
+class ClassifierStage(NetworkStage):
+    """A network that classifies, scored by its predictions of the test cells.
 
-    Args:
-        cfg: its head, optimiser and class weights.
-        fold: whose patterns it names.
-        start: the encoder with its weights; None: a fresh one.
-        architecture: of the fresh encoder; None: a head alone.
-        network: arguments of the fresh encoder, or {"latent_size": ...}.
+    Attributes:
         freeze: whether the encoder stays as it is.
+        start: the encoder that it starts from, set by `configure_inputs`; None: a fresh one.
+        labels_in_features: whether the features were learned with labels; None: not learned.
     """
-    task = Classification(
-        architecture=start.architecture if start else architecture,
-        network=start.network if start else network,
-        head={key: value for key, value in plain(cfg.head).items() if key != "name"},
-        classes=list(fold.cells.classes),
-        freeze=freeze,
-        optimizer=plain(cfg.stage.optimizer),
-        class_weights=class_weights(cfg, fold),
-        protocol=fold.protocol,
-        provenance=fold.provenance,
-        view=start.view if start else "intensity",
-    )
-    if start and task.encoder:
-        start.load_into(task.encoder)
-    return task
+
+    tunable = True
+    freeze: bool
+    start: EncoderCheckpoint | None
+    labels_in_features: bool | None
+    task: Classification
+
+    @abstractmethod
+    def fresh_encoder(self) -> tuple[str | None, dict[str, Any]]:
+        """Architecture and arguments of the encoder where there is none to start from."""
+
+    def configure_task(self) -> Classification:
+        """A fresh head behind its encoder."""
+        cfg, fold, start = self.cfg, self.fold, self.start
+        architecture, network = (
+            (start.architecture, start.network) if start else self.fresh_encoder()
+        )
+        task = Classification(
+            architecture=architecture,
+            network=network,
+            head={key: value for key, value in plain(cfg.head).items() if key != "name"},
+            classes=list(fold.cells.classes),
+            freeze=self.freeze,
+            optimizer=plain(cfg.stage.optimizer),
+            class_weights=class_weights(cfg, fold),
+            protocol=fold.protocol,
+            provenance=fold.provenance,
+            view=start.view if start else "intensity",
+            # Only a head on features is tested on several orientations.
+            test_orientations=cfg.features.test_orientations if self.freeze else 1,
+        )
+        if start and task.encoder:
+            start.load_into(task.encoder)
+        return task
+
+    @property
+    def monitor(self) -> str:
+        """`val/loss`, or the MCA on validation cells where the stage asks for that."""
+        by_mca = self.cfg.stage.get("choose_by", "loss") == "mca"
+        return f"val/{self.fold.protocol}/mca" if by_mca else "val/loss"
+
+    def held_out_score(self) -> float:
+        """The MCA."""
+        cells = self.fold.cells
+        labels, outputs = cells.labels[self.fold.split.test], self.probabilities().argmax(axis=1)
+        return float(mca(confusion_counts(labels, outputs, len(cells.classes))))
+
+    def score(self) -> dict[str, Any]:
+        """Predictions and metrics of the test cells."""
+        metrics = score_classifier(self.fold, self.run, self.probabilities())
+        return metrics | {"labels_in_features": self.labels_in_features}
+
+    def probabilities(self) -> Probabilities:
+        """Class probabilities of the test cells, shape (cells, classes)."""
+        task = self.task.eval()
+        with torch.inference_mode():
+            logits = [
+                task.logits({key: value.to(task.device) for key, value in batch.items()})
+                for batch in self.datamodule.test_dataloader()
+            ]
+        parts = [part.double().softmax(dim=1) for part in logits]
+        return np.asarray(torch.cat(parts).cpu().numpy())
 
 
-def score_classifier(fold: Fold, run: RunDir, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """Write predictions.csv and return the figures for result.json.
+class HeadStage(ClassifierStage):
+    """A head on features that are there or are computed now.
+
+    The features of one encoder keep it in the task: the checkpoint then names patterns by itself.
+    """
+
+    freeze = True
+    inputs: CachedFeatures
+
+    def configure_inputs(self) -> CachedFeatures:
+        """Features of the fold's cells, of training cells in several orientations."""
+        features = features_of(self.cfg, self.fold, self.cfg.features.orientations)
+        self.start = features.checkpoints[0] if len(features.checkpoints) == 1 else None
+        self.labels_in_features = features.learned_with_labels
+        return features.inputs
+
+    def fresh_encoder(self) -> tuple[str | None, dict[str, Any]]:
+        """None: the head takes features."""
+        return None, {"latent_size": self.inputs.size}
+
+
+class SupervisedStage(ClassifierStage):
+    """Encoder and head learn together: fresh, or from the fold's own autoencoder."""
+
+    freeze = False
+    labels_in_features = True
+
+    def configure_inputs(self) -> CellImages:
+        """The fold's images, augmented.
+
+        Raises:
+            HEp2Error: the head is not a network; the autoencoder is missing, or of another fold.
+        """
+        if is_estimator(self.cfg.head):
+            raise HEp2Error(
+                f"stage={self.cfg.stage.name} trains a network, which head={self.cfg.head.name} is "
+                "not: choose head=mlp or head=linear, or stage=head"
+            )
+        self.start = next(iter(own_encoders(self.cfg, self.fold)), None)
+        view = self.start.view if self.start else "intensity"
+        return augmented_images(self.cfg, self.fold, view)
+
+    def fresh_encoder(self) -> tuple[str | None, dict[str, Any]]:
+        """The network of the configuration."""
+        return self.cfg.model.architecture, plain(self.cfg.model.network)
+
+
+class EstimatorStage(Stage):
+    """A head that is not a network, on features as they are; its own grid chooses its settings."""
+
+    inputs: CachedFeatures
+    task: Estimator
+
+    def configure_inputs(self) -> CachedFeatures:
+        """Features of the fold's cells, in one orientation."""
+        features = features_of(self.cfg, self.fold, orientations=1)
+        self.labels_in_features = features.learned_with_labels
+        return features.inputs
+
+    def configure_task(self) -> Estimator:
+        """The estimator that the configuration names."""
+        estimator: Estimator = instantiate(self.cfg.head.estimator, _convert_="all")
+        return estimator
+
+    def train(self, loggers: list[Logger]) -> int | None:
+        """Choose hyper-parameters on inner folds and fit; an estimator has no epochs.
+
+        Of several processes, as a cluster may start them, the first does the work.
+        """
+        if getattr(rank_zero_only, "rank", 0):
+            return None
+        cfg, fold, train = self.cfg, self.fold, self.fold.split.train
+        self.task.fit(
+            TrainingCells(
+                features=self.inputs.training.of(train),
+                labels=fold.cells.labels[train],
+                classes=len(fold.cells.classes),
+                folds=inner_folds(fold, cfg.stage.inner_folds),
+                class_weights=class_weights(cfg, fold),
+            )
+        )
+        return 0
+
+    def score(self) -> dict[str, Any]:
+        """Predictions and metrics of the test cells, and the settings chosen."""
+        test = self.inputs.evaluation.of(self.fold.split.test)
+        metrics = score_classifier(self.fold, self.run, self.task.probabilities(test))
+        return metrics | {
+            "labels_in_features": self.labels_in_features,
+            "chosen": self.task.chosen,
+        }
+
+
+def head(cfg: DictConfig, fold: Fold, run: RunDir) -> HeadStage | EstimatorStage:
+    """The stage of a head, a network or not."""
+    return (EstimatorStage if is_estimator(cfg.head) else HeadStage)(cfg, fold, run)
+
+
+def score_classifier(fold: Fold, run: RunDir, probabilities: Probabilities) -> dict[str, Any]:
+    """Write predictions.csv and return the metrics for result.json.
 
     Args:
         fold: whose test cells were classified.
         run: where predictions.csv goes.
-        probabilities: one row a test cell, shape (cells, classes).
+        probabilities: of the test cells, shape (cells, classes).
     """
     write_atomic(run.predictions, predictions_csv(fold, probabilities))
     test, classes = fold.split.test, fold.cells.classes
     targets, outputs = fold.cells.labels[test], probabilities.argmax(axis=1)
     specimens = fold.cells.specimens[test]
     known = specimens if np.all(specimens != "") else None
-    figures = summarise(targets, outputs, probabilities, len(classes), known)
+    metrics = summarise(targets, outputs, probabilities, len(classes), known)
     recall = recalls(confusion_counts(targets, outputs, len(classes)))
     return {
-        "metrics": name_metrics(fold, "test", figures),
+        "metrics": name_metrics(fold, "test", metrics),
         "recall": {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(classes, recall, strict=True)
@@ -107,135 +239,3 @@ def class_weights(cfg: DictConfig, fold: Fold) -> list[float] | None:
         f"stage.class_weights={asked} must be null, balanced, or a list of one weight for each "
         f"of {', '.join(classes)}"
     )
-
-
-def probabilities(task: Classification, loader: Iterable[Any]) -> NDArray[np.float64]:
-    """Class probabilities of every cell that a loader gives, in its order.
-
-    Shape:
-        (N, classes), rows sum to 1
-    """
-    parts = [task.logits(batch).double().softmax(dim=1) for batch in _batches(task, loader)]
-    return np.asarray(torch.cat(parts).cpu().numpy())
-
-
-def _batches(module: L.LightningModule, loader: Iterable[Any]) -> Iterator[dict[str, Tensor]]:
-    """Batches on the module's device, the module in evaluation, without gradients."""
-    module.eval()
-    with torch.inference_mode():
-        for batch in loader:
-            yield {key: value.to(module.device) for key, value in batch.items()}
-
-
-@dataclass
-class EstimatorStage:
-    """Fits on the training cells as they are, unturned; nothing is kept but figures."""
-
-    cfg: DictConfig
-    fold: Fold
-    run: RunDir
-    features: Features
-
-    def train(self, loggers: list[Logger]) -> int | None:
-        """Choose hyper-parameters on inner folds and fit; an estimator has no epochs.
-
-        Of several processes, as a cluster may start them, the first does the work.
-        """
-        if getattr(rank_zero_only, "rank", 0):
-            return None
-        self.estimator: Estimator = instantiate(self.cfg.head.estimator, _convert_="all")
-        train = self.fold.split.train
-        self.estimator.fit(
-            TrainingCells(
-                features=self.features.inputs.training.of(train),
-                labels=self.fold.cells.labels[train],
-                classes=len(self.fold.cells.classes),
-                folds=inner_folds(self.fold, self.cfg.stage.inner_folds),
-                class_weights=class_weights(self.cfg, self.fold),
-            )
-        )
-        return 0
-
-    def score(self) -> dict[str, Any]:
-        """Predictions and figures of the test cells."""
-        test = self.features.inputs.evaluation.of(self.fold.split.test)
-        figures = score_classifier(self.fold, self.run, self.estimator.probabilities(test))
-        return figures | {
-            "labels_in_features": self.features.learned_with_labels,
-            "chosen": self.estimator.chosen,
-        }
-
-
-def head(cfg: DictConfig, fold: Fold, run: RunDir) -> "HeadStage | EstimatorStage":
-    """A fresh head, a network or not, on features that are there or are computed now.
-
-    The features of one encoder keep it in the task: the checkpoint then names patterns by itself.
-
-    Raises:
-        HEp2Error: an encoder is missing, or belongs to another fold.
-    """
-    if "estimator" in cfg.head:
-        return EstimatorStage(cfg, fold, run, features_of(cfg, fold, orientations=1))
-    features = features_of(cfg, fold, cfg.features.orientations)
-    encoder = features.checkpoints[0] if len(features.checkpoints) == 1 else None
-
-    def new_task(cfg: DictConfig) -> Classification:
-        size = {"latent_size": features.inputs.size}
-        return new_classifier(cfg, fold, encoder, architecture=None, network=size, freeze=True)
-
-    return HeadStage(cfg, fold, run, new_task, features.inputs, features.learned_with_labels)
-
-
-@dataclass
-class HeadStage(TunableStage):
-    """A network that classifies, scored by its predictions of the test cells.
-
-    Attributes:
-        labels_in_features: whether the features were learned with labels; None: not learned.
-    """
-
-    task: Classification = field(init=False)
-    labels_in_features: bool | None
-
-    @property
-    def monitor(self) -> str:
-        """`val/loss`, or the MCA on validation cells where the stage asks for that."""
-        by_mca = self.cfg.stage.get("choose_by", "loss") == "mca"
-        return f"val/{self.fold.protocol}/mca" if by_mca else "val/loss"
-
-    def held_out_figure(self) -> float:
-        """The MCA."""
-        labels, classes = self.fold.cells.labels[self.fold.split.test], self.fold.cells.classes
-        outputs = self._probabilities().argmax(axis=1)
-        return float(mca(confusion_counts(labels, outputs, len(classes))))
-
-    def score(self) -> dict[str, Any]:
-        """Predictions and figures of the test cells."""
-        figures = score_classifier(self.fold, self.run, self._probabilities())
-        return figures | {"labels_in_features": self.labels_in_features}
-
-    def _probabilities(self) -> NDArray[np.float64]:
-        return probabilities(self.task, self.datamodule.test_dataloader())
-
-
-def supervised(cfg: DictConfig, fold: Fold, run: RunDir) -> HeadStage:
-    """A fresh network, or one that starts from the fold's own autoencoder, on augmented images.
-
-    Raises:
-        HEp2Error: the head is no network; the autoencoder is missing, or belongs to another fold.
-    """
-    if "estimator" in cfg.head:
-        raise HEp2Error(
-            f"stage={cfg.stage.name} trains a network, which head={cfg.head.name} is not: choose "
-            "head=mlp or head=linear, or stage=head"
-        )
-    start = next(iter(own_encoders(cfg, fold)), None)
-    images = augmented_images(cfg, fold, start.view if start else "intensity")
-
-    def new_task(cfg: DictConfig) -> Classification:
-        model = cfg.model
-        return new_classifier(
-            cfg, fold, start, model.architecture, plain(model.network), freeze=False
-        )
-
-    return HeadStage(cfg, fold, run, new_task, images, labels_in_features=True)

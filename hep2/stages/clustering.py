@@ -1,17 +1,12 @@
 """Unsupervised clusters in the latents of the fold's own autoencoder, compared with patterns."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import DictConfig
-
 from hep2.config import device, plain
-from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.features.encoder import own_encoders
 from hep2.files import write_atomic
 from hep2.metrics import agreement, match
-from hep2.rundir.directory import RunDir
 from hep2.rundir.predictions import predictions_csv
 from hep2.rundir.result import name_metrics
 from hep2.stages.autoencoder import augmented_images
@@ -19,16 +14,20 @@ from hep2.stages.training import NetworkStage
 from hep2.tasks.clustering import Clustering
 
 
-def clustering(cfg: DictConfig, fold: Fold, run: RunDir) -> "ClusteringStage":
-    """The fold's autoencoder, loaded whole, and centres by k-means on its latents.
+class ClusteringStage(NetworkStage):
+    """Scored by the agreement of clusters with patterns; labels are read here alone."""
 
-    Raises:
-        HEp2Error: the autoencoder is missing, or belongs to another fold.
-    """
-    (start,) = own_encoders(cfg, fold)
-    images = augmented_images(cfg, fold, start.view)
+    inputs: CellImages
+    task: Clustering
 
-    def new_task(cfg: DictConfig) -> Clustering:
+    def configure_inputs(self) -> CellImages:
+        """The fold's images, augmented, as its own autoencoder has seen them."""
+        (self.start,) = own_encoders(self.cfg, self.fold)
+        return augmented_images(self.cfg, self.fold, self.start.view)
+
+    def configure_task(self) -> Clustering:
+        """The autoencoder, loaded whole, and centres by k-means on its latents."""
+        cfg, fold, start = self.cfg, self.fold, self.start
         task = Clustering(
             architecture=start.architecture,
             network=start.network,
@@ -40,23 +39,13 @@ def clustering(cfg: DictConfig, fold: Fold, run: RunDir) -> "ClusteringStage":
         )
         start.load_into(task.encoder, "encoder")
         start.load_into(task.decoder, "decoder")
-        if not run.last.is_file():  # else the centres come with the checkpoint
-            task.to(device(cfg)).start(images, fold.split.train, cfg.seed)
+        if not self.run.last.is_file():  # else the centres come with the checkpoint
+            task.to(device(cfg)).start(self.inputs, fold.split.train, cfg.seed)
         return task
-
-    return ClusteringStage(cfg, fold, run, new_task, images)
-
-
-@dataclass
-class ClusteringStage(NetworkStage):
-    """Scored by the agreement of clusters with patterns; labels are read here alone."""
-
-    inputs: CellImages
-    task: Clustering = field(init=False)
 
     @property
     def selecting(self) -> bool:
-        """Never: no figure of validation says which clusters are good."""
+        """Never: no metric of validation says which clusters are good."""
         return False
 
     def score(self) -> dict[str, Any]:
@@ -69,12 +58,12 @@ class ClusteringStage(NetworkStage):
         named = shares[:, patterns.argsort()]  # columns in the order of the patterns
         clusters = named.argmax(axis=1)
         write_atomic(self.run.predictions, predictions_csv(self.fold, named))
-        figures = {
+        metrics = {
             "clustering_accuracy": match(labels[split.test], clusters, count).accuracy,
             "accuracy_matched_in_training": float((clusters == labels[split.test]).mean()),
             **agreement(labels[split.test], clusters),
         }
         return {
             "labels_in_features": False,
-            "metrics": name_metrics(self.fold, "test", figures),
+            "metrics": name_metrics(self.fold, "test", metrics),
         }

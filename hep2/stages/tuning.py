@@ -7,15 +7,13 @@ of the fold take no part.
 """
 
 import contextlib
-import itertools
 import json
 import logging
 import math
 import shutil
 import statistics
-from abc import abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
@@ -26,15 +24,141 @@ from hep2.config import plain, redacted
 from hep2.data.protocols import Indices, Split
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.heads.estimator import InnerFolds, inner_folds
+from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
 from hep2.rundir.directory import RunDir, configuration_differences
-from hep2.stages.training import NetworkStage
+from hep2.stages.training import S, Stage
 
-Settings = dict[str, Any]  # dotted keys of the configuration, e.g. {"stage.optimizer.lr": 1e-3}
+log = logging.getLogger(__name__)
+
+# Settings that a new network or its training reads; inputs are made once, for all trials. Settings
+# of a trial are named by dotted keys of the configuration, e.g. {"stage.optimizer.lr": 1e-3}.
+TUNED = (
+    "stage.optimizer",
+    "stage.batch_size",
+    "stage.epochs",
+    "stage.loss",
+    "model.network",
+    "head",
+    "trainer.gradient_clip_val",
+)
+
+
+def tuned(stage: S) -> tuple[S, dict[str, Any]]:
+    """The stage with the best settings of `tuning.grid`, and what result.json says of the choice.
+
+    The best has the highest mean score over the inner folds; of equal ones it is the first. A stage
+    that is not tunable, or without a grid, stays as it is.
+
+    Raises:
+        HEp2Error: the grid is faulty, or the loss was not finite whatever the settings.
+    """
+    cfg = stage.cfg
+    grid = plain(cfg.tuning.grid)
+    if grid is None or not stage.tunable:
+        return stage, {}
+    asked = candidates(grid)
+    _check_trials(cfg.tuning.folds, cfg.tuning.epochs)
+    folds = inner_folds(stage.fold, cfg.tuning.folds)
+    scores = _scores(stage, asked, folds) if folds else []  # without folds the first is taken
+    best = int(np.argmax(scores)) if scores else 0
+    chosen = stage.variant(with_settings(cfg, asked[best]), stage.fold, stage.run)
+    return chosen, {"chosen": {**asked[best], "inner_figure": scores[best] if scores else None}}
+
+
+def candidates(grid: Any) -> list[Settings]:
+    """Every combination of a grid, in its order.
+
+    Args:
+        grid: lists of values by dotted keys.
+
+    Raises:
+        HEp2Error: it is not a grid, an entry is not a list, or a setting cannot be tuned.
+    """
+    if not isinstance(grid, dict):
+        raise HEp2Error(
+            f"tuning.grid={grid} must name settings and their values, for example "
+            "tuning.grid={stage.optimizer.lr:[1e-3,3e-3]}; null tunes nothing"
+        )
+    for key, values in grid.items():
+        if not key.startswith(TUNED):
+            raise HEp2Error(f"tuning.grid: {key} cannot be tuned; what can is {', '.join(TUNED)}")
+        if not isinstance(values, list) or not values:
+            raise HEp2Error(f"tuning.grid: {key}={values} must be a list of values to try")
+    return combinations(grid)
+
+
+def _check_trials(folds: Any, epochs: Any) -> None:
+    if not isinstance(folds, int) or folds < 2:
+        raise HEp2Error(f"tuning.folds={folds} must be a whole number, 2 or more")
+    if not isinstance(epochs, int | float) or not 0 < epochs <= 1:
+        raise HEp2Error(f"tuning.epochs={epochs} must be a share of stage.epochs, above 0, up to 1")
+
+
+def with_settings(cfg: DictConfig, settings: Settings) -> DictConfig:
+    """A configuration with other values of some of its settings.
+
+    Raises:
+        HEp2Error: it has no such setting.
+    """
+    changed = cfg.copy()
+    for key, value in settings.items():
+        if OmegaConf.select(cfg, key) is None:
+            raise HEp2Error(f"tuning.grid: there is no setting {key}")
+        OmegaConf.update(changed, key, value)
+    return changed
+
+
+def _scores(stage: Stage, asked: list[Settings], folds: InnerFolds) -> list[float]:
+    """Mean score of each candidate over the inner folds."""
+    trials = Trials(stage.run, stage.cfg)
+    means: list[float] = []
+    for settings in asked:
+        scores = []
+        for number, (learning, held) in enumerate(folds):
+            if (score := trials.score(settings, number)) is None:
+                scratch = RunDir(stage.run.path / f"trial{len(means)}-{number}")
+                score = _tried(stage, settings, learning, held, scratch)
+                trials.note(settings, number, score)
+            scores.append(score)
+        means.append(statistics.fmean(scores))
+        shown = " ".join(f"{key}={value}" for key, value in settings.items())
+        log.info("tuning: %s gives %.4g on %d inner folds", shown, means[-1], len(folds))
+    if max(means) == -math.inf:
+        raise HEp2Error(
+            "the loss was no number with any setting of tuning.grid: look at the images, or put "
+            f"lower values of {', '.join(asked[0])} in"
+        )
+    return means
+
+
+def _tried(
+    stage: Stage, settings: Settings, learning: Indices, held: Indices, scratch: RunDir
+) -> float:
+    """Score of one candidate on one inner fold; both are rows of the fold's training cells."""
+    cfg = with_settings(stage.cfg, settings)
+    cfg.callbacks = {}
+    cfg.trainer.enable_progress_bar = False
+    cfg.stage.epochs = max(1, round(cfg.tuning.epochs * cfg.stage.epochs))
+    cells, nobody = stage.fold.split.train, np.empty(0, dtype=np.int64)
+    split = Split(cells[learning], nobody, cells[held], stage.fold.split.leaky, "an inner fold")
+    _discard(scratch)  # what a killed process may have left
+    trial = stage.variant(cfg, replace(stage.fold, split=split), scratch)
+    try:
+        trial.train([])
+        return trial.held_out_score()
+    except NotFinite:
+        return -math.inf
+    finally:
+        _discard(scratch)
+
+
+@rank_zero_only
+def _discard(scratch: RunDir) -> None:
+    shutil.rmtree(scratch.path, ignore_errors=True)
 
 
 class Trials:
-    """The figures so far, of one run and one configuration: `tuning.json` of the run directory.
+    """The scores so far, of one run and one configuration: `tuning.json` of the run directory.
 
     What was noted under another configuration, or cannot be read, is forgotten.
 
@@ -52,22 +176,22 @@ class Trials:
             if not configuration_differences(stored["configuration"], cfg):
                 self.rows = [_checked(row) for row in stored["trials"]]
 
-    def figure(self, settings: Settings, fold: int) -> float | None:
-        """The figure of a trial; None where there is none yet."""
+    def score(self, settings: Settings, fold: int) -> float | None:
+        """The score of a trial; None where there is none yet."""
         for row in self.rows:
             if row["settings"] == settings and row["fold"] == fold:
                 return -math.inf if row["figure"] is None else row["figure"]
         return None
 
     @rank_zero_only
-    def note(self, settings: Settings, fold: int, figure: float) -> None:
-        """Keep a figure; minus infinity, which JSON lacks, becomes null.
+    def note(self, settings: Settings, fold: int, score: float) -> None:
+        """Keep a score; minus infinity, which JSON lacks, becomes null.
 
         Raises:
             HEp2Error: the file cannot be written.
         """
-        kept = figure if math.isfinite(figure) else None
-        self.rows.append({"settings": settings, "fold": fold, "figure": kept})
+        figure = score if math.isfinite(score) else None
+        self.rows.append({"settings": settings, "fold": fold, "figure": figure})
         content = {"configuration": self.configuration, "trials": self.rows}
         write_atomic(self.run.tuning, json.dumps(content, indent=1) + "\n")
 
@@ -75,147 +199,5 @@ class Trials:
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
     figure = None if row["figure"] is None else float(row["figure"])
     if figure is not None and not math.isfinite(figure):
-        raise ValueError("a figure that is never written")
+        raise ValueError("a score that is never written")
     return {"settings": dict(row["settings"]), "fold": int(row["fold"]), "figure": figure}
-
-
-log = logging.getLogger(__name__)
-
-
-# Settings that a new network or its training reads; inputs are made once, for all trials.
-TUNED = (
-    "stage.optimizer",
-    "stage.batch_size",
-    "stage.epochs",
-    "stage.loss",
-    "model.network",
-    "head",
-    "trainer.gradient_clip_val",
-)
-
-S = TypeVar("S", bound="TunableStage")
-
-
-@dataclass
-class TunableStage(NetworkStage):
-    """A stage that can say how good its network is."""
-
-    @abstractmethod
-    def held_out_figure(self) -> float:
-        """How good on the test cells of its fold, here those that an inner fold holds out.
-
-        The greater the better: the MCA, or the negative of the reconstruction error.
-        """
-
-
-def candidates(grid: Any) -> list[Settings]:
-    """Every combination of a grid, in its order.
-
-    Args:
-        grid: lists of values by dotted keys.
-
-    Raises:
-        HEp2Error: it is none, or has an entry that is no list, or a setting that cannot be tuned.
-    """
-    if not isinstance(grid, dict):
-        raise HEp2Error(
-            f"tuning.grid={grid} must name settings and their values, for example "
-            "tuning.grid={stage.optimizer.lr:[1e-3,3e-3]}; null tunes nothing"
-        )
-    for key, values in grid.items():
-        if not key.startswith(TUNED):
-            raise HEp2Error(f"tuning.grid: {key} cannot be tuned; what can is {', '.join(TUNED)}")
-        if not isinstance(values, list) or not values:
-            raise HEp2Error(f"tuning.grid: {key}={values} must be a list of values to try")
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def with_settings(cfg: DictConfig, settings: Settings) -> DictConfig:
-    """A configuration with other values of some of its settings.
-
-    Raises:
-        HEp2Error: it has no such setting.
-    """
-    changed = cfg.copy()
-    for key, value in settings.items():
-        if OmegaConf.select(cfg, key) is None:
-            raise HEp2Error(f"tuning.grid: there is no setting {key}")
-        OmegaConf.update(changed, key, value)
-    return changed
-
-
-def tuned(stage: S) -> tuple[S, dict[str, Any]]:
-    """The stage with the best settings of `tuning.grid`, and what result.json says of the choice.
-
-    The best has the highest mean figure over the inner folds; of equal ones it is the first.
-
-    Raises:
-        HEp2Error: the grid is faulty, or the loss was no number whatever the settings.
-    """
-    cfg = stage.cfg
-    grid = plain(cfg.tuning.grid)
-    if grid is None:
-        return stage, {}
-    asked = candidates(grid)
-    _check(cfg.tuning.folds, cfg.tuning.epochs)
-    folds = inner_folds(stage.fold, cfg.tuning.folds)
-    scores = _scores(stage, asked, folds) if folds else []  # without folds the first is taken
-    best = int(np.argmax(scores)) if scores else 0
-    chosen = replace(stage, cfg=with_settings(cfg, asked[best]))
-    return chosen, {"chosen": {**asked[best], "inner_figure": scores[best] if scores else None}}
-
-
-def _check(folds: Any, epochs: Any) -> None:
-    if not isinstance(folds, int) or folds < 2:
-        raise HEp2Error(f"tuning.folds={folds} must be a whole number, 2 or more")
-    if not isinstance(epochs, int | float) or not 0 < epochs <= 1:
-        raise HEp2Error(f"tuning.epochs={epochs} must be a share of stage.epochs, above 0, up to 1")
-
-
-def _scores(stage: TunableStage, asked: list[Settings], folds: InnerFolds) -> list[float]:
-    """Mean figure of each candidate over the inner folds."""
-    trials = Trials(stage.run, stage.cfg)
-    scores: list[float] = []
-    for settings in asked:
-        figures = []
-        for number, (learning, held) in enumerate(folds):
-            if (figure := trials.figure(settings, number)) is None:
-                scratch = RunDir(stage.run.path / f"trial{len(scores)}-{number}")
-                figure = _tried(stage, settings, learning, held, scratch)
-                trials.note(settings, number, figure)
-            figures.append(figure)
-        scores.append(statistics.fmean(figures))
-        shown = " ".join(f"{key}={value}" for key, value in settings.items())
-        log.info("tuning: %s gives %.4g on %d inner folds", shown, scores[-1], len(folds))
-    if max(scores) == -math.inf:
-        raise HEp2Error(
-            "the loss was no number with any setting of tuning.grid: look at the images, or put "
-            f"lower values of {', '.join(asked[0])} in"
-        )
-    return scores
-
-
-def _tried(
-    stage: TunableStage, settings: Settings, learning: Indices, held: Indices, scratch: RunDir
-) -> float:
-    """Figure of one candidate on one inner fold; both are rows of the fold's training cells."""
-    cfg = with_settings(stage.cfg, settings)
-    cfg.callbacks = {}
-    cfg.trainer.enable_progress_bar = False
-    cfg.stage.epochs = max(1, round(cfg.tuning.epochs * cfg.stage.epochs))
-    cells, nobody = stage.fold.split.train, np.empty(0, dtype=np.int64)
-    split = Split(cells[learning], nobody, cells[held], stage.fold.split.leaky, "an inner fold")
-    _discard(scratch)  # what a killed process may have left
-    trial = replace(stage, cfg=cfg, fold=replace(stage.fold, split=split), run=scratch)
-    try:
-        trial.train([])
-        return trial.held_out_figure()
-    except NotFinite:
-        return -math.inf
-    finally:
-        _discard(scratch)
-
-
-@rank_zero_only
-def _discard(scratch: RunDir) -> None:
-    shutil.rmtree(scratch.path, ignore_errors=True)

@@ -10,7 +10,6 @@ from omegaconf import ListConfig
 
 from hep2.errors import HEp2Error
 from hep2.files import holder
-from hep2.rundir import directory as failure
 from hep2.sweep import processes as hardware
 from hep2.sweep.jobs import Job
 from hep2.sweep.processes import Start, Started, start, stop, sweep_away
@@ -121,7 +120,7 @@ class Schedule:
             assert code is not None
             state, reason = ("done", "") if code == 0 else ("failed", _meaning(code))
             if state == "failed":
-                failure.note(one.job.run.path, reason)  # where the job itself could say nothing
+                one.job.run.record_failure(reason)  # where the job itself could say nothing
             seconds = time.monotonic() - one.since
             ended.append(self._end(Outcome(one.job, state, reason, seconds, one.log_from)))
         return ended
@@ -206,7 +205,7 @@ class Schedule:
     def _stop(self, reason: str) -> list[Outcome]:
         stop([one.process for one in self.running])
         for one in self.running:
-            failure.forget(one.job.run.path)  # a rank whose peer was stopped calls it an error
+            one.job.run.forget_failure()  # a rank whose peer was stopped calls it an error
         jobs = [one.job for one in self.running] + self.waiting
         self.running = []
         return [self._end(Outcome(job, "stopped", reason)) for job in jobs]

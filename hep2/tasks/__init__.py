@@ -1,1 +1,1 @@
-"""The LightningModules: reconstruction and classification."""
+"""The LightningModules: reconstruction, classification and clustering."""

@@ -68,6 +68,7 @@ class Classification(L.LightningModule):
         protocol: part of the metrics' names.
         provenance: as in `Reconstruction`.
         view: as in `Reconstruction`.
+        test_orientations: over how many orientations a test cell is averaged; kept for prediction.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Classification(L.LightningModule):
         protocol: str,
         provenance: dict[str, str | int],
         view: str = "intensity",
+        test_orientations: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -1,5 +1,6 @@
 """Strictly unsupervised: an autoencoder whose latents gather around learned cluster centres."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -9,12 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from hep2.data.inputs import CellImages
+from hep2.data.inputs import CellImages, in_batches
 from hep2.nets.architectures import DECODERS, ENCODERS, build
 from hep2.tasks.optim import adamw
 from hep2.tasks.reconstruction import reconstruction_loss
-
-BATCH = 256  # cells a pass without gradients
 
 
 class Clustering(L.LightningModule):
@@ -65,7 +64,7 @@ class Clustering(L.LightningModule):
         from sklearn.cluster import KMeans
         from threadpoolctl import threadpool_limits
 
-        latents = torch.cat(self._latents(inputs, cells)).cpu().numpy()
+        latents = self._of_cells(self.encoder, inputs, cells).cpu().numpy()
         # One thread: sums of several threads come in any order, and the same must come out.
         with threadpool_limits(1):
             found = KMeans(len(self.centres), n_init=10, random_state=seed).fit(latents)
@@ -81,21 +80,18 @@ class Clustering(L.LightningModule):
         closeness = 1 / (1 + torch.cdist(latent, self.centres).square() / self.scale)
         return closeness / closeness.sum(dim=1, keepdim=True)
 
-    @torch.no_grad()
     def assignments(self, inputs: CellImages, cells: NDArray[np.int64]) -> Tensor:
         """Soft assignments of some cells as they are, in evaluation, without gradients."""
-        return torch.cat([self.assign(latent) for latent in self._latents(inputs, cells)])
+        return self._of_cells(lambda image: self.assign(self.encoder(image)), inputs, cells)
 
-    @torch.no_grad()
-    def _latents(self, inputs: CellImages, cells: NDArray[np.int64]) -> list[Tensor]:
+    def _of_cells(
+        self, function: Callable[[Tensor], Tensor], inputs: CellImages, cells: NDArray[np.int64]
+    ) -> Tensor:
         training = self.training
         self.eval()
-        latents = [
-            self.encoder(inputs.gather(part, epoch=None).to(self.device))
-            for part in np.split(cells, range(BATCH, len(cells), BATCH))
-        ]
+        parts = list(in_batches(inputs, cells, lambda image: function(image.to(self.device))))
         self.train(training)
-        return latents
+        return torch.cat(parts)
 
     def on_train_epoch_start(self) -> None:
         """Compute the targets, one row a cell of the data set; rows of other cells stay empty."""

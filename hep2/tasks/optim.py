@@ -1,14 +1,12 @@
 """The optimiser and its schedule, from scalars."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from hep2.errors import HEp2Error
-
-SCHEDULES = ("one_cycle", "cosine", "constant")
 
 
 def adamw(
@@ -25,21 +23,20 @@ def adamw(
             to zero) or "constant".
 
     Raises:
-        HEp2Error: unknown schedule, or a setting that is no number.
+        HEp2Error: unknown schedule, or a setting that is not a number.
     """
     for name, value in (("lr", lr), ("weight_decay", weight_decay)):
         if not isinstance(value, int | float) or not value >= 0:
             raise HEp2Error(f"stage.optimizer.{name}={value} must be a number, 0 or more")
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
-    if schedule not in SCHEDULES:
+    schedules: dict[str, Callable[[], LRScheduler] | None] = {
+        "one_cycle": lambda: OneCycleLR(optimizer, max_lr=lr, total_steps=steps),
+        "cosine": lambda: CosineAnnealingLR(optimizer, T_max=steps),
+        "constant": None,
+    }
+    if schedule not in schedules:
         raise HEp2Error(
-            f"stage.optimizer.schedule={schedule} is unknown: choose one of {', '.join(SCHEDULES)}"
+            f"stage.optimizer.schedule={schedule} is unknown: choose one of {', '.join(schedules)}"
         )
-    if schedule == "constant":
-        return [optimizer], []
-    scheduler: LRScheduler = (
-        OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
-        if schedule == "one_cycle"
-        else CosineAnnealingLR(optimizer, T_max=steps)
-    )
-    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+    new = schedules[schedule]
+    return [optimizer], [{"scheduler": new(), "interval": "step"}] if new else []

@@ -35,16 +35,16 @@ def pretrain_layers(
             "stage.pretrain_epochs=0"
         )
     levels = list(zip(encoder.levels, reversed(decoder.levels), strict=True))
+    cells, size, seed = datamodule.split.train, datamodule.batch_size, datamodule.seed
+    done = 0  # batches that the layers under way have seen
+    order = TrainingOrder(cells, size, seed, lambda: done)
     for depth, (inward, outward) in enumerate(levels):
-        pair = nn.Sequential(inward, outward)
+        done, pair = 0, nn.Sequential(inward, outward)
         optimizer = torch.optim.Adam(pair.parameters(), lr=lr)
-        for epoch in tqdm(
-            range(epochs), f"layer {depth + 1} of {len(levels)}", leave=False, disable=None
-        ):
-            for key in _order(datamodule, epoch):
-                batch = {
-                    name: value.to(task.device) for name, value in datamodule.batches[key].items()
-                }
+        name = f"layer {depth + 1} of {len(levels)}"
+        for _ in tqdm(range(epochs), name, leave=False, disable=None):
+            for key in order:
+                batch = {k: value.to(task.device) for k, value in datamodule.batches[key].items()}
                 image = datamodule.on_after_batch_transfer(batch, 0)["image"]
                 with torch.no_grad():
                     below = encoder.levels[:depth](image.flatten(1))
@@ -52,9 +52,4 @@ def pretrain_layers(
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-
-
-def _order(datamodule: HEp2DataModule, epoch: int) -> TrainingOrder:
-    cells, size = datamodule.split.train, datamodule.batch_size
-    steps = len(TrainingOrder(cells, size, datamodule.seed, lambda: 0))
-    return TrainingOrder(cells, size, datamodule.seed, lambda: epoch * steps)
+                done += 1

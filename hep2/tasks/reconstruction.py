@@ -25,7 +25,7 @@ def ssim_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
     return 1 - similarity
 
 
-# All are means over pixels and cells, so that a learning rate does not hang on the image's size.
+# All are means over pixels and cells, so that a learning rate does not depend on the image's size.
 # "mse" is the paper's squared Euclidean distance divided by the number of pixels.
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": F.mse_loss,
@@ -47,6 +47,8 @@ def reconstruction_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 class Reconstruction(L.LightningModule):
     """Encoder and decoder, trained to give back their input.
+
+    A subclass that overrides `pair` learns something else, e.g. to take noise away.
 
     Args:
         architecture: name of the pair in the tables of `hep2.nets.architectures`.
@@ -84,10 +86,22 @@ class Reconstruction(L.LightningModule):
         reconstruction: Tensor = self.decoder(self.encoder(image))
         return reconstruction
 
+    def pair(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the networks are given in training, and what is wanted of them: here both the image.
+
+        Random numbers may be drawn: they are seeded at the start of every epoch. Validation and
+        test ask nothing here; they compare an image as it is with its reconstruction.
+
+        Shape:
+            "image": (B, 1, H, W) -> two of (B, 1, H, W)
+        """
+        return batch["image"], batch["image"]
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The loss of one batch."""
-        loss = self.loss(self(batch["image"]), batch["image"])
-        self.train_loss.update(loss.detach(), weight=len(batch["image"]))
+        given, wanted = self.pair(batch)
+        loss = self.loss(self(given), wanted)
+        self.train_loss.update(loss.detach(), weight=len(given))
         return loss
 
     def on_train_epoch_end(self) -> None:

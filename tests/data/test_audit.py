@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hep2.data.audit import audit_split, close_pairs, orientation, perceptual_hashes, shrunk
+from hep2.data.audit import audit_split, close_pairs, perceptual_hashes, shrunk
+from hep2.data.augment import oriented
 from hep2.data.cells import Cells
 from hep2.data.protocols import Split
 
@@ -71,7 +72,7 @@ def test_copies_within_one_side_are_no_leak():
 def test_turned_brighter_and_noisy_copies_are_near_duplicates(turn, monkeypatch):
     monkeypatch.setattr("hep2.data.audit.CELLS", 7)  # the copies stand in later blocks
     images = textures(120)
-    changed = orientation(images[3].astype(np.float32), turn)[0] * 0.8 + 20
+    changed = oriented(images[3].astype(np.float32), turn)[0] * 0.8 + 20
     noise = np.random.default_rng(1).normal(0, 2, changed.shape)
     images[70, 0] = np.clip(changed + noise, 0, 255).astype(np.uint8)
     audit = audit_split(cells_of(images), halves(120))

@@ -7,13 +7,15 @@ from albumentations.augmentations.geometric import functional as geometry
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.augment import SQUARE, Augmentation, augment_batch
+from hep2.data.augment import DRAWN, ORIENTATIONS, Augmentation, augment_batch, oriented
 from hep2.data.cells import Cells
 from hep2.data.datamodule import CellBatches, HEp2DataModule
 from hep2.data.inputs import CellImages
 from hep2.data.protocols import Split
 
 CELLS = 24
+# What the eighths of the draw mean, by albumentations' names.
+SQUARE = ("e", "r90", "r180", "r270", "v", "hvt", "h", "t")
 LEVEL = 1 / 255  # one grey level of an 8-bit image
 
 
@@ -48,11 +50,12 @@ def both_ways(images: NDArray[np.uint8] | NDArray[np.uint16], **settings: float)
     return [one_by_one, at_once]
 
 
-@pytest.mark.parametrize("symmetry", range(len(SQUARE)))
-def test_symmetries_agree_to_the_last_bit_of_interpolation(symmetry: int) -> None:
+@pytest.mark.parametrize("eighth", range(ORIENTATIONS))
+def test_symmetries_agree_to_the_last_bit_of_interpolation(eighth: int) -> None:
     image = waves()[0, 0]
-    expected = geometry.d4(image, SQUARE[symmetry])
-    packed = torch.tensor([[symmetry, 0, 1, 0]], dtype=torch.float32)
+    expected = geometry.d4(image, SQUARE[eighth])
+    assert np.array_equal(oriented(image, DRAWN[eighth]), expected)
+    packed = torch.tensor([[DRAWN[eighth], 0, 1, 0]], dtype=torch.float32)
     found = augment_batch(torch.from_numpy(image / 255).float()[None, None], packed)
     np.testing.assert_allclose(found[0, 0], expected / 255, atol=1e-4)
 
@@ -88,7 +91,7 @@ def test_a_draw_hangs_on_seed_epoch_and_cell_alone() -> None:
 def test_draws_stay_within_their_limits_and_fill_them() -> None:
     every = Augmentation(True, 30.0, 0.2, 0.4, seed=0, cells=20_000)
     draws = every.draw(0, np.arange(20_000))
-    assert set(draws.symmetry) == set(range(8))
+    assert set(draws.orientation) == set(range(8))
     for values, middle, limit in (
         (draws.angle, 0, 30),
         (draws.gain, 1, 0.4),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hep2.data.images import ImageError, load_cell, read_image, resize_square
+from hep2.data import images
+from hep2.data.images import ImageError, has_16_bits, load_cell, read_image, resize_square
 from hep2.errors import HEp2Error
 
 
@@ -36,6 +37,40 @@ def test_16_bit_is_read_exactly(tmp_path: Path, suffix: str, shape: tuple[int, .
     read = read_image(write(tmp_path / f"a.{suffix}", pixels), "green")
     assert read.dtype == np.uint16
     assert np.array_equal(read, pixels if len(shape) == 2 else pixels[:, :, 1])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_header_tells_16_bits(
+    tmp_path: Path, suffix: str, shape: tuple[int, ...], dtype: type
+) -> None:
+    if dtype is np.uint16 and suffix in ("bmp", "jpg"):
+        pytest.skip("these have 8 bits")
+    file = write(tmp_path / f"a.{suffix}", noise(*shape, dtype=dtype))
+    assert has_16_bits(file) == (read_image(file, "green").dtype == np.uint16)
+
+
+def test_what_cannot_be_read_has_no_16_bits(tmp_path: Path) -> None:
+    for name, content in (
+        ("empty.png", b""),
+        ("cut.png", b"\x89PNG\r\n\x1a\n"),
+        ("cut.tif", b"II*"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert not has_16_bits(tmp_path / name)
+    assert not has_16_bits(tmp_path / "missing.png")
+    Image.new("1", (8, 8)).save(tmp_path / "bits.tif")
+    assert not has_16_bits(tmp_path / "bits.tif")
+
+
+def test_more_bits_than_the_header_says_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "a.png", noise(8, 8, dtype=np.uint16))
+    monkeypatch.setattr(images, "has_16_bits", lambda _: False)
+    with pytest.raises(ImageError, match="16 bits a pixel, though its header says fewer"):
+        read_image(file, "green")
 
 
 def test_jpeg_is_read(tmp_path: Path) -> None:

@@ -1,13 +1,25 @@
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from hep2.data.protocols import Grouping, Indices, Split, fold_count, make_split
+from hep2.data.protocols import Indices, Split, fold_count, make_split
 from hep2.errors import HEp2Error
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What protocols read of a data set."""
+
+    labels: NDArray[np.int64]
+    specimens: NDArray[np.str_]
+    pools: NDArray[np.str_]
+
 
 DISJOINT = ("published", "specimen", "loso")
 PATTERNS = 5

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hep2.data import image_source, images
+from hep2.data import images
 from hep2.data.cells import Cells
 from hep2.data.image_source import ImageSource
 from hep2.data.sources import folder
@@ -37,15 +37,16 @@ def opened(root: Path, size: int = 16, channel: str = "green", cache: str = "cac
     return open_cells(folder(str(root)), root.parent / cache, size, channel)
 
 
-def store_of(root: Path, cells: Cells) -> Path:
-    return root.parent / "cache" / f"folder-{cells.key}"
+def store_of(root: Path, cache: str = "cache") -> Path:
+    (store,) = (root.parent / cache).iterdir()
+    return store
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr(image_source, "load_cell", fail)
+    monkeypatch.setattr(images, "load_cell", fail)
     monkeypatch.setattr(cv2, "imdecode", fail)
     monkeypatch.setattr(images.Image, "open", fail)
 
@@ -61,7 +62,7 @@ def test_8_bit_store(root: Path) -> None:
     assert not cells.images.flags.writeable
     assert len(cells.key) == 16
     assert set(cells.key) <= set("0123456789abcdef")
-    names = sorted(file.name for file in store_of(root, cells).iterdir())
+    names = sorted(file.name for file in store_of(root).iterdir())
     assert names == ["cells.csv", "images.npy", "meta.json"]
 
 
@@ -119,7 +120,7 @@ def test_moving_the_data_keeps_key_and_bytes(root: Path) -> None:
     second = opened(root.parent / "other", cache="two")
     assert first.key == second.key
     for name in ("images.npy", "cells.csv"):
-        one, two = (root.parent / c / f"folder-{first.key}" / name for c in ("one", "two"))
+        one, two = (store_of(root, cache) / name for cache in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
 
 
@@ -185,12 +186,11 @@ def no_meta(store: Path) -> None:
         broken_meta,
         meta_of_another_store,
         no_meta,
-        shutil.rmtree,
     ],
 )
 def test_a_damaged_store_is_built_again(root: Path, damage) -> None:  # type: ignore[no-untyped-def]
     first = opened(root)
-    store, pixels = store_of(root, first), np.array(first.images)
+    store, pixels, key = store_of(root), np.array(first.images), first.key
     del first
     damage(store)
     with pytest.warns(UserWarning, match=rf"the image cache {store} is built again"):
@@ -200,28 +200,58 @@ def test_a_damaged_store_is_built_again(root: Path, damage) -> None:  # type: ig
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         third = opened(root)
-    assert third.key == second.key == store.name.removeprefix("folder-")
-    left = sorted(path.name for path in store.parent.iterdir())
-    assert left == [store.name, "index"]
+    assert third.key == second.key == key
+    assert list(store.parent.iterdir()) == [store]
+
+
+def test_a_store_that_was_deleted_is_built_again_without_a_word(root: Path) -> None:
+    key = opened(root).key
+    shutil.rmtree(store_of(root))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert opened(root).key == key
+
+
+def test_what_a_killed_process_had_begun_is_removed(root: Path) -> None:
+    key, store = opened(root).key, store_of(root)
+    (store / "meta.json").unlink()
+    (store / ".images.npy.x7f").write_bytes(b"half")
+    (store.parent / f".{store.name}.lock").touch()
+    with pytest.warns(UserWarning, match="is built again"):
+        assert opened(root).key == key
+    assert store_of(root) == store
+    assert sorted(path.name for path in store.iterdir()) == ["cells.csv", "images.npy", "meta.json"]
+
+
+def test_a_store_under_the_name_of_another_is_built_again(root: Path) -> None:
+    small = opened(root, size=8)
+    other = store_of(root)
+    large = opened(root)
+    store = next(path for path in other.parent.iterdir() if path != other)
+    shutil.rmtree(store)
+    shutil.copytree(other, store)
+    with pytest.warns(UserWarning, match="is built again: meta.json was changed"):
+        assert opened(root).key == large.key != small.key
 
 
 def test_a_copied_store_is_accepted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = opened(root)
-    os.utime(store_of(root, cells) / "images.npy", ns=(1, 1))  # as cp without -p leaves it
+    os.utime(store_of(root) / "images.npy", ns=(1, 1))  # as cp without -p leaves it
     forbid_decoding(monkeypatch)
     assert opened(root).key == cells.key
 
 
-def test_nonsense_in_the_index(root: Path) -> None:
-    key = opened(root).key
-    (index,) = (root.parent / "cache" / "index").iterdir()
-    index.write_bytes(b"\xff\xfe nonsense\n")
-    with pytest.warns(UserWarning, match="is built again"):
-        assert opened(root).key == key
-    assert index.read_text() == f"{key}\n"
+def test_builders_at_once_agree_and_decode_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, load = [], images.load_cell
 
+    def counted(file: Path, size: int, channel: str) -> images.CellImage:
+        decoded.append(file)
+        return load(file, size, channel)
 
-def test_builders_at_once_agree(root: Path) -> None:
+    monkeypatch.setattr(images, "load_cell", counted)
+
     def build(_: int) -> Cells:
         return opened(root)
 
@@ -230,7 +260,8 @@ def test_builders_at_once_agree(root: Path) -> None:
     assert len({cells.key for cells in results}) == 1
     for cells in results:
         assert all(np.array_equal(cells.images[n, 0], noise(n)) for n in range(4))
-    assert len(list((root.parent / "cache").iterdir())) == 2  # one store, one index
+    assert store_of(root).is_dir()  # one store and nothing else
+    assert len(decoded) == 4
 
 
 def test_a_failed_build_leaves_nothing(root: Path) -> None:
@@ -260,7 +291,7 @@ def test_bad_name_and_channel(root: Path) -> None:
 
 
 def test_many_images_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_source, "CHUNK", 4)
+    monkeypatch.setattr(images, "AHEAD", 4)
     for n in range(18):
         file = tmp_path / "data" / "a" / f"s{n % 2}" / f"{n:03}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

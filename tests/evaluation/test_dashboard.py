@@ -34,7 +34,7 @@ def test_the_probe_is_scikit_learn_s_ridge(cells, features):
     scaled = [(part - train.mean(axis=0)) / spread for part in (train, other)]
     ridge = Ridge(alpha=PENALTY * features).fit(scaled[0], np.eye(3)[labels])
     expected = ridge.predict(scaled[1]).argmax(axis=1)
-    found = ridge_outputs(torch.from_numpy(train), labels, torch.from_numpy(other))
+    found = ridge_outputs(train, labels, other)
     np.testing.assert_array_equal(found, expected)
     assert len(set(expected)) == 3
 
@@ -112,6 +112,13 @@ def test_the_probe_s_figure_is_the_mean_class_accuracy():
 )  # fmt: skip
 def test_the_probe_keeps_still(trainer):
     LinearProbe(every=5).on_train_epoch_end(trainer, autoencoder())
+    assert trainer.loggers[0].rows == []
+
+
+def test_the_probe_keeps_still_where_latents_are_not_finite():
+    trainer, task = stage(), autoencoder()
+    next(task.encoder.parameters()).data.fill_(torch.nan)
+    LinearProbe(every=5).on_train_epoch_end(trainer, task)
     assert trainer.loggers[0].rows == []
 
 

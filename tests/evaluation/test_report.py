@@ -221,7 +221,7 @@ def test_what_was_chosen_stands_beside_the_command(chosen, shown, tmp_path):
     assert row[table.heading.index("chosen on inner folds")] == (shown or NOTHING)
 
 
-@pytest.mark.parametrize("chosen", [[1], "x", {"C": [1]}, {"C": {}}])
+@pytest.mark.parametrize("chosen", [[1], "x", {"C": {"a": 1}}, {"C": {}}])
 def test_what_is_no_choice_is_damage(chosen, tmp_path):
     run = read_run(write_run(tmp_path, chosen=chosen)[0])
     with pytest.raises(HEp2Error, match="key chosen"):

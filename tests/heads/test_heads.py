@@ -1,4 +1,4 @@
-"""Heads that are no networks: against scikit-learn and a general solver."""
+"""Heads that are not networks: against scikit-learn and a general solver."""
 
 from dataclasses import replace
 

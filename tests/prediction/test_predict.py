@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.trained_runs import CLASSES, write_pair
 
-from hep2.data.augment import turned
+from hep2.data.augment import oriented
 from hep2.data.cells import Cells
 from hep2.data.images import load_cell
 from hep2.data.inputs import CellImages
@@ -48,7 +48,7 @@ def own_shares(task, images, turn=0, view="intensity"):
     cells = Cells(images[:, None], *(np.array([""] * len(images)),) * 4, CLASSES, "x", "y")
     batch = CellImages(cells, view=view).gather(np.arange(len(images)), epoch=None)
     with torch.inference_mode():
-        return task(turned(batch, turn)).double().softmax(dim=1).numpy()
+        return task(oriented(batch, turn)).double().softmax(dim=1).numpy()
 
 
 def ask(tmp_path, images, run="default", orientations=1):
@@ -91,6 +91,35 @@ def test_eight_orientations_are_averaged_and_make_turns_irrelevant(tmp_path, fol
     np.testing.assert_allclose(shares(same), shares(rows), atol=1e-6)
     _, other = ask(tmp_path, turned_folder, orientations=1)
     assert np.abs(shares(other) - shares(rows)).max() > 1e-3
+
+
+def test_a_run_is_used_with_the_orientations_that_it_was_tested_with(tmp_path, folder):
+    path, _ = write_pair(tmp_path / "runs", test_orientations=8)
+    told = {
+        number: shares(ask(tmp_path, folder, orientations=number)[1]) for number in (None, 1, 8)
+    }
+    np.testing.assert_array_equal(told[None], told[8])
+    assert np.abs(told[None] - told[1]).max() > 1e-3
+    file = path / "best.ckpt"  # one of before says nothing, and was tested on cells as they are
+    content = torch.load(file, weights_only=True)
+    del content["hyper_parameters"]["test_orientations"]
+    torch.save(content, file)
+    np.testing.assert_array_equal(shares(ask(tmp_path, folder, orientations=None)[1]), told[1])
+
+
+@pytest.mark.parametrize("wrong", [0, 9, "8", [1], True])
+def test_a_checkpoint_s_orientations_are_checked(tmp_path, folder, wrong):
+    write_pair(tmp_path / "runs", test_orientations=wrong)
+    with pytest.raises(HEp2Error, match="from 1 to 8"):
+        ask(tmp_path, folder, orientations=None)
+
+
+def test_folds_that_were_tested_differently_are_not_averaged_unasked(tmp_path, folder):
+    for fold in range(2):
+        write_pair(tmp_path / "runs", fold, test_orientations=1 + fold)
+    with pytest.raises(HEp2Error, match=r"different numbers of orientations: give orientations="):
+        ask(tmp_path, folder, orientations=None)
+    ask(tmp_path, folder, orientations=2)
 
 
 def test_sizes_and_bit_depths_are_treated_as_in_training(tmp_path):

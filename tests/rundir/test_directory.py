@@ -1,5 +1,6 @@
 """Where a run lives, what it is called, and what may be written there. Nothing is trained."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -7,17 +8,17 @@ import sys
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import composed
-from omegaconf import DictConfig, OmegaConf
+from conftest import CONF, composed
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hep2 import files
-from hep2.config import encoders_of
 from hep2.errors import HEp2Error
-from hep2.files import write_atomic
+from hep2.files import holder, locked, write_atomic
 from hep2.rundir.directory import RunDir, configuration_differences
-from hep2.rundir.layout import encoder_paths, encoder_runs, method_of, run_path, train_command
+from hep2.rundir.layout import encoder_paths, encoder_runs, run_path, train_command
 
 once = cache(composed)
 
@@ -51,9 +52,9 @@ def test_a_run_is_called_by_its_method(
     overrides: list[str], method: str, leaf: str, encoders: dict[str, str], tmp_path: Path
 ) -> None:
     cfg = configured(tmp_path, "name=trial", "protocol=loso", "fold=3", "seed=7", *overrides)
-    assert method_of(cfg) == method
+    assert cfg.stage.label == method
     assert run_path(cfg) == tmp_path / "trial" / "synthetic-loso" / leaf / "fold3" / "seed7"
-    assert encoders_of(cfg) == encoders
+    assert cfg.stage.encoders == encoders
 
 
 @pytest.mark.parametrize("name", ["a" * 201, "2026-11_b.c+d=e,f", "ä"])
@@ -83,6 +84,19 @@ def test_a_name_that_leads_elsewhere_is_refused(
     assert str(caught.value).endswith(
         " cannot name a folder; use letters, digits and _ - . + = , and begin with a letter or a "
         "digit"
+    )
+
+
+@pytest.mark.parametrize("lacking", [["kind"], ["label", "encoders"], ["unread"]])
+def test_a_stage_that_does_not_tell_all_is_refused(lacking: list[str], tmp_path: Path) -> None:
+    cfg = configured(tmp_path, "stage=cnn")
+    with open_dict(cfg):
+        for key in lacking:
+            del cfg.stage[key]
+    with pytest.raises(HEp2Error) as caught:
+        run_path(cfg)
+    assert str(caught.value) == (
+        f"stage=cnn lacks {', '.join(lacking)}: add to its file what conf/stage/dcae.yaml explains"
     )
 
 
@@ -298,6 +312,17 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_from_before_a_setting_is_one_with_its_first_value(tmp_path: Path) -> None:
+    asked = configured(tmp_path, "stage=head")
+    stored = OmegaConf.to_container(asked, resolve=True)
+    del stored["features"]["test_orientations"]
+    assert configuration_differences(stored, asked) == []
+    asked = configured(tmp_path, "stage=head", "features.test_orientations=8")
+    assert configuration_differences(stored, asked) == [
+        "features.test_orientations: 1 there, 8 asked"
+    ]
+
+
 def test_nothing_and_null_are_not_the_same(tmp_path: Path) -> None:
     null, nothing = configured(tmp_path, "+trainer.profiler=null"), configured(tmp_path)
     for stored, asked, difference in (
@@ -319,6 +344,36 @@ def test_a_head_reads_the_model_of_its_encoder_alone(
     stored["model"]["name"] = "x"
     stored["augment"] = {"turned": 1}
     assert configuration_differences(stored, asked) == named
+
+
+def before_the_keys(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as it was stored when stages did not tell what they are."""
+    stored: Any = OmegaConf.to_container(cfg, resolve=True)
+    stage = stored["stage"]
+    encoders = [stage.pop(key) for key in ("kind", "label", "unread", "encoders")][-1]
+    if stage["task"] in ("supervised", "clustering"):
+        stage["initial"] = next(iter(encoders), None)
+    stored["callbacks"]["probe"]["_target_"] = "hep2.probe.LinearProbe"
+    return dict(stored)
+
+
+@pytest.mark.parametrize("stage", sorted(file.stem for file in (CONF / "stage").glob("*.yaml")))
+def test_a_run_stored_before_stages_told_what_they_are_is_the_same(
+    stage: str, tmp_path: Path
+) -> None:
+    asked = configured(tmp_path, f"stage={stage}")
+    assert configuration_differences(before_the_keys(asked), asked) == []
+
+
+def test_another_start_is_a_difference(tmp_path: Path) -> None:
+    scratch = configured(tmp_path, "stage=cnn")
+    tuned = configured(tmp_path, "stage=cnn", "+stage.encoders.dcae=dcae")
+    assert run_path(scratch) == run_path(tuned)
+    for stored in (OmegaConf.to_container(tuned, resolve=True), before_the_keys(tuned)):
+        assert configuration_differences(stored, scratch) == [
+            "stage.encoders: absent there, {} asked",
+            "stage.encoders.dcae: dcae there, absent asked",
+        ]
 
 
 # --- files
@@ -423,3 +478,42 @@ def test_what_is_not_tuned_does_not_read_the_grid(words: tuple[str, ...], read: 
     assert (
         bool(differences(composed(*words, "tuning.grid={stage.optimizer.lr:[1e-3,3e-3]}"))) is read
     )
+
+
+def test_a_lock_that_cannot_name_its_holder_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "run" / ".lock"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        refused = pytest.raises(HEp2Error, match=f"cannot write {file}: No space left on device")
+        with refused, locked(file, wait=False):
+            pytest.fail("it is not whole")
+    assert holder(file) is None
+    with locked(file, wait=False):
+        assert holder(file) == f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def test_where_the_file_system_has_no_locks_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def without(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.FileLock, "acquire", without)
+    with locked(tmp_path / ".lock", wait=False):
+        pass
+    assert f"{tmp_path}/.lock: no lock (No locks available)" in caplog.text
+
+
+def test_a_forked_worker_that_ends_well_leaves_the_lock_to_its_holder(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    with locked(file, wait=False):
+        if (worker := os.fork()) == 0:
+            os._exit(0)
+        assert os.waitpid(worker, 0)[1] == 0
+        assert holder(file) == f"process {os.getpid()} on {os.uname().nodename}"
+    assert holder(file) is None

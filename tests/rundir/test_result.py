@@ -8,7 +8,8 @@ from helpers.made_up_runs import FIVE, cells_of_fold, write_reconstruction, writ
 from hep2.errors import HEp2Error
 from hep2.evaluation.results import group_runs, pooled_confusions
 from hep2.metrics import confusion_counts
-from hep2.rundir.result import data_label, protocol_label, read_run, run_directories
+from hep2.rundir.layout import run_directories
+from hep2.rundir.result import data_label, protocol_label, read_run
 
 
 def change(path, **changes):

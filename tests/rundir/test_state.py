@@ -9,7 +9,6 @@ from helpers.made_up_runs import write_reconstruction, write_run
 from evaluate import EvaluateConfig, report
 from hep2.errors import HEp2Error
 from hep2.files import locked
-from hep2.rundir import directory as failure
 from hep2.rundir.directory import RunDir
 from hep2.rundir.state import as_text, run_states
 
@@ -26,15 +25,15 @@ def begin(path, metrics=METRICS):
 def test_every_run_is_in_its_state_with_the_figures_so_far(tmp_path):
     done, *_ = write_run(tmp_path, fold=0)
     (done / "metrics.csv").write_text(METRICS)
-    failure.note(done, "of an attempt before")
+    RunDir(done).record_failure("of an attempt before")
     at_work, broken, cut, waiting = (done.parents[1] / f"fold{fold}/seed0" for fold in range(1, 5))
     begin(broken)
-    failure.note(broken, "cannot write here:\nfree some space")
-    failure.note(broken, "another rank, later")
+    RunDir(broken).record_failure("cannot write here:\nfree some space")
+    RunDir(broken).record_failure("another rank, later")
     begin(cut, "epoch,val/loss\n1,no number\n")
     waiting.mkdir(parents=True)
     with locked(begin(at_work) / ".lock", wait=False):
-        failure.note(at_work, "of an attempt before")
+        RunDir(at_work).record_failure("of an attempt before")
         states = run_states(tmp_path / "default")
     where = "synthetic-published/head-dcae-mlp"
     me = f"process {os.getpid()} on {os.uname().nodename}"

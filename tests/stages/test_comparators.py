@@ -16,7 +16,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint
-from hep2.config import encoders_of
 from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
@@ -26,9 +25,9 @@ from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import method_of, run_path
-from hep2.stages.classifier import supervised
-from hep2.stages.clustering import clustering
+from hep2.rundir.layout import run_path
+from hep2.stages.classifier import SupervisedStage
+from hep2.stages.clustering import ClusteringStage
 from hep2.sweep.jobs import plan
 from hep2.tasks.clustering import Clustering, sharpened
 
@@ -41,7 +40,10 @@ CHEAP_FEATURES = {
     "codebook": ("features.extractor.words=8", "features.extractor.sample=1000"),
     "pca": ("features.extractor.components=8",),
 }
-CHEAP_HEADS = {"svm": ("head.estimator.C=[1,10]", "head.estimator.gamma=[1]")}
+CHEAP_HEADS = {
+    "svm": ("head.estimator.C=[1,10]", "head.estimator.gamma=[1]"),
+    "forest": ("head.estimator.classifier.n_estimators=5",),
+}
 DENSE = ("model=dense_ae", "model.network.widths=[32,16]")
 ENCODERS = {"dcae": (), "dcae_gradient": (), "dense_ae": DENSE}
 
@@ -86,7 +88,7 @@ def test_every_pair_runs(features: str, head: str, made: tuple[str, ...]) -> Non
     assert found["metrics"]["specimen/test/aca"] == pytest.approx(
         (rows.target == rows.output).mean()
     )
-    assert (found["encoder_seconds"] > 0) is bool(encoders_of(cfg))
+    assert (found["encoder_seconds"] > 0) is bool(cfg.stage.encoders)
     if head == "chance":
         assert rows.output.nunique() == 1
     if head == "svm":
@@ -113,7 +115,7 @@ def test_a_head_without_encoder_does_not_read_the_model(made: tuple[str, ...]) -
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_sweep_of_an_experiment_makes_the_encoders_that_it_needs(experiment: str) -> None:
     cfg, stages = with_sweep(experiment)
-    assert [*encoders_of(cfg), cfg.stage.name] == stages
+    assert [*cfg.stage.encoders, cfg.stage.name] == stages
 
 
 def with_sweep(experiment: str) -> tuple[DictConfig, list[str]]:
@@ -127,7 +129,7 @@ def with_sweep(experiment: str) -> tuple[DictConfig, list[str]]:
 
 def test_no_two_experiments_share_a_run_directory() -> None:
     cfgs = [composed(f"experiment={name}") for name in EXPERIMENTS if name != "leak_gap"]
-    methods = [method_of(cfg) for cfg in cfgs]
+    methods = [cfg.stage.label for cfg in cfgs]
     assert len(set(methods)) == len(methods)
     assert len({run_path(cfg) for cfg in cfgs}) == len(cfgs)
     assert {"dcae-mlp", "handcrafted-svm", "cnn-lenet-linear", "cnn_finetuned-dcae-mlp"} < set(
@@ -235,14 +237,14 @@ def test_fine_tuning_starts_from_the_fold_s_own_encoder(made: tuple[str, ...], f
     words = (*CHEAP, *made, "head=mlp")
     stored = read_checkpoint(RunDir(run_path(composed(*words, "stage=dcae"))).last)["state_dict"]
     cfg = composed(*words, "stage=cnn_finetuned")
-    task = supervised(cfg, fold, RunDir(run_path(cfg))).task
+    task = SupervisedStage(cfg, fold, RunDir(run_path(cfg))).task
     assert task.encoder is not None
     assert all(
         torch.equal(value, stored[f"encoder.{name}"])
         for name, value in task.encoder.state_dict().items()
     )
     assert all(parameter.requires_grad for parameter in task.parameters())
-    scratch = supervised(composed(*words, "stage=cnn"), fold, RunDir(run_path(cfg))).task
+    scratch = SupervisedStage(composed(*words, "stage=cnn"), fold, RunDir(run_path(cfg))).task
     assert not torch.equal(
         scratch.state_dict()["encoder.levels.0.weight"], stored["encoder.levels.0.weight"]
     )
@@ -341,7 +343,7 @@ def layer(
 ) -> tuple[Clustering, CellImages]:
     """A clustering layer before its training."""
     cfg = configure("stage=clustering", f"encoder={trained.dcae.best}")
-    stage = clustering(cfg, fold, RunDir(tmp_path))
+    stage = ClusteringStage(cfg, fold, RunDir(tmp_path))
     return stage.task, stage.inputs
 
 

@@ -18,7 +18,7 @@ from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
-from hep2.stages.autoencoder import autoencoder
+from hep2.stages.autoencoder import AutoencoderStage
 from hep2.stages.classifier import head
 from hep2.stages.training import NetworkStage
 from hep2.stages.tuning import Trials
@@ -97,7 +97,7 @@ def test_trials_see_training_cells_alone_and_hold_out_whole_specimens(
     cfg = tiny("stage=dcae", GRID, "stage.epochs=10", "tuning.epochs=0.25", "name=looked")
     fold = open_fold(cfg)
     monkeypatch.setattr(NetworkStage, "train", look)
-    tuning.tuned(autoencoder(cfg, fold, RunDir(Path(cfg.runs_dir) / "looked")))
+    tuning.tuned(AutoencoderStage(cfg, fold, RunDir(Path(cfg.runs_dir) / "looked")))
     assert len(seen) == 4
     names = fold.cells.specimens
     for split, epochs in seen:
@@ -116,7 +116,7 @@ def test_latents_of_cells_that_are_held_out_are_those_of_training(
     stage: Any = head(cfg, fold, RunDir(Path(cfg.runs_dir) / "latents"))
     cells = fold.split.train[3:9]
     split = replace(fold.split, test=cells)
-    inner = replace(stage, fold=replace(fold, split=split))
+    inner = stage.variant(cfg, replace(fold, split=split), stage.run)
     (batch,) = inner.datamodule.test_dataloader()
     assert np.array_equal(batch["features"].numpy(), stage.inputs.training.of(cells))
 
@@ -154,7 +154,7 @@ def test_settings_that_cannot_be_trained_lose(
 
     cfg = tiny("stage=dcae", GRID, "name=infinite")
     run = RunDir(Path(cfg.runs_dir) / "infinite")
-    stage = autoencoder(cfg, open_fold(cfg), run)
+    stage = AutoencoderStage(cfg, open_fold(cfg), run)
     monkeypatch.setattr(tuning, "_tried", figure)
     chosen, said = tuning.tuned(stage)
     assert chosen.cfg.stage.optimizer.lr == 1e-2
@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number_is_such_a_setting(
     tiny: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = tiny("stage=dcae", GRID, "name=nan")
-    stage = autoencoder(cfg, open_fold(cfg), RunDir(Path(cfg.runs_dir) / "nan"))
+    stage = AutoencoderStage(cfg, open_fold(cfg), RunDir(Path(cfg.runs_dir) / "nan"))
 
     def diverges(stage: NetworkStage, loggers: Any) -> None:
         raise NotFinite("the loss is nan")
@@ -185,7 +185,7 @@ def test_without_inner_folds_the_first_setting_is_taken(tiny: Configure, fold: F
     cfg = tiny("stage=dcae", GRID, "name=alone")
     names = np.full(len(fold.cells.ids), "one")
     alone = replace(fold, cells=replace(fold.cells, specimens=names))
-    stage, said = tuning.tuned(autoencoder(cfg, alone, RunDir(Path(cfg.runs_dir) / "alone")))
+    stage, said = tuning.tuned(AutoencoderStage(cfg, alone, RunDir(Path(cfg.runs_dir) / "alone")))
     assert said == {"chosen": {LR: 1e-5, "inner_figure": None}}
     assert stage.cfg.stage.optimizer.lr == 1e-5
 
@@ -198,19 +198,19 @@ def test_a_damaged_record_is_forgotten(content: str, tiny: Configure, tmp_path: 
     cfg, run = tiny("stage=dcae", GRID), RunDir(tmp_path)
     noted = Trials(run, cfg)
     noted.note({LR: 1e-2}, 0, -0.25)
-    assert Trials(run, cfg).figure({LR: 1e-2}, 0) == -0.25
+    assert Trials(run, cfg).score({LR: 1e-2}, 0) == -0.25
     if content.startswith("NOTED"):
         content = run.tuning.read_text().replace("-0.25", content.split()[1])
     run.tuning.write_text(content)
-    assert Trials(run, cfg).figure({LR: 1e-2}, 0) is None
+    assert Trials(run, cfg).score({LR: 1e-2}, 0) is None
 
 
 def test_figures_of_another_configuration_are_forgotten(tiny: Configure, tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     Trials(run, tiny("stage=dcae", GRID)).note({LR: 1e-2}, 0, -0.25)
-    assert Trials(run, tiny("stage=dcae", GRID, "cache_dir=x")).figure({LR: 1e-2}, 0) == -0.25
+    assert Trials(run, tiny("stage=dcae", GRID, "cache_dir=x")).score({LR: 1e-2}, 0) == -0.25
     other = Trials(run, tiny("stage=dcae", GRID, "stage.batch_size=4"))
-    assert other.figure({LR: 1e-2}, 0) is None
+    assert other.score({LR: 1e-2}, 0) is None
 
 
 @pytest.mark.parametrize(

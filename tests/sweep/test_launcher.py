@@ -19,7 +19,6 @@ from rich.console import Console
 from hep2 import cli, config
 from hep2.errors import HEp2Error
 from hep2.files import holder, locked
-from hep2.rundir import directory as failure
 from hep2.rundir.metrics_csv import Progress, read_progress, remaining
 from hep2.rundir.state import run_states
 from hep2.sweep import launcher
@@ -261,7 +260,7 @@ def test_whoever_stops_listening_stops_the_jobs(tmp_path):
         for _ in steps:
             if schedule.running:
                 process = schedule.running[0].process
-                failure.note(sweep.jobs[0].run.path, "connection closed by peer")
+                sweep.jobs[0].run.record_failure("connection closed by peer")
                 raise KeyboardInterrupt
     assert process.poll() is not None
     assert [schedule.outcomes[number].state for number in (1, 2)] == ["stopped", "stopped"]

@@ -13,12 +13,13 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hep2.data.augment import turned
+from hep2.data.augment import oriented
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
-from hep2.features.extraction import cached, digest_of_weights, latents_of_fold
+from hep2.features.extraction import cached, encoding, features_by
+from hep2.run import fit
 from hep2.stages.classifier import class_weights
 from hep2.tasks.classification import Classification, MeanClassAccuracy, balanced_weights
 from hep2.tasks.reconstruction import Reconstruction
@@ -125,7 +126,7 @@ def encoder(trained: Trained) -> nn.Module:
 def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
     encoder: nn.Module, trained: Trained, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = latents_of_fold(encoder, fold, 2, cache_dir, seed=0, view="intensity")
+    inputs = features_by(encoding(encoder), fold, cache_dir, 2)
     task = Classification.load_from_checkpoint(trained.head.best, weights_only=True).eval()
     cells = np.concatenate([fold.split.val, fold.split.test])
     with torch.no_grad():
@@ -139,10 +140,10 @@ def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
 def test_training_latents_are_those_of_turned_images(
     encoder: nn.Module, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = latents_of_fold(encoder, fold, 8, cache_dir, seed=0, view="intensity")
+    inputs = features_by(encoding(encoder), fold, cache_dir, 8)
     images = CellImages(fold.cells).gather(fold.split.train, epoch=None)
     with torch.no_grad():
-        turns = torch.stack([encoder(turned(images, turn)) for turn in range(8)])
+        turns = torch.stack([encoder(oriented(images, turn)) for turn in range(8)])
     drawn = []
     for epoch in range(3):
         features = inputs.gather(fold.split.train, epoch)
@@ -155,18 +156,33 @@ def test_training_latents_are_those_of_turned_images(
     assert not torch.equal(drawn[0], drawn[1])
 
 
-def test_turned_makes_the_eight_symmetries_of_a_square() -> None:
+def test_a_head_on_averaged_latents_says_so(
+    trained: Trained, configure: Configure, fold: Fold
+) -> None:
+    run = fit(
+        configure(
+            "stage=head",
+            "features.test_orientations=4",
+            "name=averaged",
+            f"encoder={trained.dcae.best}",
+        )
+    )
+    hparams = torch.load(run.best, weights_only=True)["hyper_parameters"]
+    assert hparams["test_orientations"] == 4
+
+
+def test_oriented_makes_the_eight_symmetries_of_a_square() -> None:
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    made = {tuple(turned(image, turn).flatten().tolist()) for turn in range(8)}
+    made = {tuple(oriented(image, turn).flatten().tolist()) for turn in range(8)}
     assert len(made) == 8
-    assert torch.equal(turned(image, 0), image)
+    assert torch.equal(oriented(image, 0), image)
 
 
-def test_other_weights_other_buffers_other_digest(encoder: nn.Module) -> None:
-    before = digest_of_weights(encoder)
-    assert digest_of_weights(encoder) == before
+def test_other_weights_other_buffers_other_key(encoder: nn.Module) -> None:
+    before = encoding(encoder).key
+    assert encoding(encoder).key == before
     encoder.get_buffer("levels.2.running_mean")[0] += 1e-3
-    assert digest_of_weights(encoder) != before
+    assert encoding(encoder).key != before
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])

@@ -97,6 +97,28 @@ def test_ssim_agrees_with_scikit_image() -> None:
     assert found == pytest.approx(1 - np.mean(expected), abs=0.02)
 
 
+class Denoising(Reconstruction):
+    """What a new objective has to say."""
+
+    def pair(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The image without its upper half, and the whole image."""
+        given = batch["image"].clone()
+        given[:, :, :16] = 0
+        return given, batch["image"]
+
+
+def test_an_objective_of_its_own_is_a_subclass_with_another_pair() -> None:
+    torch.manual_seed(0)
+    learner = Denoising("dcae", {"image_size": 32, "widths": [2, 3]}, "mse", OPTIMIZER, {}).eval()
+    image, _ = pair()
+    given = torch.cat([torch.zeros_like(image[:, :, :16]), image[:, :, 16:]], dim=2)
+    loss = learner.training_step({"image": image}, 0)
+    assert loss.item() == torch.nn.functional.mse_loss(learner(given), image).item()
+    learner.validation_step({"image": image}, 0)
+    plain = torch.nn.functional.mse_loss(learner(image), image).item()
+    assert learner.val_loss.compute().item() == pytest.approx(plain) != loss.item()
+
+
 def test_an_unknown_loss_is_refused_with_the_known_ones(configure: Configure) -> None:
     with pytest.raises(HEp2Error, match=r"stage\.loss=l2 is unknown: choose one of mse, l1, ssim"):
         task(loss="l2")

@@ -1,6 +1,6 @@
 """Synthetic cells: 1,884 cells of 40 specimens in the paper's five patterns, simulated in seconds.
 
-They stand in for real cells where there are none, and behave like them in the point that matters
+They replace real cells where there are none, and behave like them in the point that matters
 here: cells of one specimen resemble each other in staining, focus, background, noise, size and
 density of speckles, so that a random split of cells flatters a classifier. `benchmarks/leak_gap.py`
 measures by how much. Five-fold mean class accuracy (%) at the default size, mean and standard
@@ -29,9 +29,7 @@ from hep2.errors import HEp2Error
 
 VERSION = 2  # part of the cache's fingerprint: raise it with every change that moves a pixel
 CLASSES = tuple(PATTERNS)
-TRAIN_SHARE = (
-    905 / 1884
-)  # of the cells, as in SNPHEp-2: 905 in the train pool, 979 in the test pool
+TRAIN_SHARE = 905 / 1884  # of the cells, as in SNPHEp-2: 905 in the train pool, 979 in the test
 SMALLEST_IMAGE = 16  # below it a speckle is smaller than a pixel
 FEWEST_CELLS = 3  # a specimen, on average
 
@@ -100,16 +98,20 @@ def photographs(
 ) -> Iterator[NDArray[np.uint8]]:
     """The images that `simulate` makes, one specimen at a time, so that memory stays flat.
 
-    Yields:
-        Images of one specimen, shape (n, image_size, image_size).
+    Returns:
+        Images of one specimen after the other, shape (n, image_size, image_size).
     """
-    _check(cells, specimens, image_size, seed)
-    for specimen in _specimens(cells, specimens, seed):
-        yield _specimen(*specimen, image_size, seed)
+    if image_size < SMALLEST_IMAGE:
+        raise HEp2Error(
+            f"synthetic cells: image_size={image_size} is too small to show a pattern: give "
+            f"at least {SMALLEST_IMAGE}."
+        )
+    return (_specimen(*one, image_size, seed) for one in _specimens(cells, specimens, seed))
 
 
 def _specimens(cells: int, specimens: int, seed: int) -> list[tuple[str, int, int]]:
     """Pattern, number within the pattern, and number of cells of every specimen."""
+    _check(cells, specimens, seed)
     each = specimens // len(CLASSES)
     number = np.tile(np.arange(1, each + 1), len(CLASSES))
     counts = _cells_per_specimen(cells, number <= each // 2, np.random.default_rng([seed, 0]))
@@ -138,7 +140,7 @@ def _cells_per_specimen(
     return counts
 
 
-def _check(cells: int, specimens: int, image_size: int, seed: int) -> None:
+def _check(cells: int, specimens: int, seed: int) -> None:
     """Refuse what `simulate` cannot meet."""
     step = 2 * len(CLASSES)
     if specimens < step or specimens % step:
@@ -150,11 +152,6 @@ def _check(cells: int, specimens: int, image_size: int, seed: int) -> None:
         raise HEp2Error(
             f"synthetic cells: cells={cells} are too few for specimens={specimens}: give at least "
             f"{FEWEST_CELLS * specimens} cells or fewer specimens."
-        )
-    if image_size < SMALLEST_IMAGE:
-        raise HEp2Error(
-            f"synthetic cells: image_size={image_size} is too small to show a pattern: give "
-            f"at least {SMALLEST_IMAGE}."
         )
     if seed < 0:
         raise HEp2Error(f"synthetic cells: seed={seed} is negative: give a whole number from 0.")
