@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import lightning as L
@@ -19,6 +20,7 @@ from hep2 import tracking
 from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
+from hep2.evaluation.report import record_of
 from hep2.files import locked
 from hep2.rundir import directory as failure
 from hep2.rundir.directory import RunDir
@@ -119,7 +121,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
             run.write_result(
                 describe(cfg, fold) | audit | collapsed | extent | curves | chosen | figures
             )
-            tracking.log_record(loggers, run.path)
+            tracking.log_record(loggers, partial(record_of, run.path))
             log.info("%s: %s", run.path, _headline(figures["metrics"]))
     return run
 
