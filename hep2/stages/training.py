@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 
-from hep2.callbacks import EpochSeed, FiniteLoss
+from hep2.callbacks import EpochSeed, TerminateOnNaN
 from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint, resume_point
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
@@ -100,7 +100,7 @@ class NetworkStage:
             self.cfg.trainer,
             callbacks=[
                 EpochSeed(self.cfg.seed),
-                FiniteLoss(self.fold.cells.ids),
+                TerminateOnNaN(self.fold.cells.ids),
                 keeper,
                 *named,
             ],
