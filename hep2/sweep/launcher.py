@@ -80,14 +80,9 @@ class ProcessLauncher(Launcher):
 
         jobs = plan(job_overrides, [self._compose(words) for words in job_overrides])
         gpus = visible_gpus()
-        schedule = Schedule(
-            jobs,
-            command,
-            self.n_jobs,
-            self.fail_fast,
-            Resources(gpus),
-            starter(len(jobs) > 1, gpus),
-        )
+        start = starter(len(jobs) > 1, gpus)
+        resources = Resources(gpus)
+        schedule = Schedule(jobs, command, self.n_jobs, self.fail_fast, resources, start)
         return follow(schedule, Console())
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:

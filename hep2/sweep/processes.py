@@ -65,14 +65,14 @@ def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
 def _bind_to(parent: int, by: signal.Signals) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
-        return
+    else:
+        threading.Thread(target=_watch, args=(parent, by), daemon=True).start()
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), by)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _watch(parent: int, by: signal.Signals) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), by)
 
 
 def _exists(process: int) -> bool:
