@@ -47,21 +47,21 @@ class Member(nn.Module):
 
         Args:
             image: shape (B, 1, H, W), in [0, 1].
-            orientations: over how many flips and quarter turns probabilities are averaged, 1 to 8.
+            orientations: over how many flips and quarter turns features are averaged, 1 to 8, as
+                those of test cells are (`hep2.features.extraction`).
 
         Returns:
-            Probabilities, shape (B, classes), float64; novelty, the reconstruction error over its
-            limit, shape (B,), NaN where no autoencoder is known.
+            Probabilities, shape (B, classes), float64; novelty, the reconstruction error of the
+            cell as it is over its limit, shape (B,), NaN where no autoencoder is known.
         """
         seen = self.view(image)
-        latent = self.encoder(seen)
-        total = self.head(latent).double().softmax(dim=1)
-        for turn in range(1, orientations):
-            total = total + self.head(self.encoder(oriented(seen, turn))).double().softmax(dim=1)
+        turned = [self.encoder(oriented(seen, turn)) for turn in range(orientations)]
+        logits = self.head(torch.stack(turned, dim=1).mean(dim=1))
+        probabilities = logits.double().softmax(dim=1)
         if self.decoder is None:
-            return total / orientations, torch.full_like(total[:, 0], torch.nan)
-        error = (self.decoder(latent) - seen).double().square().mean(dim=(1, 2, 3))
-        return total / orientations, error / self.limit
+            return probabilities, torch.full_like(probabilities[:, 0], torch.nan)
+        error = (self.decoder(turned[0]) - seen).double().square().mean(dim=(1, 2, 3))
+        return probabilities, error / self.limit
 
 
 class Members(nn.Module):
