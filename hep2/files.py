@@ -129,6 +129,18 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     _sync_folder(path.parent)
 
 
+def reserve(file: IO[bytes], length: int) -> None:
+    """Make room for a file on the disk where the system can promise that: better now than later.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, length)
+    else:
+        file.truncate(length)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a renaming last; some network file systems know no such thing."""
     with contextlib.suppress(OSError):

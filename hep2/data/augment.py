@@ -24,12 +24,9 @@ Images = TypeVar("Images", Tensor, NDArray[Any])
 
 
 def oriented(image: Images, orientation: int) -> Images:
-    """One of the eight flips and quarter turns of square images; 0 leaves them as they are.
+    """One of the eight flips and quarter turns of square images, (..., H, H); 0 changes nothing.
 
     From 4 on, columns are reversed first; then come `orientation % 4` turns counter-clockwise.
-
-    Shape:
-        (..., H, H) -> (..., H, H)
     """
     library: Any = torch if isinstance(image, Tensor) else np
     flipped = library.flip(image, (-1,)) if orientation >= 4 else image
@@ -52,19 +49,12 @@ SOURCES = torch.stack([oriented(_PLACES, k)[:, [1, 2], [2, 1]] for k in range(OR
 
 
 class Draws(NamedTuple):
-    """What is done to each of B cells; every array has shape (B,).
+    """What is done to each of B cells, in this order; every array has shape (B,)."""
 
-    Attributes:
-        orientation: of `oriented`. Comes first.
-        angle: of the free rotation, in degrees, counter-clockwise. Comes second.
-        gain: factor of the intensities.
-        shift: added to the intensities then, as a share of the full scale.
-    """
-
-    orientation: NDArray[np.int64]
-    angle: Floats
-    gain: Floats
-    shift: Floats
+    orientation: NDArray[np.int64]  # of `oriented`
+    angle: Floats  # of the free rotation, in degrees, counter-clockwise
+    gain: Floats  # factor of the intensities
+    shift: Floats  # added to the intensities then, as a share of the full scale
 
 
 class Augmentation:
@@ -92,12 +82,7 @@ class Augmentation:
         self.seed, self.cells = seed, cells
 
     def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
-        """Decide what is done to some cells.
-
-        Args:
-            epoch: counted from 0.
-            cells: positions of the cells in the data set, shape (B,).
-        """
+        """Decide what is done to some cells, given by their positions in the data set: (B,)."""
         uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 4)
         either_way = 2 * uniform[:, 1:] - 1
         return Draws(
@@ -110,16 +95,7 @@ class Augmentation:
     def __call__(
         self, images: NDArray[np.generic], epoch: int, cells: NDArray[np.int64]
     ) -> NDArray[np.generic]:
-        """Augment a batch, one image after the other.
-
-        Args:
-            images: shape (B, H, H), uint8 or uint16.
-            epoch: counted from 0.
-            cells: positions of the cells in the data set, shape (B,).
-
-        Returns:
-            Images of the same shape and type.
-        """
+        """Augment a batch, shape (B, H, H), uint8 or uint16, one image after the other."""
         draws = zip(*self.draw(epoch, cells), strict=True)
         return np.stack([self._one(*one) for one in zip(images, draws, strict=True)])
 
@@ -142,11 +118,7 @@ class Augmentation:
 
 @lru_cache(maxsize=1)
 def _uniform(seed: int, epoch: int, cells: int) -> Floats:
-    """Drawn for all cells at once, so that a cell's draw depends on no other cell of its batch.
-
-    Shape:
-        (cells, 4), in [0, 1)
-    """
+    """In [0, 1), (cells, 4): for all cells at once, so that a draw does not depend on its batch."""
     return np.random.default_rng([seed, epoch]).random((cells, 4))
 
 
@@ -157,11 +129,8 @@ def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
     rounding and to the interpolation's own precision (tests/data/test_augment_batch.py).
 
     Args:
-        images: in [0, 1], shape (B, 1, H, H).
+        images: in [0, 1], shape (B, 1, H, H), as the result.
         draws: the columns of `Draws`, shape (B, 4).
-
-    Returns:
-        Images in [0, 1], shape (B, 1, H, H).
     """
     orientation, angle, gain, shift = draws.unbind(dim=1)
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from hep2.data.inputs import BATCH, CachedFeatures, CellImages, FeatureTable, Po
 from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
-from hep2.files import watched, whole_file
+from hep2.files import reserve, watched, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 Matrix = NDArray[np.float32]
@@ -231,11 +230,7 @@ def _write(file: IO[bytes], shape: tuple[int, ...], fill: Callable[[Matrix], Non
     file.flush()
     start = file.tell()
     length = start + 4 * math.prod(shape)
-    # Room first: a full disk is an error here, and a bus error when a memory map is written to.
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, length)
-    else:
-        file.truncate(length)
+    reserve(file, length)  # a full disk is a bus error when a memory map is written to
     matrix = np.memmap(file, np.float32, "r+", start, shape)
     fill(matrix)
     matrix.flush()

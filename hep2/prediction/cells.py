@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.data.images import SUFFIXES, CellImage, decoded, image_files
+from hep2.data.inputs import in_unit_range
 from hep2.data.manifest import read_csv, shortened
 from hep2.errors import HEp2Error
 
@@ -78,10 +78,3 @@ def batches(cells: Sequence[NamedImage], size: int, channel: str) -> Iterator[Ce
         image = np.stack(good)[:, None] if good else np.empty((0, 1, size, size), np.float32)
         problems = ["" if isinstance(one, CellImage) else str(one) for one in made]
         yield CellBatch(part, torch.from_numpy(image), problems)
-
-
-def in_unit_range(pixels: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
-    """Pixels as `hep2.data.inputs.CellImages` gives them to a network, in the same arithmetic."""
-    scaled = pixels.astype(np.float32)
-    scaled *= 1 / int(np.iinfo(pixels.dtype).max)
-    return scaled
