@@ -182,9 +182,23 @@ def gradient_magnitude(image: Tensor) -> Tensor:
     return slopes.square().mean(dim=1, keepdim=True).sqrt()
 
 
+FLAT = 0.02  # added to an image's standard deviation, or an empty one would be all noise
+
+
+def standardised(image: Tensor) -> Tensor:
+    """Each image by itself: mean 0, standard deviation near 1.
+
+    Shape:
+        (B, 1, H, W) -> (B, 1, H, W)
+    """
+    spread, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (image - mean) / (spread + FLAT)
+
+
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "intensity": lambda image: image,
     "gradient": gradient_magnitude,
+    "standardised": standardised,
 }
 
 
