@@ -38,7 +38,8 @@ def perturbed(image: Tensor, keys: Tensor) -> Tensor:
     blurred: Tensor = blur(sharp, deviations[(focus.flatten() * len(BLURS)).long()])
     low, high = GAIN
     normal = 2**0.5 * torch.erfinv(2 * drawn[:, _DRAWS:].view_as(image) - 1)
-    return blurred * (low + (high - low) * gain) + OFFSET * offset + NOISE * noise * normal
+    seen: Tensor = blurred * (low + (high - low) * gain) + OFFSET * offset + NOISE * noise * normal
+    return seen
 
 
 def blur(image: Tensor, deviations: Tensor) -> Tensor:
