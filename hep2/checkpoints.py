@@ -37,7 +37,11 @@ class CheckpointFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
         """Keep a copy for `write`; it takes the place of an earlier one for the same file."""
-        self.waiting[Path(path)] = apply_to_collection(checkpoint, Tensor, _copied)
+
+        def copied(tensor: Tensor) -> Tensor:
+            return tensor.detach().to("cpu", copy=True)
+
+        self.waiting[Path(path)] = apply_to_collection(checkpoint, Tensor, copied)
 
     def write(self) -> None:
         """Write what was kept, in the order in which the files were first named.
@@ -62,16 +66,6 @@ class CheckpointFiles(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)
-
-
-def keep_previous(run: RunDir) -> None:
-    """Before a new checkpoint is written: what is in `last.ckpt` becomes `previous.ckpt` too."""
-    if run.last.is_file():
-        same_file(run.last, run.previous)
-
-
 def same_file(there: Path, name: Path) -> None:
     """Give a file a second name; checkpoints are replaced, never written into.
 
@@ -85,11 +79,6 @@ def same_file(there: Path, name: Path) -> None:
         write_atomic(name, there.read_bytes())
     else:
         os.replace(temporary, name)
-
-
-@rank_zero_only
-def _restore(damaged: Path, whole: Path) -> None:
-    write_atomic(damaged, whole.read_bytes())
 
 
 def resume_point(run: RunDir) -> Path | None:
@@ -112,7 +101,7 @@ def resume_point(run: RunDir) -> Path | None:
             continue
         if damage:
             log.warning("%s is damaged: going on from %s, epoch %s", run.last, path, epoch)
-            _restore(run.last, path)
+            rank_zero_only(write_atomic)(run.last, path.read_bytes())
         return path
     raise damage[0]
 
@@ -129,8 +118,8 @@ class Checkpoints(Checkpoint):
     Args:
         folder: the run directory.
         files: the trainer's way of writing checkpoints.
-        monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
-        greatest: whether a greater figure is better.
+        monitor: a logged metric, or None: `best.ckpt` is then the last epoch's too.
+        greatest: whether a greater value is better.
         every: seconds of training that a sudden death may cost beside the epoch under way.
     """
 
@@ -161,7 +150,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the best, and write when it is time; validation has been before."""
-        # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
+        # A metric is averaged over the ranks when it is first read. A progress bar reads it, on
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
         best = self._is_best(trainer)
@@ -183,7 +172,8 @@ class Checkpoints(Checkpoint):
         if not best:
             trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
-            keep_previous(self.run)
+            if self.run.last.is_file():
+                same_file(self.run.last, self.run.previous)
             self.files.write()
             if best:
                 same_file(self.run.best, self.run.last)
@@ -211,7 +201,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise HEp2Error(f"there is no checkpoint {path}") from error
-    except Exception as error:  # torch's reader fails in a dozen ways on what is no checkpoint
+    except Exception as error:  # torch's reader fails in a dozen ways on what is not a checkpoint
         raise HEp2Error(
             f"{path} is damaged or no checkpoint of hep2 ({type(error).__name__}): "
             "delete its folder and train again"

@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +26,14 @@ from omegaconf.errors import OmegaConfBaseException
 from hep2.errors import HEp2Error
 
 CONF = Path(__file__).parents[1] / "conf"
+UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*does not have many workers",
+    ".*isinstance.treespec, LeafSpec.. is deprecated",
+    ".*Total length of `list` across ranks is zero",
+    ".*module.s. in eval mode at the start of training",  # the frozen encoder
+    ".*You defined a `validation_step` but have no `val_dataloader`",
+)
 
 
 def main(program: Callable[[], None], settings: str = "train") -> None:
@@ -38,35 +45,26 @@ def main(program: Callable[[], None], settings: str = "train") -> None:
     """
     # Hydra then hands its exceptions over, instead of printing parts of them and leaving.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    _copy_no_schemas()
+    # Half of the time of --help: Hydra copies its store of schemas for each group that it lists.
+    # The store is only read, and what is loaded from it is copied again.
+    store = ConfigStore.instance()
+    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
+    inside = getattr(program, "__wrapped__", program).__code__
     try:
         program()
     except Exception as error:
-        if _raised_inside(getattr(program, "__wrapped__", program), error):
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(frame.f_code is inside for frame in frames):  # not the command line's fault
             raise
         _leave(_explained(error, settings), 2)
-
-
-def _raised_inside(function: Callable[..., None], error: BaseException) -> bool:
-    """Whether an error comes from the program itself, not from the reading of its command line."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is function.__code__ for frame, _ in frames)
-
-
-def _copy_no_schemas() -> None:
-    """Half of the time of --help: Hydra copies its store of schemas for each group that it lists.
-
-    The store is only read, and what is loaded from it is copied again.
-    """
-    store = ConfigStore.instance()
-    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Leave with one sentence where an error is the user's to mend."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    _silence_known_warnings()
+    for advice in UNFOUNDED:
+        warnings.filterwarnings("ignore", advice)
     try:
         yield
     except HEp2Error as error:
@@ -79,19 +77,6 @@ def clear_errors() -> Iterator[None]:
         if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
             raise
         _leave("interrupted; the same command goes on from the last checkpoint", 130)
-
-
-def _silence_known_warnings() -> None:
-    """Advice that does not hold here: the run directory and the loaders are ours."""
-    for message in (
-        ".*Checkpoint directory .* exists and is not empty",
-        ".*does not have many workers",
-        ".*isinstance.treespec, LeafSpec.. is deprecated",
-        ".*Total length of `list` across ranks is zero",
-        ".*module.s. in eval mode at the start of training",  # the frozen encoder
-        ".*You defined a `validation_step` but have no `val_dataloader`",
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -113,13 +98,13 @@ def _explained(error: BaseException, settings: str = "train") -> str:
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)
     ours = [cause for cause in causes if isinstance(cause, HEp2Error)]
-    said = list(dict.fromkeys(_plain(cause) for cause in ours or causes if str(cause)))
+    said = list(dict.fromkeys(_without_notes(cause) for cause in ours or causes if str(cause)))
     while len(said) > 1 and said[-1] in said[-2]:  # Hydra quotes what it passes on
         del said[-2]
     return "; ".join(said)
 
 
-def _plain(error: BaseException) -> str:
+def _without_notes(error: BaseException) -> str:
     """The complaint without OmegaConf's notes on its own types and Hydra's on its parser."""
     notes = ("full_key", "object_type", "reference_type", "See https://")
     lines = (line.strip() for line in str(error).splitlines())
@@ -128,21 +113,15 @@ def _plain(error: BaseException) -> str:
 
 def _nearest(key: str, settings: str) -> str:
     """What may have been meant: a setting of the default configuration that is spelt like it."""
-    known = _known(settings)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known = list(_keys(compose(settings)))
     if key in known:
         return " with the options chosen (--cfg job shows all of them)"
     near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
         key.rpartition(".")[2], {name.rpartition(".")[2] for name in known}, n=1
     )
     return f"; did you mean {near[0]}?" if near else " (--cfg job shows all of them)"
-
-
-@cache
-def _known(settings: str) -> tuple[str, ...]:
-    """The settings of a default configuration."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return tuple(_keys(compose(settings)))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

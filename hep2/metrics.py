@@ -8,7 +8,7 @@ Nothing to measure (no cell, no class) is NaN, never zero.
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,46 @@ def specimen_accuracy(
     return float((majority == truth).mean()), float((by_mean == truth).mean())
 
 
+class Metric(NamedTuple):
+    """A metric of a classifier: one line of METRICS puts it into result.json and into the report.
+
+    Attributes:
+        name: in result.json and results.csv.
+        title: in the heading of a table.
+        scale: 100 where tables show per cent, 1 where they show the value itself.
+        function: returns a number.
+        takes: its arguments: `confusion`, or the names of arguments of `summarise`.
+        pooled: whether the headline tables show it, also pooled over folds with an interval over
+            specimens: a function of the confusion matrix with values in [0, 1]. The others are in
+            the secondary table.
+    """
+
+    name: str
+    title: str
+    scale: int
+    function: Callable[..., Any]
+    takes: tuple[str, ...] = ("confusion",)
+    pooled: bool = False
+
+
+_CALLS = ("targets", "outputs", "probabilities")
+METRICS = (
+    Metric("aca", "ACA", 100, aca, pooled=True),
+    Metric("mca", "MCA", 100, mca, pooled=True),
+    Metric("macro_f1", "macro-F1", 100, macro_f1, pooled=True),
+    Metric("kappa", "kappa", 1, kappa),
+    Metric("auroc", "AUROC", 1, auroc, ("targets", "probabilities")),
+    Metric("ece", "ECE", 1, calibration_error, _CALLS),
+    Metric("specimen_majority", "specimens by majority", 1,
+           lambda *calls: specimen_accuracy(*calls)[0], ("specimens", *_CALLS)),
+    Metric("specimen_mean_probability", "by mean probability", 1,
+           lambda *calls: specimen_accuracy(*calls)[1], ("specimens", *_CALLS)),
+)  # fmt: skip
+RANKED_BY = "mca"  # methods are ranked and compared by it, and it comes first in headline tables
+HEADLINE = sorted((m for m in METRICS if m.pooled), key=lambda metric: metric.name != RANKED_BY)
+SECONDARY = [metric for metric in METRICS if not metric.pooled]
+
+
 def summarise(
     targets: IntArray,
     outputs: IntArray,
@@ -159,7 +199,7 @@ def summarise(
     classes: int,
     specimens: StringArray | None = None,
 ) -> dict[str, float]:
-    """Compute every measure of this module.
+    """Compute METRICS, by name; those that take specimens only where they are known.
 
     Args:
         targets: target class indices, shape (N,).
@@ -167,24 +207,20 @@ def summarise(
         probabilities: probability of each class, shape (N, C).
         classes: number of classes C.
         specimens: specimen names, shape (N,); None where they are not known.
-
-    Returns:
-        `aca`, `mca`, `macro_f1`, `kappa`, `auroc`, `ece`, and with specimens also
-        `specimen_majority` and `specimen_mean_probability`.
     """
-    confusion = confusion_counts(targets, outputs, classes)
-    figures = {
-        "aca": float(aca(confusion)),
-        "mca": float(mca(confusion)),
-        "macro_f1": float(macro_f1(confusion)),
-        "kappa": float(kappa(confusion)),
-        "auroc": auroc(targets, probabilities),
-        "ece": calibration_error(targets, outputs, probabilities),
+    given: dict[str, Any] = {
+        "confusion": confusion_counts(targets, outputs, classes),
+        "targets": targets,
+        "outputs": outputs,
+        "probabilities": probabilities,
     }
     if specimens is not None:
-        majority, mean = specimen_accuracy(specimens, targets, outputs, probabilities)
-        figures |= {"specimen_majority": majority, "specimen_mean_probability": mean}
-    return figures
+        given["specimens"] = specimens
+    return {
+        metric.name: float(metric.function(*map(given.get, metric.takes)))
+        for metric in METRICS
+        if given.keys() >= set(metric.takes)
+    }
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
@@ -223,7 +259,7 @@ def match(targets: IntArray, clusters: IntArray, count: int) -> Matching:
     """Give every cluster a pattern of its own, so that most cells are right (Hungarian method).
 
     Its accuracy is the clustering accuracy of the literature (Yang et al. 2010). It looks at the
-    labels that it is measured on: it is no accuracy of a classifier.
+    labels that it is measured on: it is not the accuracy of a classifier.
 
     Args:
         targets: indices of patterns, shape (N,).

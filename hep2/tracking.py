@@ -1,11 +1,10 @@
 """What a run leaves behind while it trains: files always, Weights & Biases where there is any."""
 
-import logging
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers.logger import Logger
@@ -14,18 +13,11 @@ from numpy.typing import NDArray
 
 from hep2.config import redacted
 from hep2.errors import HEp2Error
+from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import Identity
 from hep2.rundir.metrics_csv import MetricsCsv
-from hep2.wandb_run import WandbRun, choose_mode
-
-if TYPE_CHECKING:
-    from hep2.evaluation.report import RunRecord
-import io
-
-from hep2.files import write_atomic
-
-log = logging.getLogger(__name__)
+from hep2.wandb_run import RunLogger, WandbRun, choose_mode
 
 LONGEST_TAG = 64  # characters; W&B refuses longer tags,
 LONGEST_GROUP = 128  # and longer groups
@@ -61,11 +53,16 @@ def make_loggers(
     Raises:
         HEp2Error: an entry is no logger, or the W&B mode is unknown.
     """
-    _start_anew(run_dir)
+    if not RunDir(run_dir).last.is_file():
+        _forget_metrics(run_dir)
     loggers: list[Logger] = [RunFiles(run_dir)]
     for name, entry in (entries or {}).items():
         if isinstance(entry, WandbSettings):
-            loggers += _wandb_run(entry, run_dir, identity, config)
+            mode = choose_mode(entry.mode)
+            described = describe(identity, entry.tags) | {"config": redacted(config)}
+            whose = {"project": entry.project, "entity": entry.entity}
+            if mode != "disabled":
+                loggers.append(WandbRun(run_dir, mode, whose | described))
         elif isinstance(entry, Logger):
             loggers.append(entry)
         else:
@@ -76,27 +73,9 @@ def make_loggers(
 
 
 @rank_zero_only
-def _start_anew(run_dir: Path) -> None:
-    if not RunDir(run_dir).last.is_file():
-        for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
-            file.unlink(missing_ok=True)
-
-
-def _wandb_run(
-    settings: WandbSettings, run_dir: Path, identity: Identity, config: Mapping[str, Any]
-) -> list[Logger]:
-    mode, why = choose_mode(settings.mode)
-    if mode == "disabled":
-        return []
-    if why:
-        rank_zero_only(log.info)("W&B runs offline (%s)", why)
-    description = {
-        "project": settings.project,
-        "entity": settings.entity,
-        **describe(identity, settings.tags),
-        "config": redacted(config),
-    }
-    return [WandbRun(run_dir, mode, description)]
+def _forget_metrics(run_dir: Path) -> None:
+    for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
+        file.unlink(missing_ok=True)
 
 
 def describe(identity: Identity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
@@ -136,24 +115,23 @@ def log_images(
 
 @rank_zero_only
 def log_summary(loggers: Sequence[Logger], figures: Mapping[str, Any]) -> None:
-    """Set the final figures of the W&B run; `result.json` is their place among the files."""
+    """Set the final metrics of the W&B run; `result.json` is their place among the files."""
     for logger in loggers:
         if isinstance(logger, WandbRun):
             logger.log_summary(figures)
 
 
 @rank_zero_only
-def log_record(loggers: Sequence[Logger], run_dir: Path) -> None:
-    """Send a finished run's predictions and the report's pictures of it to W&B, where it is on."""
+def log_record(loggers: Sequence[Logger], record: Callable[[], Any]) -> None:
+    """Send a finished run's predictions and the report's pictures of it to W&B, where it is on.
+
+    Args:
+        loggers: As `make_loggers` made them.
+        record: Makes a `hep2.evaluation.report.RunRecord`; called only where W&B is on.
+    """
     for logger in loggers:
         if isinstance(logger, WandbRun):
-            logger.log_record(partial(_record_of, run_dir))
-
-
-def _record_of(run_dir: Path) -> "RunRecord":
-    from hep2.evaluation.report import record_of  # draws: only where a dashboard is
-
-    return record_of(run_dir)
+            logger.log_record(record)
 
 
 @rank_zero_only
@@ -164,35 +142,15 @@ def finish(loggers: Sequence[Logger], exit_code: int) -> None:
             logger.finish(exit_code)
 
 
-class RunFiles(Logger):
+class RunFiles(RunLogger):
     """Writes every row of metrics into `<run_dir>/metrics.csv` at once, pictures into `pictures/`.
 
     Lightning's own CSVLogger deletes what it finds. This one goes on.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        super().__init__()
-        self._run_dir = run_dir
+        super().__init__(run_dir)
         self._metrics = MetricsCsv(run_dir / "metrics.csv")
-
-    @property
-    def name(self) -> str:
-        """No name: the run directory says it all."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """No version: a run directory holds one run."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """The run directory."""
-        return str(self._run_dir)
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` is in the run directory."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

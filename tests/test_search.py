@@ -174,7 +174,7 @@ class TestOptuna:
     def test_its_pictures_are_drawn(self, search, tmp_path):
         study = search.open_study(tmp_path / "search.db", "tuning")
         search.search(study, self.SPACE, [], [0, 1], 4)
-        drawn = search.draw(study, tmp_path / "pictures", "mca", "synthetic data")
+        drawn = search.plot_study(study, tmp_path / "pictures", "synthetic data")
         assert [path.stem for path in drawn] == ["history", "folds", "importances", "settings"]
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 

@@ -1,12 +1,12 @@
 """What a leak is worth: one method on the same cells, dealt out at random and by specimens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from hep2 import metrics
-from hep2.evaluation.results import Group
+from hep2.evaluation.results import Group, columns
 from hep2.evaluation.statistics import Interval, paired_difference, specimen_confusions
 from hep2.metrics import FloatArray, StringArray
 
@@ -35,50 +35,35 @@ def leak_gaps(groups: Iterable[Group]) -> list[LeakGap]:
     gaps = []
     for (data, method, protocol), leaky in known.items():
         honest = known.get((data, method, HONEST))
-        if protocol != LEAKY or honest is None or not honest.specimens_known:
+        if protocol != LEAKY or honest is None or leaky.first.data_key != honest.first.data_key:
             continue
-        if leaky.first.data_key == honest.first.data_key and leaky.specimens_known:
+        if leaky.specimens_known and honest.specimens_known:
             gap = _gap(leaky, honest)
             gaps += [gap] if gap else []
     return gaps
 
 
 def _gap(leaky: Group, honest: Group) -> LeakGap | None:
-    common: StringArray = np.intersect1d(_tested(leaky), _tested(honest))
+    (ours,), (theirs,) = columns(leaky.runs, "ids"), columns(honest.runs, "ids")
+    common: StringArray = np.intersect1d(ours, theirs)
     if not len(common):
         return None
     first, second = _confusions(leaky, common), _confusions(honest, common)
-    values = [float(metrics.mca(part.sum(axis=0))) for part in (first, second)]
     return LeakGap(
-        leaky,
-        values[0],
-        values[1],
-        paired_difference(first, second, metrics.mca),
-        len(common),
-        (len(leaky.by_fold), len(honest.by_fold)),
+        group=leaky,
+        leaky=float(metrics.mca(first.sum(axis=0))),
+        honest=float(metrics.mca(second.sum(axis=0))),
+        difference=paired_difference(first, second, metrics.mca),
+        cells=len(common),
+        folds=(len(leaky.by_fold), len(honest.by_fold)),
     )
-
-
-def _tested(group: Group) -> StringArray:
-    return np.concatenate([run.cells.ids for run in group.runs])
 
 
 def _confusions(group: Group, wanted: StringArray) -> FloatArray:
     """Counts of the wanted cells by specimen, (S, C, C); seeds share a cell's weight."""
-    cells = [run.cells for run in group.runs]
-    ids = np.concatenate([part.ids for part in cells])
-    names, place, times = np.unique(ids, return_inverse=True, return_counts=True)
-    chosen = np.isin(names, wanted)[place]
-    columns: Sequence[FloatArray | StringArray] = [
-        np.concatenate([getattr(part, name) for part in cells])[chosen]
-        for name in ("specimens", "targets", "outputs")
-    ]
-    specimens, targets, outputs = columns
-    _, counts = specimen_confusions(
-        np.asarray(specimens, dtype=np.str_),
-        np.asarray(targets, dtype=np.int64),
-        np.asarray(outputs, dtype=np.int64),
-        len(group.first.classes),
-        1.0 / times[place][chosen],
-    )
-    return counts
+    ids, *calls = columns(group.runs, "ids", "specimens", "targets", "outputs")
+    chosen = np.isin(ids, wanted)
+    _, place, times = np.unique(ids[chosen], return_inverse=True, return_counts=True)
+    specimens, targets, outputs = (column[chosen] for column in calls)
+    classes = len(group.first.classes)
+    return specimen_confusions(specimens, targets, outputs, classes, 1.0 / times[place])[1]

@@ -1,9 +1,10 @@
 """What a page shows: for each data set and protocol its tables and pictures, in their order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from hep2.evaluation import published, tables
+from hep2.evaluation import provenance, published, tables
 from hep2.evaluation.formats import NOTHING, Table
 from hep2.evaluation.leak import LeakGap
 from hep2.evaluation.plots import cells, confusion, methods, networks
@@ -46,24 +47,25 @@ class Block:
     title: str
     words: str
     ranking: Picture
-    tables: list[Table]
-    comparisons: Table | None
-    beside: Table | None
+    headline: list[Table]
+    details: list[Table]
+    comparisons: list[Table]  # one or none, as the next
+    published: list[Table]
     methods: list[Method]
     encoders: list[Picture]
     curves: list[Picture]
 
     @property
-    def all_tables(self) -> list[Table]:
+    def tables(self) -> list[Table]:
         """Those for terminal and paper: all but the mistakes of each method."""
-        return [*self.tables, *(table for table in (self.comparisons, self.beside) if table)]
+        return [*self.headline, *self.details, *self.comparisons, *self.published]
 
     @property
     def pictures(self) -> list[Picture]:
         """All of them, the most important first."""
-        firsts = [p for method in self.methods[:1] for p in method.pictures]
-        others = [p for method in self.methods[1:] for p in method.pictures]
-        return [self.ranking, *firsts, *self.encoders, *self.curves, *others]
+        first, *others = self.methods
+        rest = [picture for method in others for picture in method.pictures]
+        return [self.ranking, *first.pictures, *self.encoders, *self.curves, *rest]
 
 
 @dataclass
@@ -83,8 +85,8 @@ class Page:
 
     @property
     def results(self) -> list[Table]:
-        """Every table of figures that were computed here, and of published ones beside them."""
-        blocks = [table for block in self.blocks for table in block.all_tables]
+        """Every table of metrics that were computed here, and of published ones beside them."""
+        blocks = [table for block in self.blocks for table in block.tables]
         return [*blocks, *self.leaks, *self.clusters]
 
     @property
@@ -106,96 +108,86 @@ def make_page(
         name: of the runs.
         runs: all finished ones.
         blocks: ranked results, one list for each data set and protocol.
-        gaps: what leaks are worth.
+        gaps: what leaks are worth, those of one data set together.
         clusters: tables of unsupervised runs.
     """
     firsts = [block[0].group.first for block in blocks]
-    beside = [row for run in firsts for row in published.beside(run.data, run.protocol)]
-    others = [row for row in published.ROWS if row not in beside]
+    shown = [row for run in firsts for row in published.published_for(run.data, run.protocol)]
+    others = [row for row in published.ROWS if row not in shown]
     caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
-    by_data = [[g for g in gaps if g.group.first.data == data] for data in _data_of(gaps)]
+    by_data = groupby(gaps, key=lambda gap: gap.group.first.data)
     return Page(
         name=name,
-        synthetic=tables.synthetic_words(runs),
+        synthetic=provenance.synthetic_words(runs),
         blocks=[_block(results, runs) for results in blocks],
-        leaks=[tables.leaks(part) for part in by_data],
+        leaks=[tables.leaks(list(part)) for _, part in by_data],
         clusters=list(clusters),
-        audits=tables.audits(runs),
+        audits=provenance.audits(runs),
         elsewhere=tables.published(caption, others),
-        provenance=[tables.origins(runs), tables.commands(runs)],
+        provenance=[provenance.origins(runs), provenance.commands(runs)],
         remark=published.paper_statement(),
         paper=[confusion.paper_picture()]
-        if any(r.classes == PAPER_CLASSES for r in firsts)
+        if any(run.classes == PAPER_CLASSES for run in firsts)
         else [],
     )
 
 
 def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     run = results[0].group.first
-    beside = published.beside(run.data, run.protocol)
+    printed = published.published_for(run.data, run.protocol)
     pairs = compare_with_first(results)
     here = [r for r in runs if (r.data, r.protocol) == (run.data, run.protocol)]
     caption = f"published figures: {run.data}, protocol {protocol_label(run)}"
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
         words=PROTOCOLS.get(run.protocol, ""),
-        ranking=methods.ranking(results, beside),
-        tables=[tables.over_folds(results), tables.pooled(results), tables.recalls(results),
-                tables.further(results)],
-        comparisons=tables.comparisons(run, pairs) if pairs else None,
-        beside=tables.published(caption, beside) if beside else None,
-        methods=[method_shown(result) for result in watched(results, "pictures")],
+        ranking=methods.ranking(results, printed),
+        headline=[tables.over_folds(results), tables.pooled(results)],
+        details=[tables.recalls(results), tables.secondary(results)],
+        comparisons=[tables.comparisons(run, pairs)] if pairs else [],
+        published=[tables.published(caption, printed)] if printed else [],
+        methods=[show_method(result) for result in watched(results, "pictures")],
         encoders=encoder_pictures(here),
         curves=_curves(here),
-    )  # fmt: skip
-
-
-def method_shown(result: Result) -> Method:
-    """The pictures of one method, and its most confident mistakes."""
-    shown = [confusion.confusion_picture(result), methods.specimen_strips(result)]
-    shown.append(methods.reliability(result))
-    sheet = cells.confident_mistakes(result)
-    if sheet is None:
-        return Method(result.method, [p for p in shown if p], None)
-    shown.append(cells.mistake_gallery(result, sheet))
-    run = result.group.first
-    table = Table(
-        tables.caption(run, f"the most confident mistakes of {result.method}"),
-        ["cell", "specimen", "target", "output", "confidence %"],
-        [
-            [
-                str(cell["id"]),
-                str(cell["specimen"]) or NOTHING,
-                plain_name(str(cell["target"])),
-                plain_name(str(cell["output"])),
-                f"{100 * float(cell['confidence']):.2f}",
-            ]
-            for cell in sheet.cells
-        ],
     )
-    return Method(result.method, [p for p in shown if p], table)
+
+
+def show_method(result: Result) -> Method:
+    """The pictures of one method, and its most confident mistakes."""
+    sheet = cells.confident_mistakes(result)
+    shown = [
+        confusion.confusion_picture(result),
+        methods.specimen_strips(result),
+        methods.reliability(result),
+        cells.mistake_gallery(result, sheet) if sheet else None,
+    ]
+    mistakes = Table.of(
+        tables.caption(result.group.first, f"the most confident mistakes of {result.method}"),
+        sheet.cells if sheet else [],
+        {
+            "cell": lambda cell: str(cell["id"]),
+            "specimen": lambda cell: str(cell["specimen"]) or NOTHING,
+            "target": lambda cell: plain_name(str(cell["target"])),
+            "output": lambda cell: plain_name(str(cell["output"])),
+            "confidence %": lambda cell: f"{100 * float(cell['confidence']):.2f}",
+        },
+    )
+    return Method(result.method, [p for p in shown if p], mistakes if sheet else None)
 
 
 def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
     """Reconstructions and latents of each encoder, of its first fold that kept some."""
-    shown: list[Picture] = []
-    drawn: set[tuple[str, str]] = set()
+    shown: dict[tuple[str, str], Picture] = {}
     for run in sorted(runs, key=lambda run: (run.method, run.fold, run.seed)):
         sheet, latents = reconstructions_of(run), latents_of(run)
-        if sheet and ("sheet", run.method) not in drawn:
-            drawn.add(("sheet", run.method))
-            shown.append(cells.reconstruction_sheet(run, sheet))
-        if latents and ("map", run.method) not in drawn:
-            drawn.add(("map", run.method))
-            shown.append(networks.latent_maps(run, latents))
-    return shown
+        if sheet and ("sheet", run.method) not in shown:
+            shown["sheet", run.method] = cells.reconstruction_sheet(run, sheet)
+        if latents and ("map", run.method) not in shown:
+            shown["map", run.method] = networks.latent_maps(run, latents)
+    return list(shown.values())
 
 
 def _curves(runs: Sequence[Run]) -> list[Picture]:
     kinds = dict.fromkeys((run.stage, run.method) for run in runs)
     drawn = (networks.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds)
     return [picture for picture in drawn if picture]
-
-
-def _data_of(gaps: Iterable[LeakGap]) -> list[str]:
-    return list(dict.fromkeys(gap.group.first.data for gap in gaps))

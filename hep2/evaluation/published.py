@@ -186,6 +186,6 @@ ROWS: tuple[Published, ...] = (
 )  # fmt: skip
 
 
-def beside(data: str, protocol: str) -> list[Published]:
-    """Published figures of this very data set and protocol: they may stand beside ours."""
+def published_for(data: str, protocol: str) -> list[Published]:
+    """Published scores of this very data set and protocol: they may stand beside ours."""
     return [row for row in ROWS if (row.data, row.protocol) == (data, protocol)]

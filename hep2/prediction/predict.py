@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
-from hep2.files import neutral, watched, whole_file
+from hep2.files import escape_formula, watched, whole_file
 from hep2.prediction.cells import BATCH, CellBatch, batches, find_images
 from hep2.prediction.models import Ensemble, load_ensemble
 
@@ -104,7 +104,13 @@ class _Specimens:
             mean = total / cells
             majority = int(np.where(votes == votes.max(), mean, -1).argmax())
             output, *texts = _call(self.classes, mean)
-            yield [neutral(specimen), str(cells), output, neutral(self.classes[majority]), *texts]
+            yield [
+                escape_formula(specimen),
+                str(cells),
+                output,
+                escape_formula(self.classes[majority]),
+                *texts,
+            ]
 
 
 def _rows(
@@ -115,7 +121,9 @@ def _rows(
         probabilities, novelties = ensemble.network(batch.image, ensemble.orientations)
     outcomes = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
     for cell, problem in zip(batch.cells, batch.problems, strict=True):
-        named = [neutral(text) for text in ((cell.id, cell.specimen) if specimens else (cell.id,))]
+        named = [
+            escape_formula(text) for text in ((cell.id, cell.specimen) if specimens else (cell.id,))
+        ]
         summary.cells += 1
         if problem:
             summary.unreadable += 1
@@ -136,7 +144,10 @@ def _shares(classes: Sequence[str]) -> list[str]:
 
 def _call(classes: Sequence[str], probabilities: Vector) -> list[str]:
     """The columns output and p_<class>."""
-    return [neutral(classes[int(probabilities.argmax())]), *(f"{p:.9g}" for p in probabilities)]
+    return [
+        escape_formula(classes[int(probabilities.argmax())]),
+        *(f"{p:.9g}" for p in probabilities),
+    ]
 
 
 @contextmanager

@@ -207,7 +207,7 @@ def _check_against(run: Run, predictions: Predictions, counted: object) -> None:
     if counted != (found := len(predictions.ids)):
         raise damaged(file, f"it counts {counted} test cells, predictions.csv has {found}")
     confusion = predictions.confusion()
-    computed = {"aca": float(metrics.aca(confusion)), "mca": float(metrics.mca(confusion))}
+    computed = {m.name: float(m.function(confusion)) for m in metrics.HEADLINE}
     for key, value in run.metrics.items():
         name = key.rpartition("/test/")[2]
         if "/test/" in key and name in computed:

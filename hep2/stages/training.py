@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 
-from hep2.callbacks import EpochSeed, FiniteLoss
+from hep2.callbacks import EpochSeed, TerminateOnNaN
 from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint, resume_point
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
@@ -166,7 +166,7 @@ class NetworkStage(Stage):
         )
         trainer: L.Trainer = instantiate(
             cfg.trainer,
-            callbacks=[EpochSeed(cfg.seed), FiniteLoss(self.fold.cells.ids), keeper, *named],
+            callbacks=[EpochSeed(cfg.seed), TerminateOnNaN(self.fold.cells.ids), keeper, *named],
             logger=loggers,
             default_root_dir=str(self.run.path),
             _convert_="all",

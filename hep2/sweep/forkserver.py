@@ -25,18 +25,18 @@ from hep2.sweep.processes import Start, Started
 THREADS = "OMP_NUM_THREADS"  # read where the libraries are loaded: one value for all forked jobs
 
 
-class Nursery:
+class ForkServer:
     """Starts jobs as `hep2.sweep.processes.start` does, only sooner.
 
     Not for jobs that see a GPU: whatever touches CUDA before a fork breaks it behind the fork.
 
     Args:
-        imported: modules that the process imports from which jobs are forked.
+        preload: modules that the process imports from which jobs are forked.
     """
 
-    def __init__(self, imported: Sequence[str] = ("hep2.sweep.preloaded",)) -> None:
+    def __init__(self, preload: Sequence[str] = ("hep2.sweep.forkserver_preload",)) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(list(imported))
+        self.context.set_forkserver_preload(list(preload))
         self.threads: str | None = None
 
     def start(
@@ -57,7 +57,7 @@ class Nursery:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             before = output.tell()
-        child = self.context.Process(target=_run, args=(list(command[1:]), whole, str(log)))
+        child = self.context.Process(target=_become, args=(list(command[1:]), whole, str(log)))
         try:
             with _seen_by_the_server(whole):
                 child.start()
@@ -75,14 +75,11 @@ class Forked:
         assert child.pid is not None
         self.pid = child.pid
 
-    @property
-    def returncode(self) -> int | None:
+    def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs."""
         return self.child.exitcode
 
-    def poll(self) -> int | None:
-        """The same."""
-        return self.child.exitcode
+    returncode = property(poll)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end.
@@ -91,9 +88,9 @@ class Forked:
             TimeoutExpired: it has not ended in that many seconds.
         """
         self.child.join(timeout)
-        if timeout is not None and self.returncode is None:
+        if timeout is not None and self.child.exitcode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
-        return self.returncode
+        return self.child.exitcode
 
 
 @contextmanager
@@ -113,23 +110,18 @@ def _seen_by_the_server(environment: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _run(words: list[str], environment: dict[str, str], log: str) -> None:
+def _become(words: list[str], environment: dict[str, str], log: str) -> None:
     """In the forked process: become the job."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server has a handler
     server = os.environ[processes.PARENT]  # it named itself, and ends with the sweep
     os.environ.clear()
     os.environ.update({**environment, processes.PARENT: server})
-    for stream, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, log, os.O_WRONLY | os.O_APPEND),
-        (2, log, os.O_WRONLY | os.O_APPEND),
-    ):
-        opened = os.open(path, flags)
-        os.dup2(opened, stream)
-        os.close(opened)
-    for output in (sys.stdout, sys.stderr):
-        output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    with open(os.devnull, "rb") as nothing, open(log, "ab") as output:
+        for stream, file in ((0, nothing), (1, output), (2, output)):
+            os.dup2(file.fileno(), stream)
+    for text in (sys.stdout, sys.stderr):
+        text.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = words
     # Exit handlers are not run behind it: those of the server (W&B's folder for pictures) would be.
     runpy.run_path(words[0], run_name="__main__")
@@ -144,9 +136,7 @@ def starter(several: bool, gpus: Sequence[str]) -> Start:
     """
     # Elsewhere the system's own libraries do not bear a fork.
     forks = sys.platform == "linux" and several and not gpus
-    return _nursery().start if forks else processes.start
+    return _server().start if forks else processes.start
 
 
-@cache
-def _nursery() -> Nursery:
-    return Nursery()
+_server = cache(ForkServer)

@@ -1,4 +1,4 @@
-"""What the process that jobs are forked from does at its start: see `hep2.sweep.nursery`.
+"""What the process that jobs are forked from does at its start: see `hep2.sweep.forkserver`.
 
 Imported there and nowhere else.
 """
@@ -14,7 +14,7 @@ from hep2.sweep.processes import die_with_parent, keep_freed_memory
 
 RUN = (
     "hep2.run",
-    "hep2.evaluation.dashboard",
+    "hep2.evaluation.report",
     "sklearn.decomposition",
     "sklearn.linear_model",
     "sklearn.manifold",

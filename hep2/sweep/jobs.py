@@ -1,7 +1,8 @@
 """The jobs of a sweep: what each one is, where it writes, and which ones it waits for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ class Job:
     overrides: tuple[str, ...]
     cfg: DictConfig
     needs: tuple[int, ...] = ()
-    run: RunDir = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "run", RunDir(run_path(self.cfg)))
+    @cached_property
+    def run(self) -> RunDir:
+        """Where it writes."""
+        return RunDir(run_path(self.cfg))
 
     @property
     def epochs(self) -> int | None:
@@ -63,20 +65,23 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
         HEp2Error: two jobs would write different runs into one directory.
     """
     constant = set.intersection(*(set(words) for words in overrides)) if overrides else set()
-    numbers: dict[Path, int] = {}
-    jobs: list[Job] = []
+    jobs: dict[Path, Job] = {}
     for words, cfg in zip(overrides, configurations, strict=True):
         path = run_path(cfg)
-        if path in numbers:
-            _same_run(jobs[numbers[path] - 1], cfg)
+        if path in jobs:
+            _check_same(jobs[path], cfg)
             continue
-        numbers[path] = len(jobs) + 1
         title = " ".join(word for word in words if word not in constant) or path.as_posix()
-        jobs.append(Job(numbers[path], title, tuple(words), cfg))
-    return [_with_needs(job, numbers) for job in jobs]
+        jobs[path] = Job(len(jobs) + 1, title, tuple(words), cfg)
+
+    def needs(job: Job) -> tuple[int, ...]:
+        encoders = [run.path for run in encoder_runs(job.cfg)]
+        return tuple(jobs[path].number for path in encoders if path in jobs)
+
+    return [replace(job, needs=needs(job)) for job in jobs.values()]
 
 
-def _same_run(first: Job, cfg: DictConfig) -> None:
+def _check_same(first: Job, cfg: DictConfig) -> None:
     known: Any = OmegaConf.to_container(first.cfg, resolve=True)
     differences = configuration_differences(known, cfg)
     if differences:
@@ -87,10 +92,3 @@ def _same_run(first: Job, cfg: DictConfig) -> None:
             f"{key}={asked.removesuffix(' asked')}: tell them apart by their names, for example "
             f"'name={first.cfg.name}-${{{key}}}'"
         )
-
-
-def _with_needs(job: Job, numbers: dict[Path, int]) -> Job:
-    """What starts from an encoder waits for the sweep's job that trains it."""
-    paths = [run.path for run in encoder_runs(job.cfg)]
-    needs = tuple(numbers[path] for path in paths if path in numbers)
-    return Job(job.number, job.title, job.overrides, job.cfg, needs)

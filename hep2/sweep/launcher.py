@@ -55,14 +55,13 @@ class ProcessLauncher(Launcher):
         """Run one process for each list of overrides."""
         with cli.clear_errors():
             try:
-                well = self._all_well(job_overrides)
+                if not self._all_well(job_overrides):
+                    sys.exit(1)
             except (HEp2Error, HydraException):
                 raise
             except Exception:  # a bug, which is not to be taken for a faulty command line
                 traceback.print_exc()
-                well = False
-        if not well:
-            sys.exit(1)
+                sys.exit(1)
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _all_well(self, job_overrides: Sequence[Sequence[str]]) -> bool:
@@ -70,7 +69,7 @@ class ProcessLauncher(Launcher):
 
         from hep2.sweep.forkserver import starter
         from hep2.sweep.jobs import Job, plan
-        from hep2.sweep.processes import visible_gpus
+        from hep2.sweep.processes import Resources, visible_gpus
         from hep2.sweep.schedule import Schedule
         from hep2.sweep.view import follow
 
@@ -81,9 +80,9 @@ class ProcessLauncher(Launcher):
 
         jobs = plan(job_overrides, [self._compose(words) for words in job_overrides])
         gpus = visible_gpus()
-        schedule = Schedule(
-            jobs, command, self.n_jobs, self.fail_fast, gpus, start=starter(len(jobs) > 1, gpus)
-        )
+        start = starter(len(jobs) > 1, gpus)
+        resources = Resources(gpus)
+        schedule = Schedule(jobs, command, self.n_jobs, self.fail_fast, resources, start)
         return follow(schedule, Console())
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:

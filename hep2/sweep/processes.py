@@ -64,8 +64,6 @@ def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
 
 def _bind_to(parent: int, by: signal.Signals) -> None:
     if sys.platform == "linux":
-        import ctypes
-
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
     else:
         threading.Thread(target=_watch, args=(parent, by), daemon=True).start()
@@ -137,7 +135,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 def stop(processes: Sequence[Started], patience: float = 5.0) -> None:
     """Ask process groups to end, and end those that do not within `patience` seconds."""
     for process in processes:
-        _signal_group(process, signal.SIGTERM)
+        signal_group(process, signal.SIGTERM)
     until = time.monotonic() + patience
     try:
         for process in processes:
@@ -145,25 +143,14 @@ def stop(processes: Sequence[Started], patience: float = 5.0) -> None:
                 process.wait(max(0.0, until - time.monotonic()))
     finally:  # a second Ctrl-C comes here as well
         for process in processes:
-            _signal_group(process, signal.SIGKILL)  # also what the group's leader left behind
+            signal_group(process, signal.SIGKILL)  # also what the group's leader left behind
             process.wait()
 
 
-def sweep_away(process: Started) -> None:
-    """End what a process that has ended may have left of its group."""
-    _signal_group(process, signal.SIGKILL)
-
-
-def _signal_group(process: Started, number: signal.Signals) -> None:
+def signal_group(process: Started, number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal all of a process's group; also what one that has ended may have left of it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -186,12 +173,48 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     return [str(number) for number in range(len(gpus))]
 
 
-def wants_gpu(trainer: DictConfig) -> bool:
-    """Whether a job trains on GPUs where there are any."""
-    return trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+class Resources:
+    """The cores and GPUs of a machine, shared out to the jobs of a sweep.
+
+    Args:
+        gpus: what CUDA_VISIBLE_DEVICES may name.
+        cores: of the processor; None: those that this process may use.
+    """
+
+    def __init__(self, gpus: Sequence[str] = (), cores: int | None = None) -> None:
+        self.gpus = list(gpus)
+        if cores is None:
+            affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+            cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        self.cores = cores
+
+    def share(
+        self, trainer: DictConfig, n_jobs: int, taken: Sequence[str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """What a job may use; a user's own variables win.
+
+        Args:
+            trainer: the job's `trainer` group.
+            n_jobs: how many jobs share the cores.
+            taken: GPUs of the jobs at work, as often as there are jobs on each.
+
+        Returns:
+            Environment variables, and the GPUs: those with the fewest jobs, the first of equals.
+        """
+        wants_gpu = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+        available = self.gpus if wants_gpu else []
+        processes = processes_of(trainer, len(available))
+        environment = {}
+        if "OMP_NUM_THREADS" not in os.environ:  # all jobs together use every core once
+            environment["OMP_NUM_THREADS"] = str(max(1, self.cores // (n_jobs * processes)))
+        gpus = sorted(available, key=lambda gpu: (taken.count(gpu), available.index(gpu)))
+        gpus = gpus[:processes]
+        if gpus and not isinstance(trainer.devices, ListConfig):  # a list names them by itself
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        return environment, gpus
 
 
-def processes(trainer: DictConfig, gpus: int) -> int:
+def processes_of(trainer: DictConfig, gpus: int) -> int:
     """How many processes a job has on this machine: one a device.
 
     Args:
@@ -203,13 +226,3 @@ def processes(trainer: DictConfig, gpus: int) -> int:
         return len(devices)
     text = str(devices)
     return int(text) if text.isdigit() and text != "0" else max(gpus, 1)
-
-
-def least_used(gpus: Sequence[str], taken: Sequence[str], wanted: int) -> list[str]:
-    """Choose GPUs for a job: those with the fewest jobs on them, the first of equals."""
-    return sorted(gpus, key=lambda gpu: (taken.count(gpu), gpus.index(gpu)))[:wanted]
-
-
-def threads(cores: int, n_jobs: int, processes: int) -> int:
-    """Threads for each process, so that all jobs together use every core once."""
-    return max(1, cores // (n_jobs * processes))

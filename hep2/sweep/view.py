@@ -2,8 +2,9 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -24,40 +25,25 @@ class View:
         self.schedule = schedule
         self.console = console
         self._begun: dict[int, int] = {}  # epochs behind a job when its process started
-        self._live: Live | None = None
-        self._drawn = 0.0
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Keep the table on the screen, where there is one."""
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(console=self.console, auto_refresh=False, transient=True) as self._live:
-            yield
-        self._live = None
-
-    def update(self, ended: Sequence[Outcome]) -> None:
-        """Report what has ended, and draw the table anew once a second."""
-        for outcome in ended:
-            self._report(outcome)
-        if self._live is not None and time.monotonic() - self._drawn > 1:
-            self._live.update(self._table(), refresh=True)
-            self._drawn = time.monotonic()
-
-    def _report(self, outcome: Outcome) -> None:
-        job, of = outcome.job, len(self.schedule.jobs)
+    def report(self, outcome: Outcome) -> None:
+        """Print a line for a job that has ended."""
+        job = outcome.job
         figure = read_progress(job.run.path).figure if outcome.state == "done" else ""
         seconds = _duration(outcome.seconds) if outcome.seconds else ""
         state = f"[{COLOURS.get(outcome.state, 'yellow')}]{outcome.state}[/]"
         words = [job.title, seconds, figure, outcome.reason]
         line = "  ".join(escape(word) for word in words if word)
-        left = len(self.schedule.outcomes)
-        self.console.print(f"\\[{left}/{of}] #{job.number} {state}  {line}", soft_wrap=True)
+        count = f"\\[{len(self.schedule.outcomes)}/{len(self.schedule.jobs)}]"
+        self.console.print(f"{count} #{job.number} {state}  {line}", soft_wrap=True)
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """The jobs that run, and those that wait for somebody else's."""
         schedule = self.schedule
-        table = Table("#", "job", "epoch", "figure", "running", "left", caption=self._caption())
+        states = [outcome.state for outcome in schedule.outcomes.values()]
+        states += ["running"] * len(schedule.running) + ["waiting"] * len(schedule.waiting)
+        caption = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+        table = Table("#", "job", "epoch", "figure", "running", "left", caption=caption)
         for one in schedule.running:
             table.add_row(*(escape(word) for word in self._row(one)))
         for job in schedule.waiting:
@@ -76,28 +62,27 @@ class View:
         rest = "" if left is None else _duration(left)
         return [str(job.number), job.title, epoch, progress.figure, _duration(seconds), rest]
 
-    def _caption(self) -> str:
-        states = [outcome.state for outcome in self.schedule.outcomes.values()]
-        counts = {state: states.count(state) for state in dict.fromkeys(states)}
-        counts["running"] = len(self.schedule.running)
-        counts["waiting"] = len(self.schedule.waiting)
-        return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-
 
 def follow(schedule: Schedule, console: Console) -> bool:
     """Drive a schedule to its end and show it; returns whether all ended well."""
     view = View(schedule, console)
-    with view.shown(), closing(schedule.steps()) as steps:
+    live = Live(console=console, auto_refresh=False, transient=True)
+    drawn = 0.0
+    with live if console.is_terminal else nullcontext(), closing(schedule.steps()) as steps:
         for ended in steps:
-            view.update(ended)
+            for outcome in ended:
+                view.report(outcome)
+            if console.is_terminal and time.monotonic() - drawn > 1:
+                live.update(view.table(), refresh=True)
+                drawn = time.monotonic()
     outcomes = [schedule.outcomes[job.number] for job in schedule.jobs]
-    good = sum(outcome.good for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if not outcome.good]
+    good = len(outcomes) - len(bad)
     console.print(f"{good} of {len(outcomes)} jobs are finished", highlight=False)
-    for outcome in outcomes:
-        if not outcome.good:
-            text = "\n".join(explained(outcome, schedule.command(outcome.job)))
-            console.print(text, soft_wrap=True, markup=False, highlight=False)
-    return good == len(outcomes)
+    for outcome in bad:
+        text = "\n".join(explained(outcome, schedule.command(outcome.job)))
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+    return not bad
 
 
 def explained(outcome: Outcome, command: Sequence[str]) -> list[str]:

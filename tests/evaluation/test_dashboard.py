@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 
 from hep2.callbacks import PENALTY, LinearProbe, ridge_outputs
+from hep2.evaluation.report import record_of
 from hep2.run import fit
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_record
@@ -172,7 +174,7 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
     run_dir, *_ = write_run(tmp_path / "runs")
     description = {"project": "hep2", "name": "x", "config": {}}
     logger = WandbRun(run_dir, "offline", description)
-    log_record([logger], run_dir)
+    log_record([logger], partial(record_of, run_dir))
     logger.finish(0)
     (folder,) = (run_dir / "wandb").glob("offline-run-*")
     items = [entry["item"] for entry in inspected(folder)["history"]]
@@ -192,7 +194,7 @@ def test_a_run_that_cannot_be_drawn_stops_nothing(tmp_path, caplog):
     (run_dir / "predictions.csv").write_text("torn")
     logger = WandbRun(run_dir, "offline", {"project": "hep2", "config": {}})
     logger._run = SimpleNamespace(log=lambda _: None, finish=lambda exit_code: None)
-    log_record([logger], run_dir)
+    log_record([logger], partial(record_of, run_dir))
     assert "W&B is off from here on (HEp2Error" in caplog.text
 
 

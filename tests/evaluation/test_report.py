@@ -14,8 +14,8 @@ from helpers.made_up_runs import cells_of_fold, write_reconstruction, write_run
 
 from hep2 import metrics
 from hep2.errors import HEp2Error
+from hep2.evaluation import provenance
 from hep2.evaluation import report as html
-from hep2.evaluation import tables as provenance
 from hep2.evaluation.formats import NOTHING, escaped
 from hep2.evaluation.leak import leak_gaps
 from hep2.evaluation.page import Page

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from hep2.evaluation.plots.style import (
     WIDTH,
     Picture,
-    about,
-    entitle,
-    picture,
+    held_out_words,
+    make_picture,
     plain_name,
     stem_of,
-    unseen,
+    title_of,
 )
 from hep2.evaluation.results import Result
 from hep2.rundir.artifacts import Sheet, mistakes_of
@@ -50,18 +49,18 @@ def reconstruction_sheet(run: Run, sheet: Sheet) -> Picture:
         for column, title in enumerate(("input", "reconstruction", f"error x {_ERROR_GAIN}") * 2):
             kind = "typical" if column < 3 else "worst"
             grid[0, column].set_title(f"{kind}\n{title}", fontsize=7)
-        entitle(figure, f"{run.method}, fold {run.fold}: {about(run)}")
 
     worst = max(sheet.cells, key=lambda cell: float(cell["mse"]))
-    return picture(
+    return make_picture(
         draw,
         (WIDTH, 0.9 + 0.8 * len(lines)),
+        f"{run.method}, fold {run.fold}: {title_of(run)}",
         stem_of(run, "reconstructions"),
         f"What the autoencoder {run.method} can and cannot draw",
         f"Input, reconstruction and error of {len(sheet.cells)} test cells: typical and worst of "
         f"every pattern; the worst is {worst['id']}, a {plain_name(worst['pattern'])} cell.",
-        f"{about(run)}. Test cells of fold {run.fold} and its autoencoder; {unseen(run)}. "
-        "Typical: nearest to the pattern's median error.",
+        f"{title_of(run)}. Test cells of fold {run.fold} and its autoencoder; "
+        f"{held_out_words(run)}. Typical: nearest to the pattern's median error.",
     )
 
 
@@ -112,18 +111,18 @@ def mistake_gallery(result: Result, sheet: Sheet) -> Picture:
                 f"taken for {plain_name(cell['output'])}\n{100 * cell['confidence']:.1f} % sure",
                 fontsize=7.5,
             )
-        entitle(figure, f"{run.method}: {about(run)}")
 
     first = sheet.cells[0]
-    return picture(
+    return make_picture(
         draw,
         (WIDTH, 0.4 + 2.25 * rows),
+        f"{run.method}: {title_of(run)}",
         stem_of(run, "mistakes"),
         "Its most confident mistakes",
         f"Images of {len(sheet.cells)} misclassified test cells. First {first['id']}: "
         f"{plain_name(first['target'])} taken for {plain_name(first['output'])}.",
-        f"{about(run)}. Test cells of all folds, by the probability of the wrong class; the table "
-        "below names them.",
+        f"{title_of(run)}. Test cells of all folds, by the probability of the wrong class; the "
+        "table below names them.",
     )
 
 

@@ -11,32 +11,31 @@ from hep2.evaluation.plots.style import (
     INK,
     WIDTH,
     Picture,
-    about,
-    entitle,
+    make_picture,
     percent_axis,
-    picture,
     plain_name,
+    stem_of,
     styles,
+    title_of,
 )
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import Result, pooled_confusions
+from hep2.evaluation.results import Result, columns, pooled_confusions
 from hep2.evaluation.statistics import specimen_patterns
 from hep2.metrics import FloatArray
 from hep2.rundir.result import data_label, protocol_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from hep2.evaluation.plots.style import stem_of
 
 RELIABILITY_BINS = 10
 FEW = 10  # cells of a bin whose accuracy is mostly chance
 
 
-def ranking(results: Sequence[Result], beside: Sequence[Published]) -> Picture:
+def ranking(results: Sequence[Result], published: Sequence[Published]) -> Picture:
     """MCA of every method with its interval; published figures of the same protocol as diamonds."""
     run = results[0].group.first
     points = [(result.method, *result.pooled["mca"]) for result in results]
-    printed = [(f"{row.method} ({row.metric})", row.value / 100) for row in beside]
+    printed = [(f"{row.method} ({row.metric})", row.value / 100) for row in published]
     rows = len(points) + len(printed)
 
     def draw(figure: "Figure") -> None:
@@ -51,24 +50,23 @@ def ranking(results: Sequence[Result], beside: Sequence[Published]) -> Picture:
         axes.set_yticks(range(rows), names)
         axes.set_ylim(rows - 0.4, -0.6)
         lows = [low if not np.isnan(low) else here for _, here, low, _ in points]
-        percent_axis(axes, "x", [*lows, *(value for _, value in printed)])
+        percent_axis(axes, [*lows, *(value for _, value in printed)])
         label = f"MCA %, pooled over folds, 95 % interval ({protocol_label(run)})"
         axes.set_xlabel(label, loc="right")  # it may be wider than axes beside long names
-        entitle(figure, about(run))
 
     best = points[0]
     also = f"; {len(printed)} published figures below" if printed else ""
-    return picture(
+    what = "published figures of the same data set and protocol, not computed here"
+    diamonds = f" Diamonds: {what}." if printed else ""
+    return make_picture(
         draw,
         (WIDTH, 1.1 + 0.3 * rows),
+        title_of(run),
         f"ranking-{data_label(run)}-{protocol_label(run)}",
         "Mean class accuracy and its 95 % interval",
         f"{len(points)} methods by mean class accuracy, {best[0]} first with "
         f"{100 * best[1]:.1f} per cent{also}.",
-        f"{about(run)}. Lines: 95 % intervals by bootstrap over specimens. Diamonds: published "
-        "figures of the same data set and protocol, not computed here."
-        if printed
-        else f"{about(run)}. Lines: 95 % intervals by bootstrap over specimens.",
+        f"{title_of(run)}. Lines: 95 % intervals by bootstrap over specimens.{diamonds}",
     )
 
 
@@ -94,20 +92,20 @@ def specimen_strips(result: Result) -> Picture | None:
                 axes.plot([mean, mean], [label - 0.36, label + 0.36], color=INK, linewidth=1.2)
         axes.set_yticks(range(len(run.classes)), [plain_name(name) for name in run.classes])
         axes.set_ylim(len(run.classes) - 0.5, -0.5)
-        percent_axis(axes, "x", accuracy.tolist())
+        percent_axis(axes, accuracy.tolist())
         axes.set_xlabel(f"accuracy on one specimen, % ({protocol_label(run)})")
-        entitle(figure, f"{run.method}: {about(run)}")
 
     worst = int(accuracy.argmin())
-    return picture(
+    return make_picture(
         draw,
         (WIDTH, 1.2 + 0.42 * len(run.classes)),
+        f"{run.method}: {title_of(run)}",
         stem_of(run, "specimens"),
         "Accuracy specimen by specimen",
         f"{len(names)} specimens in {len(run.classes)} rows, one a pattern; accuracies from "
         f"{100 * float(accuracy.min()):.0f} to {100 * float(accuracy.max()):.0f} per cent, lowest "
         f"on {names[worst]}.",
-        f"{about(run)}. A mark is a specimen, larger with more cells; the line is the mean over "
+        f"{title_of(run)}. A mark is a specimen, larger with more cells; the line is the mean over "
         f"specimens. Lowest: {_lowest(names, accuracy)}.",
     )
 
@@ -119,24 +117,22 @@ def _lowest(names: metrics.StringArray, accuracy: FloatArray) -> str:
 
 def _dodged(values: FloatArray) -> FloatArray:
     """Offsets that keep marks of nearly equal values from hiding each other."""
-    offsets = np.zeros(len(values))
-    order = np.argsort(values, kind="stable")
-    for rank, place in enumerate(order):
-        offsets[place] = (rank % 5 - 2) * 0.12
-    return offsets
+    ranks = np.argsort(np.argsort(values, kind="stable"))
+    return np.asarray((ranks % 5 - 2) * 0.12)
 
 
 def reliability(result: Result) -> Picture:
     """Accuracy of cells that were called with about the same confidence."""
     run = result.group.first
-    runs = result.group.runs
-    confidence = np.concatenate([r.cells.probabilities.max(axis=1) for r in runs])
-    hits = np.concatenate([r.cells.targets == r.cells.outputs for r in runs])
+    probabilities, targets, outputs = columns(
+        result.group.runs, "probabilities", "targets", "outputs"
+    )
+    confidence = probabilities.max(axis=1)
     bins = np.clip((confidence * RELIABILITY_BINS).astype(np.int64), 0, RELIABILITY_BINS - 1)
     counts = np.bincount(bins, minlength=RELIABILITY_BINS)
     filled = np.flatnonzero(counts)
     means = np.bincount(bins, confidence, RELIABILITY_BINS)[filled] / counts[filled]
-    shares = np.bincount(bins, hits.astype(float), RELIABILITY_BINS)[filled] / counts[filled]
+    shares = np.bincount(bins, targets == outputs, RELIABILITY_BINS)[filled] / counts[filled]
     error = result.measures["ece"].mean
 
     def draw(figure: "Figure") -> None:
@@ -151,17 +147,17 @@ def reliability(result: Result) -> Picture:
         edges = 100 * np.arange(RELIABILITY_BINS) / RELIABILITY_BINS
         lower.bar(edges, counts, 100 / RELIABILITY_BINS, align="edge", color="#56B4E9")
         lower.set(xlabel=f"confidence % ({protocol_label(run)})", ylabel="cells")
-        entitle(figure, f"{run.method}: {about(run)}")
 
     gap = float(means @ counts[filled] - shares @ counts[filled]) / counts.sum()
     tendency = "over" if gap > 0 else "under"
-    return picture(
+    return make_picture(
         draw,
         (WIDTH, 4.4),
+        f"{run.method}: {title_of(run)}",
         stem_of(run, "reliability"),
         "How far its confidence can be believed",
         f"Reliability diagram: confidence is {100 * abs(gap):.1f} points {tendency} accuracy on "
         f"average; expected calibration error {100 * error:.1f} points.",
-        f"{about(run)}. Cells in ten bins of confidence; on the dashed line confidence and "
+        f"{title_of(run)}. Cells in ten bins of confidence; on the dashed line confidence and "
         f"accuracy agree. Hollow marks: fewer than {FEW} cells.",
     )

@@ -10,13 +10,12 @@ from hep2.evaluation.plots.style import (
     FAINT,
     WIDTH,
     Picture,
-    about,
-    entitle,
-    picture,
+    held_out_words,
+    make_picture,
     plain_name,
     stem_of,
     styles,
-    unseen,
+    title_of,
 )
 from hep2.metrics import FloatArray, StringArray
 from hep2.rundir.artifacts import LatentMap, curves_of
@@ -55,17 +54,17 @@ def learning_curves(runs: Iterable[Run]) -> Picture | None:
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(color=FAINT, alpha=0.35, linewidth=0.6, which="both")
         axes.legend()
-        entitle(figure, f"{first.stage}-{first.method}: {about(first)}")
 
     last = np.mean([curves["train/loss"][-1, 1] for _, curves in kept])
-    return picture(
+    return make_picture(
         draw,
         (WIDTH, 3.2),
+        f"{first.stage}-{first.method}: {title_of(first)}",
         stem_of(first, f"curves-{first.stage}"),
         f"Learning curves: {first.stage} {first.method}",
         f"Training and validation loss over epochs, {len(kept)} runs; the training loss ends at "
         f"{last:.3g} on average.",
-        f"{about(first)}. One line a run (fold and seed). Validation cells come from training "
+        f"{title_of(first)}. One line a run (fold and seed). Validation cells come from training "
         "specimens; some folds have none.",
     )
 
@@ -85,20 +84,20 @@ def latent_maps(run: Run, latents: LatentMap) -> Picture:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, map(plain_name, labels), loc="outside lower center", ncols=3,
                       markerscale=2, fontsize=8)  # fmt: skip
-        entitle(figure, f"{run.method}, fold {run.fold}: {about(run)}")
 
     specimens = len(np.unique(latents.specimens))
-    return picture(
+    return make_picture(
         draw,
         (WIDTH, 6.0),
+        f"{run.method}, fold {run.fold}: {title_of(run)}",
         stem_of(run, "latents"),
         f"What the encoder {run.method} sees",
         f"Four scatter plots of {len(latents.places)} test cells: principal components and t-SNE "
         f"of their latents, by {len(run.classes)} patterns and by {specimens} specimens.",
-        f"{about(run)}. Test cells of fold {run.fold}, latents of its encoder; "
-        f"{unseen(run)}. Groups by specimen rather than by pattern mean that the latents tell "
-        "stain and focus; every specimen has a colour and a mark. In t-SNE "
-        "distances between groups mean nothing.",
+        f"{title_of(run)}. Test cells of fold {run.fold}, latents of its encoder; "
+        f"{held_out_words(run)}. Groups by specimen rather than by pattern mean that the latents "
+        "tell stain and focus; every specimen has a colour and a mark. In t-SNE distances between "
+        "groups mean nothing.",
     )
 
 
