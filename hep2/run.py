@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
@@ -19,7 +19,6 @@ from hep2 import tracking
 from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
-from hep2.evaluation.report import record_of
 from hep2.files import locked
 from hep2.metrics import HEADLINE
 from hep2.rundir.directory import RunDir
@@ -110,9 +109,15 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
                 "curves": learning_curves(run.path),
             }
             run.write_result(known | scores)
-            tracking.log_record(loggers, partial(record_of, run.path))
+            tracking.log_record(loggers, lambda: _record(run))
             log.info("%s: %s", run.path, _headline(scores["metrics"]))
     return run
+
+
+def _record(run: RunDir) -> Any:
+    from hep2.evaluation.report import record_of  # draws: only where a dashboard is
+
+    return record_of(run.path)
 
 
 def _identity(cfg: DictConfig, fold: Fold) -> Identity:

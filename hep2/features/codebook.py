@@ -1,5 +1,7 @@
 """The dual-region codebook descriptor of Wiliem et al. (WACV 2013, the paper's [3])."""
 
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.fft import dctn
 from skimage.filters import gaussian, threshold_otsu
+from threadpoolctl import threadpool_limits
 
 from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
@@ -56,6 +59,7 @@ def two_regions(mask: Mask, width: float) -> tuple[Mask, Mask]:
     return inside, rim
 
 
+@dataclass(eq=False)
 class Codebook:
     """Histograms of visual words inside the cell and on its rim.
 
@@ -63,16 +67,8 @@ class Codebook:
     Gaussians with soft assignment, and pooling over two regions. Ours: all sizes, standardised
     patches, and the cell's mask, found by a threshold because most data sets have none.
 
-    Args:
-        descriptor: "dct" (the lowest frequencies of a patch, without the DC term) or "sift".
-        codebook: "gmm" (the words are Gaussians, a patch counts by its posterior) or "kmeans" (a
-            patch counts by exp(-beta d^2), beta from the words' mean squared error).
-        words: size of the codebook.
-        patch: side of a patch, in pixels.
-        stride: between patches, in pixels.
-        coefficients: of the DCT.
-        rim: width of the rim, as a share of the image's side.
-        sample: how many training patches the codebook is learned from.
+    With "gmm" the words are Gaussians and a patch counts by its posterior; with "kmeans" it counts
+    by exp(-beta d^2), beta from the words' mean squared error.
 
     Shape:
         (B, H, W), in [0, 1] -> (B, 2 * words); each half sums to 1, or to 0 for an empty region
@@ -83,25 +79,21 @@ class Codebook:
 
     version = 1
 
-    def __init__(
-        self,
-        descriptor: str,
-        codebook: str,
-        words: int,
-        patch: int,
-        stride: int,
-        coefficients: int,
-        rim: float,
-        sample: int,
-    ) -> None:
-        if descriptor not in ("dct", "sift") or codebook not in ("gmm", "kmeans"):
+    descriptor: str  # "dct" (the lowest frequencies of a patch, without the DC term) or "sift"
+    codebook: str  # "gmm" or "kmeans"
+    words: int  # size of the codebook
+    patch: int  # side, in pixels
+    stride: int  # between patches, in pixels
+    coefficients: int  # of the DCT
+    rim: float  # width, as a share of the image's side
+    sample: int  # how many training patches the codebook is learned from
+
+    def __post_init__(self) -> None:
+        if self.descriptor not in ("dct", "sift") or self.codebook not in ("gmm", "kmeans"):
             raise HEp2Error(
-                f"descriptor={descriptor}, codebook={codebook} is unknown: choose dct or sift, and "
-                "gmm or kmeans"
+                f"descriptor={self.descriptor}, codebook={self.codebook} is unknown: choose dct or "
+                "sift, and gmm or kmeans"
             )
-        self.descriptor, self.codebook, self.words = descriptor, codebook, words
-        self.patch, self.stride, self.coefficients = patch, stride, coefficients
-        self.rim, self.sample = rim, sample
 
     def fit(self, images: Images, seed: int) -> None:
         """Learn the words from patches of training cells."""
@@ -115,7 +107,9 @@ class Codebook:
         self.scale = patches.std(axis=0) + 1e-6
         learn = _gaussians if self.codebook == "gmm" else _centres
         count = min(self.words, len(patches) // 2)
-        self.centres, self.precisions, self.offsets = learn(patches / self.scale, count, seed)
+        # One thread: sums of several threads come in any order, and the same words must come out.
+        with threadpool_limits(1):
+            self.centres, self.precisions, self.offsets = learn(patches / self.scale, count, seed)
 
     def fitted(self) -> list[NDArray[Any]]:
         """Scale of the descriptors; the words' centres, precisions and offsets."""
@@ -138,12 +132,9 @@ class Codebook:
 
     def _assigned(self, patches: Images) -> NDArray[np.float64]:
         """Soft assignment: the softmax of each word's log density, shape (patches, words)."""
-        squares = (
-            patches**2 @ self.precisions.T
-            - 2 * patches @ (self.centres * self.precisions).T
-            + (self.centres**2 * self.precisions).sum(axis=1)
-        )
-        logs = self.offsets - squares / 2
+        centres, precisions = self.centres, self.precisions
+        squares = patches**2 @ precisions.T - 2 * patches @ (centres * precisions).T
+        logs = self.offsets - (squares + (centres**2 * precisions).sum(axis=1)) / 2
         shares = np.exp(logs - logs.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
@@ -185,17 +176,13 @@ def dct_descriptors(windows: Images, coefficients: int) -> Images:
 
 def _gaussians(patches: Images, words: int, seed: int) -> Words:
     """Centres, precisions (1 / variance) and log weights of a mixture of Gaussians."""
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
 
     mixture = GaussianMixture(
         words, covariance_type="diag", reg_covar=RIDGE, max_iter=30, random_state=seed
     )
-    # One thread: sums of several threads come in any order, and the same words must come out.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 30 steps are enough for words
         mixture.fit(patches)
     precisions = mixture.precisions_
@@ -206,10 +193,8 @@ def _gaussians(patches: Images, words: int, seed: int) -> Words:
 def _centres(patches: Images, words: int, seed: int) -> Words:
     """Centres of k-means; one precision for all, so that soft assignment is exp(-beta d^2)."""
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
-        found = KMeans(words, n_init=1, max_iter=50, random_state=seed).fit(patches)
+    found = KMeans(words, n_init=1, max_iter=50, random_state=seed).fit(patches)
     centres = found.cluster_centers_.astype(np.float64)
     variance = max(found.inertia_ / patches.size, RIDGE)  # mean squared error of one coordinate
     return centres, np.full(centres.shape, 1 / variance), np.zeros(len(centres))

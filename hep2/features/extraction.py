@@ -7,7 +7,6 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
@@ -29,31 +28,21 @@ from hep2.files import watched, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 Matrix = NDArray[np.float32]
-Function = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a head is fed with.
-
-    Attributes:
-        inputs: the feature vectors.
-        checkpoints: of the encoders that made them; none of an extractor.
-        learned_with_labels: whether labels were read where they were learned; None: not learned.
-    """
+    """What a head is fed with."""
 
     inputs: CachedFeatures
-    checkpoints: list[EncoderCheckpoint]
-    learned_with_labels: bool | None
+    checkpoints: list[EncoderCheckpoint]  # of the encoders that made them; none of an extractor
+    learned_with_labels: bool | None  # whether labels were read in learning; None: not learned
 
 
 def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     """Compute the features of the fold's cells, or find them in the cache.
 
-    Args:
-        cfg: the run's configuration.
-        fold: whose cells.
-        orientations: of the training cells.
+    `orientations` is how many copies there are of a training cell.
 
     Raises:
         HEp2Error: an encoder is missing, or belongs to another fold; `features.test_orientations`
@@ -76,19 +65,12 @@ def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
 
 @dataclass(frozen=True)
 class Transform:
-    """What turns cells into vectors: all that tells an encoder from an extractor.
+    """What turns cells into vectors: all that tells an encoder from an extractor."""
 
-    Attributes:
-        function: (B, 1, H, W) -> (B, D), on the CPU.
-        key: names it, with all that it has learned.
-        view: of the cells that it takes.
-        shared: whether it is the same in every fold.
-    """
-
-    function: Function
-    key: str
-    view: str = "intensity"
-    shared: bool = False
+    function: Callable[[Tensor], Tensor]  # (B, 1, H, W) -> (B, D), on the CPU
+    key: str  # names it, with all that it has learned
+    view: str = "intensity"  # of the cells that it takes
+    shared: bool = False  # whether it is the same in every fold
 
 
 def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
@@ -104,13 +86,9 @@ def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
 
 
 class Extractor(Protocol):
-    """Turns images into feature vectors. No label is ever passed to one.
+    """Turns images into feature vectors. No label is ever passed to one."""
 
-    Attributes:
-        version: of the code; raised with any change that moves a value, so that caches notice.
-    """
-
-    version: int
+    version: int  # of the code; raised with any change that moves a value, so that caches notice
 
     def transform(self, images: Matrix) -> Matrix:
         """Feature vectors: (B, H, W), in [0, 1] -> (B, D)."""
@@ -132,9 +110,7 @@ class Learner(Protocol):
 def fitted_extractor(settings: dict[str, Any], fold: Fold) -> Extractor:
     """The extractor of a configuration, fitted on the fold's training cells alone.
 
-    Args:
-        settings: `_target_` and arguments.
-        fold: validation cells are held out of fitting as test cells are.
+    `settings` are its `_target_` and arguments. Validation cells are held out as test cells are.
     """
     extractor: Extractor = instantiate(settings, _convert_="all")
     if isinstance(extractor, Learner):
@@ -162,24 +138,28 @@ def features_by(
 ) -> CachedFeatures:
     """Features of the cells of a fold, or those in the cache.
 
-    Where one orientation is all that is asked for of a transform that every fold shares, it sees
-    the whole data set once, for all folds.
-
-    Args:
-        transform: (B, 1, H, W) -> (B, D).
-        fold: whose cells.
-        cache_dir: where the matrices are kept.
-        orientations: 1 to 8 of the flips and quarter turns of a square, for training cells.
-        averaged: over how many of them the features of validation and test cells are averaged.
+    Training cells have a row for each of `orientations` flips and quarter turns, 1 to 8; validation
+    and test cells the mean over `averaged` of them. Where one is all that is asked for of a
+    transform that every fold shares, it sees the whole data set once, for all folds.
     """
     split, seed = fold.split, int(fold.provenance["seed"])
     images = CellImages(fold.cells, view=transform.view)
     size = next(in_batches(images, split.train[:1], transform.function)).shape[1]
 
     def table(cells: Positions, turns: int, mean: bool = False) -> FeatureTable:
+        def features(image: Tensor) -> Tensor:
+            every = [transform.function(oriented(image, turn)) for turn in range(turns)]
+            made = torch.stack(every, dim=1)
+            return made.mean(dim=1, keepdim=True) if mean else made
+
+        def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
+            batches, start = in_batches(images, cells, features), 0
+            for made in watched(batches, "features", math.ceil(len(cells) / BATCH)):
+                out[start : start + len(made)] = made.numpy()
+                start += len(made)
+
         which = hashlib.sha256(cells.tobytes()).hexdigest()[:16]
         key = f"{fold.cells.key}-{which}-{transform.key}-{turns}{'mean' if mean else ''}"
-        fill = partial(_fill, transform.function, images, cells, turns)
         shape = (len(cells), 1 if mean else turns, size)
         return FeatureTable(cells, cached(cache_dir, key, shape, fill))
 
@@ -187,29 +167,8 @@ def features_by(
         everything = table(np.arange(len(fold.cells)), 1)
         return CachedFeatures(everything, everything, seed)
     evaluated = np.sort(np.concatenate([split.val, split.test]))
-    return CachedFeatures(
-        table(split.train, orientations), table(evaluated, averaged, averaged > 1), seed
-    )
-
-
-def _fill(
-    function: Function, images: CellImages, cells: Positions, turns: int, out: Matrix
-) -> None:
-    """Write the features of cells in their first `turns` orientations, or the means over these.
-
-    Shape:
-        out: (cells, turns or 1, D); filled batch by batch, so memory does not grow
-    """
-
-    def features(image: Tensor) -> Tensor:
-        made = torch.stack([function(oriented(image, turn)) for turn in range(turns)], dim=1)
-        return made if out.shape[1] == turns else made.mean(dim=1, keepdim=True)
-
-    start = 0
-    batches = in_batches(images, cells, features)
-    for made in watched(batches, "features", math.ceil(len(cells) / BATCH)):
-        out[start : start + len(made)] = made.numpy()
-        start += len(made)
+    evaluation = table(evaluated, averaged, mean=averaged > 1)
+    return CachedFeatures(table(split.train, orientations), evaluation, seed)
 
 
 def concatenate(parts: Sequence[CachedFeatures]) -> CachedFeatures:
@@ -232,11 +191,7 @@ def cached(
     A file that is damaged (its checksum is read every time) or of another shape is recomputed. Two
     processes may compute the same matrix at once; the last to finish wins with the same bytes.
 
-    Args:
-        cache_dir: where caches are kept.
-        key: names everything that the matrix depends on.
-        shape: of the matrix.
-        fill: writes the values into a matrix of that shape.
+    `key` names everything that the matrix depends on, `fill` writes its values.
 
     Raises:
         HEp2Error: the cache cannot be written.
@@ -289,7 +244,7 @@ def _write(file: IO[bytes], shape: tuple[int, ...], fill: Callable[[Matrix], Non
 
 
 def _checksum(file: IO[bytes], length: int) -> bytes:
-    """The CRC-32 of this many bytes, which are read."""
+    """The CRC-32 of the next `length` bytes."""
     checksum = 0
     while length > 0 and (block := file.read(min(BLOCK, length))):
         checksum = zlib.crc32(block, checksum)
