@@ -43,6 +43,7 @@ class CellImages:
         augmentation: applied in training, or None.
         batched: leave the augmentation to the device; `draws` says what it has to do.
         view: of the cells, a name in `VIEWS`.
+        raw: whether training gets intensities, whatever the view: its task perturbs them first.
 
     Raises:
         HEp2Error: unknown view.
@@ -56,19 +57,23 @@ class CellImages:
         augmentation: Augmentation | None = None,
         batched: bool = False,
         view: str = "intensity",
+        raw: bool = False,
     ) -> None:
         self.cells, self.augmentation = cells, augmentation
         self.batched, self.view = batched, view_of(view)
+        self.training_view = view_of("intensity") if raw else self.view
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
         images: NDArray[np.generic] = self.cells.images[positions]
-        if epoch is None or self.augmentation is None:
+        if epoch is None:
             return self.view(self._scaled(images))
+        if self.augmentation is None:
+            return self.training_view(self._scaled(images))
         if self.batched:
             return self._scaled(images)  # the device makes the view of what it has augmented
         augmented = self.augmentation(images[:, 0], epoch, positions)
-        return self.view(self._scaled(augmented[:, None]))
+        return self.training_view(self._scaled(augmented[:, None]))
 
     def _scaled(self, images: NDArray[np.generic]) -> Tensor:
         scaled = images.astype(np.float32)
@@ -76,7 +81,7 @@ class CellImages:
         return torch.from_numpy(scaled)
 
     def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
-        """What `augment_batch` shall do to a batch: {"draws": (B, 4)}, or nothing."""
+        """What `augment_batch` shall do to a batch: {"draws": (B, 7)}, or nothing."""
         if self.augmentation is None or epoch is None or not self.batched:
             return {}
         drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)

@@ -42,7 +42,7 @@ class Features:
 def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     """Compute the features of the fold's cells, or find them in the cache.
 
-    `orientations` is how many copies there are of a training cell.
+    `orientations` is how many copies there are of a training cell, unless they are averaged too.
 
     Raises:
         HEp2Error: an encoder is missing, or belongs to another fold; `features.test_orientations`
@@ -56,8 +56,9 @@ def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     if not checkpoints:
         transforms = [extraction(plain(cfg.features.extractor), fold)]
         with_labels = None if transforms[0].shared else False
+    copies = None if cfg.features.averaged else orientations
     tables = [
-        features_by(transform, fold, Path(cfg.cache_dir), orientations, averaged)
+        features_by(transform, fold, Path(cfg.cache_dir), copies, averaged)
         for transform in transforms
     ]
     return Features(concatenate(tables), checkpoints, with_labels)
@@ -134,7 +135,7 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
 
 
 def features_by(
-    transform: Transform, fold: Fold, cache_dir: Path, orientations: int, averaged: int = 1
+    transform: Transform, fold: Fold, cache_dir: Path, orientations: int | None, averaged: int = 1
 ) -> CachedFeatures:
     """Features of the cells of a fold, or those in the cache.
 
@@ -163,11 +164,13 @@ def features_by(
         shape = (len(cells), 1 if mean else turns, size)
         return FeatureTable(cells, cached(cache_dir, key, shape, fill))
 
-    if transform.shared and orientations == averaged == 1:
+    if transform.shared and averaged == 1 and orientations in (None, 1):
         everything = table(np.arange(len(fold.cells)), 1)
         return CachedFeatures(everything, everything, seed)
     evaluated = np.sort(np.concatenate([split.val, split.test]))
     evaluation = table(evaluated, averaged, mean=averaged > 1)
+    if orientations is None:
+        return CachedFeatures(table(split.train, averaged, mean=averaged > 1), evaluation, seed)
     return CachedFeatures(table(split.train, orientations), evaluation, seed)
 
 
