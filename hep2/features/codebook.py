@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.fft import dctn
 from skimage.filters import gaussian, threshold_otsu
-from threadpoolctl import threadpool_limits
 
 from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
@@ -107,9 +106,7 @@ class Codebook:
         self.scale = patches.std(axis=0) + 1e-6
         learn = _gaussians if self.codebook == "gmm" else _centres
         count = min(self.words, len(patches) // 2)
-        # One thread: sums of several threads come in any order, and the same words must come out.
-        with threadpool_limits(1):
-            self.centres, self.precisions, self.offsets = learn(patches / self.scale, count, seed)
+        self.centres, self.precisions, self.offsets = learn(patches / self.scale, count, seed)
 
     def fitted(self) -> list[NDArray[Any]]:
         """Scale of the descriptors; the words' centres, precisions and offsets."""
@@ -178,11 +175,13 @@ def _gaussians(patches: Images, words: int, seed: int) -> Words:
     """Centres, precisions (1 / variance) and log weights of a mixture of Gaussians."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits  # it finds the libraries that are loaded by then
 
     mixture = GaussianMixture(
         words, covariance_type="diag", reg_covar=RIDGE, max_iter=30, random_state=seed
     )
-    with warnings.catch_warnings():
+    # One thread: sums of several threads come in any order, and the same words must come out.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 30 steps are enough for words
         mixture.fit(patches)
     precisions = mixture.precisions_
@@ -193,8 +192,10 @@ def _gaussians(patches: Images, words: int, seed: int) -> Words:
 def _centres(patches: Images, words: int, seed: int) -> Words:
     """Centres of k-means; one precision for all, so that soft assignment is exp(-beta d^2)."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
-    found = KMeans(words, n_init=1, max_iter=50, random_state=seed).fit(patches)
+    with threadpool_limits(1):
+        found = KMeans(words, n_init=1, max_iter=50, random_state=seed).fit(patches)
     centres = found.cluster_centers_.astype(np.float64)
     variance = max(found.inertia_ / patches.size, RIDGE)  # mean squared error of one coordinate
     return centres, np.full(centres.shape, 1 / variance), np.zeros(len(centres))

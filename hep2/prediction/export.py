@@ -128,8 +128,7 @@ def _write_onnx(program: ExportedProgram, facts: dict[str, str], inputs: Inputs)
         logging.getLogger(chatter).setLevel(logging.ERROR)
     outputs = OUTPUTS[: len(program.graph_signature.user_outputs)]
     names: Any = {"input_names": INPUTS, "output_names": outputs}
-    exported = torch.onnx.export(program, **names, dynamo=True, verbose=False)
-    assert exported is not None
+    exported: Any = torch.onnx.export(program, **names, dynamo=True, verbose=False)
     model = exported.model_proto
     onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model)

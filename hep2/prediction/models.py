@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +84,13 @@ class Ensemble:
 def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = None) -> Ensemble:
     """Load the finished runs that `run` means, which must be of one method.
 
-    Args:
-        run: a directory (a single run, or a method's with its folds below), or a name in runs_dir.
-        runs_dir: where names are looked up.
-        orientations: from 1 to 8; None: as many as the runs were tested with.
+    `run` is a directory (a single run, or a method's with its folds below), or a name in
+    `runs_dir`; `orientations` None means as many as the runs were tested with.
 
     Raises:
         HEp2Error: no finished run is there, they are of several methods, one of them cannot name
             patterns of images by itself, or `orientations` is not a number from 1 to 8.
     """
-    if orientations is not None:
-        check_orientations(orientations)
     if run is None:
         raise HEp2Error("which run? run=<name or directory>, e.g. run=default")
     root = Path(run) if Path(run).is_dir() else runs_dir / run
@@ -104,12 +99,18 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
     judges = all(member.decoder is not None for member in members)
     if not judges:
         log.warning("no autoencoder beside %s: strange cells are not recognised", root)
+    turns = members[0].tested_with if orientations is None else orientations
+    check_orientations(turns)
+    if orientations is None and any(member.tested_with != turns for member in members):
+        raise HEp2Error(
+            "the runs were tested in different numbers of orientations: give orientations=<1 to 8>"
+        )
     path, result = next(iter(found.items()))
     data = OmegaConf.load(RunDir(path).config).data
     return Ensemble(
         network=Members(members).eval().requires_grad_(False),
         runs=tuple(found),
-        orientations=orientations or _tested_with(members),
+        orientations=turns,
         judges=judges,
         classes=tuple(map(str, result["classes"])),
         image_size=int(data.image_size),
@@ -137,16 +138,6 @@ def _of_one_method(root: Path, runs_dir: Path) -> dict[Path, Result]:
         if any(other.get(key) != first.get(key) for other in others):
             raise HEp2Error(f"the runs below {root} differ in {key}: choose one fold of them")
     return found
-
-
-def _tested_with(members: Sequence[Member]) -> int:
-    number: int = members[0].tested_with
-    if any(member.tested_with != number for member in members):
-        raise HEp2Error(
-            "the runs were tested in different numbers of orientations: give orientations=<1 to 8>"
-        )
-    check_orientations(number)
-    return number
 
 
 def _member(path: Path, result: Result) -> Member:

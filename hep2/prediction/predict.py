@@ -66,10 +66,7 @@ def predict(
 
 
 def _cells(
-    cells: Sequence[NamedImage],
-    ensemble: Ensemble,
-    specimens: dict[str, Vector],
-    summary: Summary,
+    cells: Sequence[NamedImage], ensemble: Ensemble, specimens: dict[str, Vector], summary: Summary
 ) -> Iterator[list[str]]:
     """A heading, then one row a cell, which is counted on the way."""
     classes = ensemble.classes
