@@ -39,6 +39,22 @@ class Encoder(nn.Module):
             ]
         self.levels = nn.Sequential(*levels)
 
+    def maps(self, image: Tensor, level: int) -> Tensor:
+        """Feature maps behind a level, from 1.
+
+        Shape:
+            (B, 1, H, W) -> (B, widths[level - 1], H / 2 ** level, W / 2 ** level)
+
+        Raises:
+            HEp2Error: there is no such level.
+        """
+        if not 1 <= level <= len(self.levels) // 4:
+            raise HEp2Error(
+                f"features.local.level={level}: the encoder has {len(self.levels) // 4}"
+            )
+        maps: Tensor = self.levels[: 4 * level](image)
+        return maps
+
     def forward(self, image: Tensor) -> Tensor:
         """Encode a batch of images."""
         latent: Tensor = self.levels(image)  # (B, widths[-1], side, side)
