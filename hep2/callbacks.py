@@ -88,7 +88,7 @@ class ReconstructionPictures(EveryEpochs):
         log_images(
             trainer.loggers,
             "reconstructions",
-            [_strips(images, reconstructions)],
+            [_strips(pl_module.displayed(images), pl_module.displayed(reconstructions))],
             [f"epoch {trainer.current_epoch + 1}: input, reconstruction, error x 4"],
             trainer.global_step,
         )

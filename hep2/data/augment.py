@@ -55,6 +55,9 @@ class Draws(NamedTuple):
     angle: Floats  # of the free rotation, in degrees, counter-clockwise
     gain: Floats  # factor of the intensities
     shift: Floats  # added to the intensities then, as a share of the full scale
+    size: Floats  # factor of the cell's size
+    across: Floats  # how far it is moved then, as a share of the side
+    down: Floats
 
 
 class Augmentation:
@@ -70,26 +73,40 @@ class Augmentation:
         rotate: largest free rotation in degrees; what enters from outside is the reflection.
         brightness: largest shift of intensity, as a share of the full scale.
         contrast: largest relative change of contrast.
+        scale: largest relative change of size.
+        translate: largest shift either way, as a share of the side.
         seed: the run's seed.
         cells: how many cells the data set has.
     """
 
     def __init__(
-        self, flips: bool, rotate: float, brightness: float, contrast: float, seed: int, cells: int
+        self,
+        flips: bool,
+        rotate: float,
+        brightness: float,
+        contrast: float,
+        seed: int,
+        cells: int,
+        scale: float = 0.0,
+        translate: float = 0.0,
     ) -> None:
         self.flips, self.rotate = flips, rotate
         self.brightness, self.contrast = brightness, contrast
+        self.scale, self.translate = scale, translate
         self.seed, self.cells = seed, cells
 
     def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
         """Decide what is done to some cells, given by their positions in the data set: (B,)."""
-        uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 4)
+        uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 7)
         either_way = 2 * uniform[:, 1:] - 1
         return Draws(
             orientation=DRAWN[(ORIENTATIONS * uniform[:, 0]).astype(np.int64) * self.flips],
             angle=self.rotate * either_way[:, 0],
             gain=1 + self.contrast * either_way[:, 1],
             shift=self.brightness * either_way[:, 2],
+            size=1 + self.scale * either_way[:, 3],
+            across=self.translate * either_way[:, 4],
+            down=self.translate * either_way[:, 5],
         )
 
     def __call__(
@@ -99,14 +116,14 @@ class Augmentation:
         draws = zip(*self.draw(epoch, cells), strict=True)
         return np.stack([self._one(*one) for one in zip(images, draws, strict=True)])
 
-    def _one(
-        self, image: NDArray[np.generic], draw: tuple[np.int64, np.float64, np.float64, np.float64]
-    ) -> NDArray[np.generic]:
-        orientation, angle, gain, shift = draw
+    def _one(self, image: NDArray[np.generic], draw: tuple[Any, ...]) -> NDArray[np.generic]:
+        orientation, angle, gain, shift, size, *move = draw
         side = len(image)
         changed = np.ascontiguousarray(oriented(image, int(orientation)))
-        if self.rotate:
-            matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(angle), 1)
+        if self.rotate or self.scale or self.translate:
+            middle = ((side - 1) / 2, (side - 1) / 2)
+            matrix = cv2.getRotationMatrix2D(middle, float(angle), float(size))
+            matrix[:, 2] += np.array(move) * side
             changed = geometry.warp_affine_with_value_extension(
                 changed, matrix, (side, side), cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101, 0
             )
@@ -118,8 +135,12 @@ class Augmentation:
 
 @lru_cache(maxsize=1)
 def _uniform(seed: int, epoch: int, cells: int) -> Floats:
-    """In [0, 1), (cells, 4): for all cells at once, so that a draw does not depend on its batch."""
-    return np.random.default_rng([seed, epoch]).random((cells, 4))
+    """In [0, 1), (cells, 7): for all cells at once, so that a draw does not depend on its batch.
+
+    What came later has a stream of its own: the first four columns are those of earlier versions.
+    """
+    first = np.random.default_rng([seed, epoch]).random((cells, 4))
+    return np.hstack([first, np.random.default_rng([seed, epoch, 1]).random((cells, 3))])
 
 
 def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
@@ -130,12 +151,16 @@ def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
 
     Args:
         images: in [0, 1], shape (B, 1, H, H), as the result.
-        draws: the columns of `Draws`, shape (B, 4).
+        draws: the columns of `Draws`, shape (B, 7).
     """
-    orientation, angle, gain, shift = draws.unbind(dim=1)
+    orientation, angle, gain, shift, size, *move = draws.unbind(dim=1)
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
     back = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)  # where a pixel comes from
-    sources = SOURCES.to(images.device)[orientation.long()] @ back
-    grid = F.affine_grid(F.pad(sources, (0, 1)), list(images.shape), align_corners=True)
+    sources = SOURCES.to(images.device)[orientation.long()] @ (back / size.view(-1, 1, 1))
+    side = images.shape[-1]
+    moved_by = torch.stack(move, dim=1)[..., None] * (2 * side / (side - 1))  # of -1 to 1
+    grid = F.affine_grid(
+        torch.cat([sources, -sources @ moved_by], dim=2), list(images.shape), align_corners=True
+    )
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
     return (moved * gain.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)).clamp(0, 1)

@@ -166,7 +166,7 @@ class HEp2DataModule(L.LightningDataModule):
         """Augment on the device, where the batch says so, and make the view of that."""
         if "draws" in batch and isinstance(self.batches.inputs, CellImages):
             augmented = augment_batch(batch["image"], batch.pop("draws"))
-            batch["image"] = self.batches.inputs.view(augmented)
+            batch["image"] = self.batches.inputs.training_view(augmented)
         return batch
 
     def _place(self) -> tuple[int, int]:

@@ -38,6 +38,7 @@ class CellImages:
         augmentation: applied in training, or None.
         batched: leave the augmentation to the device; `draws` says what it has to do.
         view: of the cells, a name in `VIEWS`; HEp2Error where it is unknown.
+        raw: whether training gets intensities, whatever the view: its task perturbs them first.
     """
 
     key = "image"
@@ -48,9 +49,11 @@ class CellImages:
         augmentation: Augmentation | None = None,
         batched: bool = False,
         view: str = "intensity",
+        raw: bool = False,
     ) -> None:
         self.cells, self.augmentation, self.view = cells, augmentation, view_of(view)
         self.batched = batched and augmentation is not None
+        self.training_view = view_of("intensity") if raw else self.view
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
@@ -58,11 +61,13 @@ class CellImages:
         if self.augmentation and epoch is not None and not self.batched:
             images = self.augmentation(images[:, 0], epoch, positions)[:, None]
         image = torch.from_numpy(in_unit_range(images))
+        if epoch is None:
+            return self.view(image)
         # Where the device augments, it makes the view of what it has augmented.
-        return image if self.batched and epoch is not None else self.view(image)
+        return image if self.batched else self.training_view(image)
 
     def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
-        """What `augment_batch` shall do to a batch: {"draws": (B, 4)}, or nothing."""
+        """What `augment_batch` shall do to a batch: {"draws": (B, 7)}, or nothing."""
         if not self.augmentation or not self.batched or epoch is None:
             return {}
         drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)
@@ -152,9 +157,23 @@ def gradient_magnitude(image: Tensor) -> Tensor:
     return slopes.square().mean(dim=1, keepdim=True).sqrt()
 
 
+FLAT = 0.02  # added to an image's standard deviation, or an empty one would be all noise
+
+
+def standardised(image: Tensor) -> Tensor:
+    """Each image by itself: mean 0, standard deviation near 1.
+
+    Shape:
+        (B, 1, H, W) -> (B, 1, H, W)
+    """
+    spread, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (image - mean) / (spread + FLAT)
+
+
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "intensity": lambda image: image,
     "gradient": gradient_magnitude,
+    "standardised": standardised,
 }
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
@@ -23,6 +23,7 @@ from hep2.data.inputs import BATCH, CachedFeatures, CellImages, FeatureTable, Po
 from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
+from hep2.features.fisher import FisherVectors, normalised
 from hep2.files import reserve, watched, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
@@ -34,14 +35,14 @@ class Features:
     """What a head is fed with."""
 
     inputs: CachedFeatures
-    checkpoints: list[EncoderCheckpoint]  # of the encoders that made them; none of an extractor
+    checkpoints: list[EncoderCheckpoint]  # of the encoders whose latents they are
     learned_with_labels: bool | None  # whether labels were read in learning; None: not learned
 
 
 def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     """Compute the features of the fold's cells, or find them in the cache.
 
-    `orientations` is how many copies there are of a training cell.
+    `orientations` is how many copies there are of a training cell, unless they are averaged too.
 
     Raises:
         HEp2Error: an encoder is missing, or belongs to another fold; `features.test_orientations`
@@ -52,11 +53,15 @@ def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     checkpoints = own_encoders(cfg, fold)
     with_labels: bool | None = any(checkpoint.learned_with_labels for checkpoint in checkpoints)
     transforms = [encoding(one.encoder().to(device(cfg)), one.view) for one in checkpoints]
-    if not checkpoints:
+    if checkpoints and (local := plain(cfg.features.get("local"))):
+        transforms = [fisher_encoding(one, local, fold, device(cfg)) for one in checkpoints]
+        checkpoints = []
+    elif not checkpoints:
         transforms = [extraction(plain(cfg.features.extractor), fold)]
         with_labels = None if transforms[0].shared else False
+    copies = None if cfg.features.averaged else orientations
     tables = [
-        features_by(transform, fold, Path(cfg.cache_dir), orientations, averaged)
+        features_by(transform, fold, Path(cfg.cache_dir), copies, averaged)
         for transform in transforms
     ]
     return Features(concatenate(tables), checkpoints, with_labels)
@@ -70,18 +75,57 @@ class Transform:
     key: str  # names it, with all that it has learned
     view: str = "intensity"  # of the cells that it takes
     shared: bool = False  # whether it is the same in every fold
+    finish: Callable[[Tensor], Tensor] | None = None  # done to the mean over orientations
 
 
 def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
     """The transform of an encoder, which is frozen here and works on the device where it is."""
     encoder.eval().requires_grad_(False)
     where = next(encoder.parameters()).device
+    key = f"{view}-{_digest(encoder.state_dict())}"
+    return Transform(lambda image: encoder(image.to(where)).float().cpu(), key, view)
+
+
+def _digest(values: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
+    for name, value in sorted(values.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    key = f"{view}-{digest.hexdigest()[:16]}"
-    return Transform(lambda image: encoder(image.to(where)).float().cpu(), key, view)
+    return digest.hexdigest()[:16]
+
+
+def fisher_encoding(
+    checkpoint: EncoderCheckpoint, settings: dict[str, Any], fold: Fold, where: str
+) -> Transform:
+    """The transform of Fisher vectors, fitted to maps of the fold's training cells.
+
+    Raises:
+        HEp2Error: the encoder has no such map.
+    """
+    encoder: Any = checkpoint.encoder().to(where).eval().requires_grad_(False)
+    vectors: FisherVectors = instantiate(settings, _convert_="all")
+    if not hasattr(encoder, "maps"):
+        raise HEp2Error(f"features.local: the encoder {checkpoint.architecture} has no maps")
+
+    def maps(image: Tensor) -> Tensor:
+        found: Tensor = encoder.maps(image.to(where), vectors.level)
+        return found.float().cpu()
+
+    images, train = CellImages(fold.cells, view=checkpoint.view), fold.split.train
+    seed, share = int(fold.provenance["seed"]), -(-vectors.sample // len(train))
+    rng = np.random.default_rng(seed)
+
+    def some(image: Tensor) -> Matrix:
+        columns = maps(image).flatten(2).transpose(1, 2).numpy()  # (B, H * W, C)
+        places = rng.random(columns.shape[:2]).argsort(axis=1)[:, :share, None]
+        return np.take_along_axis(columns, places, axis=1).reshape(-1, columns.shape[2])
+
+    vectors.fit(np.concatenate(list(in_batches(images, train, some))), seed)
+    learned = {str(number): part for number, part in enumerate(vectors.fitted())}
+    asked = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    key = f"fisher-{asked}-{_digest(encoder.state_dict() | learned)}"
+    return Transform(lambda image: vectors.gradients(maps(image)), key, checkpoint.view,
+                     finish=normalised)  # fmt: skip
 
 
 class Extractor(Protocol):
@@ -133,7 +177,7 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
 
 
 def features_by(
-    transform: Transform, fold: Fold, cache_dir: Path, orientations: int, averaged: int = 1
+    transform: Transform, fold: Fold, cache_dir: Path, orientations: int | None, averaged: int = 1
 ) -> CachedFeatures:
     """Features of the cells of a fold, or those in the cache.
 
@@ -149,7 +193,8 @@ def features_by(
         def features(image: Tensor) -> Tensor:
             every = [transform.function(oriented(image, turn)) for turn in range(turns)]
             made = torch.stack(every, dim=1)
-            return made.mean(dim=1, keepdim=True) if mean else made
+            made = made.mean(dim=1, keepdim=True) if mean else made
+            return transform.finish(made) if transform.finish else made
 
         def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
             batches, start = in_batches(images, cells, features), 0
@@ -162,11 +207,13 @@ def features_by(
         shape = (len(cells), 1 if mean else turns, size)
         return FeatureTable(cells, cached(cache_dir, key, shape, fill))
 
-    if transform.shared and orientations == averaged == 1:
+    if transform.shared and averaged == 1 and orientations in (None, 1):
         everything = table(np.arange(len(fold.cells)), 1)
         return CachedFeatures(everything, everything, seed)
     evaluated = np.sort(np.concatenate([split.val, split.test]))
     evaluation = table(evaluated, averaged, mean=averaged > 1)
+    if orientations is None:
+        return CachedFeatures(table(split.train, averaged, mean=averaged > 1), evaluation, seed)
     return CachedFeatures(table(split.train, orientations), evaluation, seed)
 
 

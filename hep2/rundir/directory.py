@@ -43,7 +43,12 @@ INCIDENTAL = (
 )
 
 # Settings that came later, with what runs did before: absent means this.
-LATER = {"features.test_orientations": 1}
+LATER = {
+    "features.averaged": False,
+    "features.test_orientations": 1,
+    "model.network.bounded": True,
+    "stage.objective.name": "reconstruction",
+}
 
 
 class RunDir:

@@ -16,10 +16,13 @@ from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, Positions, in_batches
 from hep2.data.protocols import Split
+from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
 from hep2.rundir.result import name_metrics
 from hep2.stages.training import NetworkStage
+from hep2.tasks.denoising import Denoising
+from hep2.tasks.joint_embedding import JointEmbedding
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -28,6 +31,15 @@ log = logging.getLogger(__name__)
 Errors = NDArray[np.float64]  # mean squared error of each cell, shape (N,)
 
 NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
+
+
+# To add an objective: write its task, a subclass of `Reconstruction`, add it here, and give it a
+# conf/stage/<name>.yaml, whose `objective` has the settings of its constructor.
+OBJECTIVES: dict[str, type[Reconstruction]] = {
+    "reconstruction": Reconstruction,
+    "denoising": Denoising,
+    "joint_embedding": JointEmbedding,
+}
 
 
 class AutoencoderStage(NetworkStage):
@@ -39,12 +51,28 @@ class AutoencoderStage(NetworkStage):
 
     def configure_inputs(self) -> CellImages:
         """The fold's images, augmented."""
-        return augmented_images(self.cfg, self.fold, self.cfg.stage.view)
+        raw = self.objective is not Reconstruction  # the others perturb intensities
+        return augmented_images(self.cfg, self.fold, self.cfg.stage.view, raw)
+
+    @property
+    def objective(self) -> type[Reconstruction]:
+        """What is learned, by its name in OBJECTIVES.
+
+        Raises:
+            HEp2Error: unknown name.
+        """
+        name = self.cfg.stage.objective.name
+        if name not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise HEp2Error(f"stage.objective.name={name} is unknown: choose one of {known}")
+        return OBJECTIVES[name]
 
     def configure_task(self) -> Reconstruction:
         """A fresh autoencoder."""
         model, stage = self.cfg.model, self.cfg.stage
-        return Reconstruction(
+        settings = {key: value for key, value in plain(stage.objective).items() if key != "name"}
+        return self.objective(
+            **settings,
             architecture=model.architecture,
             network=plain(model.network),
             loss=stage.loss,
@@ -100,21 +128,23 @@ class AutoencoderStage(NetworkStage):
         shown = test[[row for row, _ in chosen]]
 
         def pixels(image: Tensor) -> Tensor:
-            made: Tensor = self.task(image.to(self.task.device))[:, 0]
+            made = self.task.displayed(self.task(image.to(self.task.device)))[:, 0]
             return (made.float().cpu() * 255).round().to(torch.uint8)
 
         images = torch.cat(list(in_batches(self.inputs, shown, pixels))).numpy()
         return reconstructions_record(self.fold, errors, chosen, images)
 
 
-def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> CellImages:
+def augmented_images(
+    cfg: DictConfig, fold: Fold, view: str = "intensity", raw: bool = False
+) -> CellImages:
     """The fold's images, with the augmentation that the configuration asks for."""
     settings = {key: value for key, value in plain(cfg.augment).items() if key != "name"}
     batched = settings.pop("batched", False)
     if not any(settings.values()):
-        return CellImages(fold.cells, view=view)
+        return CellImages(fold.cells, view=view, raw=raw)
     augmentation = Augmentation(**settings, seed=cfg.seed, cells=len(fold.cells))
-    return CellImages(fold.cells, augmentation, batched, view)
+    return CellImages(fold.cells, augmentation, batched, view, raw)
 
 
 def errors_and_latents(

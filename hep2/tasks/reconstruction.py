@@ -97,6 +97,10 @@ class Reconstruction(L.LightningModule):
         """
         return batch["image"], batch["image"]
 
+    def displayed(self, image: Tensor) -> Tensor:
+        """What the networks see, as intensities in [0, 1] for a picture; here they are that."""
+        return image
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The loss of one batch."""
         given, wanted = self.pair(batch)
