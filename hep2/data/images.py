@@ -60,8 +60,7 @@ def image_files(root: Path) -> Iterator[Path]:
     """All image files below a folder, links followed, hidden files and folders left out."""
     seen = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder above would never end
+        if (real := os.path.realpath(folder)) in seen:  # a link upwards would never end
             subfolders.clear()
             continue
         seen.add(real)
@@ -125,7 +124,7 @@ def read_image(file: Path, channel: str) -> Pixels:
 
     Grey images are taken as they are. Of RGB(A) images `channel` is taken: fluorescein glows
     green, so "green" carries the signal; "mean" is the rounded mean of the three. Alpha is ignored.
-    The shape is (H, W).
+    Shape: (H, W)
 
     Raises:
         ImageError: missing, empty, undecodable, too large, or not 8- or 16-bit.
@@ -188,10 +187,9 @@ def resize_square(image: Pixels, size: int) -> Pixels:
 
     Shape: (H, W) -> (size, size), of the same type
     """
-    height, width = image.shape
-    scale = size / max(height, width)
+    scale = size / max(image.shape)
     if scale != 1:
-        new_size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        new_size = [max(1, round(side * scale)) for side in reversed(image.shape)]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         image = cast(Pixels, cv2.resize(image, new_size, interpolation=how))
     down, across = size - image.shape[0], size - image.shape[1]

@@ -34,13 +34,38 @@ Files = Mapping[str, list[Path]]  # by the image ID without its leading zeros
 
 
 def i3a(root: str | None, name: str = "i3a") -> ImageSource:
-    """I3A contest, Task 1: see `contest_rows` for the folder's form.
+    """I3A contest, Task 1.
 
-    A cell's ID is its image ID as the CSV writes it (of the public copy without CSV: the file's
-    name without suffix).
+    Labels come from gt_training.csv (`Image ID,Image class`) or, without it, from the folders
+    tra/val/tes/<class>/. Images are named by their ID, with or without leading zeros, anywhere
+    below the root; those below tra, val or tes belong to that pool. specimens.csv
+    (`Image ID,Specimen`) is optional: without it the specimens are unknown, all empty. A cell's ID
+    is its image ID as the CSV writes it (without a CSV: the file's name without suffix).
+
+    Raises:
+        HEp2Error: the folder has neither form, or a CSV cannot be read.
     """
     base, problems = _existing(root, "i3a"), list[str]()
-    return image_source(name, base, contest_rows(base, problems), problems, I3A_CLASSES)
+    files = defaultdict(list)
+    for file in image_files(base):
+        files[_number(file.stem)].append(file)
+    specimens = _specimens(base / SPECIMENS, problems)
+    if (base / LABELS).is_file():
+        rows = list(_labelled_by_csv(base, files, specimens, problems))
+    elif all((base / folder).is_dir() for folder in POOL_FOLDERS):
+        rows = list(_labelled_by_folder(base, files, specimens, problems))
+    else:
+        raise HEp2Error(
+            f"{base} has neither {LABELS} nor the folders tra, val and tes;"
+            " add data.root=<the folder of the I3A data set>"
+        )
+    pools = Counter(row.pool for row in rows)
+    counts = [pools[pool] for pool in PUBLIC_SPLIT]
+    if any(counts) and counts != list(PUBLIC_SPLIT.values()):
+        here, there = ("/".join(map(str, split)) for split in (counts, PUBLIC_SPLIT.values()))
+        text = f"i3a: train/val/test hold {here} cells here, {there} in the public copy"
+        warnings.warn(text, stacklevel=2)
+    return image_source(name, base, rows, problems, I3A_CLASSES)
 
 
 def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphep2") -> ImageSource:
@@ -62,8 +87,7 @@ def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphe
 
 def folder(root: str | None, name: str = "folder") -> ImageSource:
     """Images in `<label>/<specimen>/<image>`; a cell's ID is this path."""
-    base, problems = _existing(root, "folder"), list[str]()
-    rows = []
+    base, problems, rows = _existing(root, "folder"), list[str](), list[Row]()
     for file in image_files(base):
         parts = file.relative_to(base).parts
         identity = "/".join(parts)
@@ -137,41 +161,6 @@ def _existing(root: str | None, data: str) -> Path:
     if not path.is_dir() and not (data == "manifest" and path.is_file()):
         raise HEp2Error(f"data.root={root}: no such folder; give the folder of the data set")
     return path
-
-
-def contest_rows(root: Path, problems: list[str]) -> list[Row]:
-    """The cells of a contest folder.
-
-    Labels come from gt_training.csv (`Image ID,Image class`) or, without it, from the folders
-    tra/val/tes/<class>/. Images are named by their ID, with or without leading zeros, anywhere
-    below the root; those below tra, val or tes belong to that pool. specimens.csv
-    (`Image ID,Specimen`) is optional: without it the specimens are unknown, all empty. Every row
-    that cannot be used adds a sentence to `problems`.
-
-    Raises:
-        HEp2Error: the folder has neither form, or a CSV cannot be read.
-    """
-    files = defaultdict(list)
-    for file in image_files(root):
-        files[_number(file.stem)].append(file)
-    specimens = _specimens(root / SPECIMENS, problems)
-    if (root / LABELS).is_file():
-        rows = list(_labelled_by_csv(root, files, specimens, problems))
-    elif all((root / folder).is_dir() for folder in POOL_FOLDERS):
-        rows = list(_labelled_by_folder(root, files, specimens, problems))
-    else:
-        raise HEp2Error(
-            f"{root} has neither {LABELS} nor the folders tra, val and tes;"
-            " add data.root=<the folder of the I3A data set>"
-        )
-    pools = Counter(row.pool for row in rows)
-    counts = [pools[pool] for pool in PUBLIC_SPLIT]
-    published = list(PUBLIC_SPLIT.values())
-    if any(counts) and counts != published:
-        here, there = ("/".join(map(str, split)) for split in (counts, published))
-        text = f"i3a: train/val/test hold {here} cells here, {there} in the public copy"
-        warnings.warn(text, stacklevel=2)
-    return rows
 
 
 def _number(identity: str) -> str:
