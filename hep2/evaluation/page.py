@@ -125,7 +125,7 @@ def make_page(
         audits=provenance.audits(runs),
         elsewhere=tables.published(caption, others),
         provenance=[provenance.origins(runs), provenance.commands(runs)],
-        remark=published.paper_statement(),
+        remark=published.PAPER_STATEMENT,
         paper=[confusion.paper_picture()]
         if any(run.classes == PAPER_CLASSES for run in firsts)
         else [],

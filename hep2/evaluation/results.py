@@ -1,6 +1,6 @@
 """The runs of one method and their metrics: over folds, pooled, and against another method."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -9,48 +9,14 @@ import numpy as np
 
 from hep2 import metrics
 from hep2.errors import HEp2Error
-from hep2.evaluation.statistics import (
-    Interval,
-    SignTest,
-    holm,
-    paired_difference,
-    sign_test,
-    specimen_confusions,
-    specimen_interval,
-)
+from hep2.evaluation import statistics
+from hep2.evaluation.statistics import Interval, SignTest
 from hep2.files import escape_formula
 from hep2.metrics import HEADLINE, RANKED_BY, FloatArray, StringArray
 from hep2.rundir.result import Run, data_label, protocol_label
 
 NAN = float("nan")
 NO_INTERVAL = Interval(NAN, NAN, NAN)
-
-
-@dataclass(frozen=True)
-class Group:
-    """The finished runs of one method on one data set under one protocol, by fold, then seed."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def first(self) -> Run:
-        """Any of them: what is asked of it is the same for all."""
-        return self.runs[0]
-
-    @property
-    def by_fold(self) -> dict[int, list[Run]]:
-        """The runs of each finished fold, one a seed."""
-        return by_fold(self.runs)
-
-    @property
-    def specimens_known(self) -> bool:
-        """Whether every test cell names its specimen."""
-        return all(run.cells.known_specimens is not None for run in self.runs)
-
-    @property
-    def missing_folds(self) -> list[int]:
-        """Folds of the protocol that no finished run covers."""
-        return sorted(set(range(self.first.folds)) - {run.fold for run in self.runs})
 
 
 class Spread(NamedTuple):
@@ -62,30 +28,61 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Result:
-    """The metrics of one method on one data set under one protocol.
+class Group:
+    """The finished runs of one method on one data set under one protocol, by fold, then seed."""
 
-    Attributes:
-        group: the runs.
-        measures: spread over folds of every metric of `metrics.summarise`, by name.
-        recalls: spread over folds of each class's recall, in the order of the classes.
-        confusion: counts pooled over folds, shape (C, C), rows = output class.
-        pooled: the headline metrics of the pooled counts, with their 95 % intervals.
-        specimens: number of test specimens; None where they are not known.
-        seconds: spread over folds of the wall time, with that of the encoders.
-    """
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """Any of them, for what is the same for all."""
+        return self.runs[0]
+
+    @property
+    def by_fold(self) -> dict[int, list[Run]]:
+        """The runs of each finished fold, one a seed."""
+        folds: dict[int, list[Run]] = {}
+        for run in self.runs:
+            folds.setdefault(run.fold, []).append(run)
+        return folds
+
+    @property
+    def specimens_known(self) -> bool:
+        """Whether every test cell names its specimen."""
+        return all(run.cells.known_specimens is not None for run in self.runs)
+
+    @property
+    def missing_folds(self) -> list[int]:
+        """Folds of the protocol that no finished run covers."""
+        return sorted(set(range(self.first.folds)) - {run.fold for run in self.runs})
+
+    @property
+    def seconds(self) -> Spread:
+        """Wall time of a run and of the encoders that it started from, over folds."""
+        return self.spread([run.seconds + run.encoder_seconds for run in self.runs])
+
+    def spread(self, values: Iterable[float]) -> Spread:
+        """Spread over folds of one value a run, in their order: of the means over seeds."""
+        folds: dict[int, list[float]] = {}
+        for run, value in zip(self.runs, values, strict=True):
+            folds.setdefault(run.fold, []).append(value)
+        return spread([spread(seeds).mean for seeds in folds.values()])
+
+
+@dataclass(frozen=True)
+class Result:
+    """The metrics of one method on one data set under one protocol."""
 
     group: Group
-    measures: dict[str, Spread]
-    recalls: list[Spread]
-    confusion: FloatArray
-    pooled: dict[str, Interval]
-    specimens: int | None
-    seconds: Spread
+    measures: dict[str, Spread]  # over folds, of every metric of `metrics.summarise`, by name
+    recalls: list[Spread]  # over folds, in the order of the classes
+    confusion: FloatArray  # counts pooled over folds, shape (C, C), rows = output class
+    pooled: dict[str, Interval]  # headline metrics of the pooled counts, with 95 % intervals
+    specimens: int | None  # number of test specimens; None where they are not known
 
     @property
     def method(self) -> str:
-        """The method's name."""
+        """Its name."""
         return self.group.first.method
 
 
@@ -121,23 +118,14 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 def _check_poolable(earlier: Run, later: Run) -> None:
     remedy = "give one of them another name=..., or delete it"
+    both = f"{earlier.path} and {later.path}"
     for what in ("data_key", "classes", "folds", "synthetic", "leaky"):
         here, there = getattr(earlier, what), getattr(later, what)
         if here != there:
-            raise HEp2Error(
-                f"{earlier.path} and {later.path} cannot be pooled, their {what} differ "
-                f"({here} and {there}): {remedy}"
-            )
+            differ = f"their {what} differ ({here} and {there})"
+            raise HEp2Error(f"{both} cannot be pooled, {differ}: {remedy}")
     if (earlier.fold, earlier.seed) == (later.fold, later.seed):
-        raise HEp2Error(f"{earlier.path} and {later.path} are the same fold and seed: {remedy}")
-
-
-def by_fold(runs: Iterable[Run]) -> dict[int, list[Run]]:
-    """Runs by their fold, in the order in which folds appear."""
-    folds: dict[int, list[Run]] = {}
-    for run in runs:
-        folds.setdefault(run.fold, []).append(run)
-    return folds
+        raise HEp2Error(f"{both} are the same fold and seed: {remedy}")
 
 
 def columns(runs: Sequence[Run], *names: str) -> list[Any]:
@@ -152,15 +140,15 @@ def pooled_confusions(group: Group, folds: Iterable[int]) -> tuple[StringArray, 
     a cell in several folds (`published`) counts it as often, always within its specimen.
 
     Returns:
-        Specimen names, shape (S,), one empty name where they are not known; counts, shape
-        (S, C, C), rows = output class.
+        Specimen names (S,), one empty name where they are not known; counts (S, C, C).
     """
     members = group.by_fold
     runs = [run for fold in folds for run in members[fold]]
     weights = [np.full(len(run.cells.ids), 1 / len(members[run.fold])) for run in runs]
     specimens, targets, outputs = columns(runs, "specimens", "targets", "outputs")
     classes = len(group.first.classes)
-    return specimen_confusions(specimens, targets, outputs, classes, np.concatenate(weights))
+    counted = np.concatenate(weights)
+    return statistics.specimen_confusions(specimens, targets, outputs, classes, counted)
 
 
 def summarise_group(group: Group) -> Result:
@@ -169,43 +157,26 @@ def summarise_group(group: Group) -> Result:
     A fold's value is the mean over its seeds; means and deviations run over folds. Where a fold's
     targets lack a class, its recall is left out of that class's mean.
     """
-    folds = group.by_fold.values()
-    scores = [[_scores(run) for run in seeds] for seeds in folds]
-    recalls = [[metrics.recalls(run.cells.confusion()) for run in seeds] for seeds in folds]
+    cells, classes = [run.cells for run in group.runs], len(group.first.classes)
+    scores = [
+        metrics.summarise(c.targets, c.outputs, c.probabilities, classes, c.known_specimens)
+        for c in cells
+    ]
+    recalls = np.array([metrics.recalls(c.confusion()) for c in cells])  # (runs, C)
     names, confusions = pooled_confusions(group, group.by_fold)
-    known = group.specimens_known
+    known, total = group.specimens_known, confusions.sum(axis=0)
     return Result(
         group=group,
-        measures={
-            name: spread_over([[seed.get(name, NAN) for seed in fold] for fold in scores])
-            for name in scores[0][0]
-        },
-        recalls=[
-            spread_over([[float(seed[c]) for seed in fold] for fold in recalls])
-            for c in range(len(group.first.classes))
-        ],
-        confusion=confusions.sum(axis=0),
+        measures={name: group.spread([s.get(name, NAN) for s in scores]) for name in scores[0]},
+        recalls=[group.spread(column) for column in recalls.T.tolist()],
+        confusion=total,
         pooled={
-            metric.name: specimen_interval(confusions, metric.function)
+            metric.name: statistics.specimen_interval(confusions, metric.function)
             if known
-            else Interval(float(metric.function(confusions.sum(axis=0))), NAN, NAN)
+            else Interval(float(metric.function(total)), NAN, NAN)
             for metric in HEADLINE
         },
         specimens=len(names) if known else None,
-        seconds=wall_time(group.by_fold),
-    )
-
-
-def _scores(run: Run) -> dict[str, float]:
-    cells, classes = run.cells, len(run.classes)
-    specimens = cells.known_specimens
-    return metrics.summarise(cells.targets, cells.outputs, cells.probabilities, classes, specimens)
-
-
-def wall_time(folds: Mapping[int, Sequence[Run]]) -> Spread:
-    """Seconds a fold, mean over its seeds: of the run, and of the encoders that it started from."""
-    return spread_over(
-        [[run.seconds + run.encoder_seconds for run in seeds] for seeds in folds.values()]
     )
 
 
@@ -215,11 +186,6 @@ def spread(values: Sequence[float]) -> Spread:
     mean = float(defined.mean()) if len(defined) else NAN
     sd = float(defined.std(ddof=1)) if len(defined) > 1 else NAN
     return Spread(mean, sd, len(defined))
-
-
-def spread_over(folds: Iterable[Sequence[float]]) -> Spread:
-    """Spread over folds of the mean over each fold's seeds."""
-    return spread([spread(seeds).mean for seeds in folds])
 
 
 def rank(results: Sequence[Result]) -> list[Result]:
@@ -238,9 +204,9 @@ def compare_with_first(results: Sequence[Result]) -> list[Comparison]:
         folds = _common_folds(first, other)
         if folds and first.specimens_known and other.specimens_known:
             (_, ours), (_, theirs) = (pooled_confusions(group, folds) for group in (first, other))
-            difference = paired_difference(ours, theirs, metrics.mca)
-            pairs.append((other, len(folds), difference, sign_test(ours, theirs)))
-    adjusted = holm([signs.p for *_, signs in pairs])
+            difference = statistics.paired_difference(ours, theirs, metrics.mca)
+            pairs.append((other, len(folds), difference, statistics.sign_test(ours, theirs)))
+    adjusted = statistics.holm([signs.p for *_, signs in pairs])
     return [
         Comparison(first.first.method, other.first.method, folds, difference, signs, p)
         for (other, folds, difference, signs), p in zip(pairs, adjusted, strict=True)
@@ -264,16 +230,15 @@ def _common_folds(first: Group, second: Group) -> list[int]:
 def results_csv(results: Iterable[Result]) -> str:
     """One row a (method, metric), values in [0, 1]; metrics are named `<protocol>/test/<name>`.
 
-    Texts that a spreadsheet would run as a formula get an apostrophe in front (OWASP, CSV
-    injection).
+    Texts that a spreadsheet would run as a formula get an apostrophe in front (CSV injection).
     """
     import pandas
 
     rows: list[tuple[Result, str, Spread]] = []
     for result in results:
-        recalls = [f"recall/{name}" for name in result.group.first.classes]
-        named = [*result.measures.items(), *zip(recalls, result.recalls, strict=True)]
-        rows += [(result, name, values) for name, values in named]
+        rows += [(result, name, values) for name, values in result.measures.items()]
+        recalls = zip(result.group.first.classes, result.recalls, strict=True)
+        rows += [(result, f"recall/{name}", values) for name, values in recalls]
     frame = pandas.DataFrame({name: [of(*row) for row in rows] for name, of in _COLUMNS.items()})
     text: str = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
     return text

@@ -11,15 +11,7 @@ from itertools import groupby
 from hep2.evaluation.formats import NOTHING, Table, interval_text, spread_text
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import (
-    NAN,
-    Comparison,
-    Result,
-    Spread,
-    by_fold,
-    spread_over,
-    wall_time,
-)
+from hep2.evaluation.results import NAN, Comparison, Group, Result, Spread
 from hep2.metrics import HEADLINE, RANKED_BY, SECONDARY, Metric
 from hep2.rundir.result import Run, data_label, protocol_label
 
@@ -39,7 +31,7 @@ def over_folds(results: Sequence[Result]) -> Table:
             "method": lambda r: r.method,
             "labels in\nfeatures": lambda r: _LABELS[r.group.first.labels_in_features],
             **_over_folds(HEADLINE, run),
-            "seconds\na fold": lambda r: f"{r.seconds.mean:.0f}",
+            "seconds\na fold": lambda r: f"{r.group.seconds.mean:.0f}",
             "folds": lambda r: _folds(r.group.by_fold, run),
         },
         [
@@ -179,25 +171,21 @@ def _clustering(runs: list[Run]) -> Table:
     of = protocol_label(runs[0])
     methods = sorted({run.method for run in runs})
 
-    def score(folds: dict[int, list[Run]], name: str, scale: int) -> str:
+    def score(name: str, scale: int = 1) -> Callable[[Group], str]:
         key = f"{of}/test/{name}"
-        return spread_text(
-            spread_over([[run.metrics[key] for run in seeds] for seeds in folds.values()]), scale
-        )
+        return lambda g: spread_text(g.spread([run.metrics[key] for run in g.runs]), scale)
 
     return Table.of(
         caption(runs[0], "UNSUPERVISED clusters, mean ± standard deviation over folds"),
-        [(method, by_fold(run for run in runs if run.method == method)) for method in methods],
+        [Group(tuple(run for run in runs if run.method == method)) for method in methods],
         {
-            "method": lambda row: row[0],
-            f"clustering\naccuracy % ({of})": lambda row: score(row[1], "clustering_accuracy", 100),
-            f"matched in\ntraining % ({of})": lambda row: score(
-                row[1], "accuracy_matched_in_training", 100
-            ),
-            f"NMI ({of})": lambda row: score(row[1], "nmi", 1),
-            f"ARI ({of})": lambda row: score(row[1], "ari", 1),
-            "seconds\na fold": lambda row: f"{wall_time(row[1]).mean:.0f}",
-            "folds": lambda row: f"{len(row[1])} of {runs[0].folds}",
+            "method": lambda group: group.first.method,
+            f"clustering\naccuracy % ({of})": score("clustering_accuracy", 100),
+            f"matched in\ntraining % ({of})": score("accuracy_matched_in_training", 100),
+            f"NMI ({of})": score("nmi"),
+            f"ARI ({of})": score("ari"),
+            "seconds\na fold": lambda group: f"{group.seconds.mean:.0f}",
+            "folds": lambda group: f"{len(group.by_fold)} of {runs[0].folds}",
         },
         [
             "clustering accuracy: each cluster is given the pattern that suits the test cells "
