@@ -48,34 +48,27 @@ def make_loggers(
         entries: The instantiated `logger` group: `WandbSettings` or loggers of Lightning.
         run_dir: Everything is written below it.
         identity: Names, groups and tags the W&B run.
-        config: The resolved configuration as plain containers.
+        config: The resolved configuration in built-in containers.
 
     Raises:
-        HEp2Error: an entry is no logger, or the W&B mode is unknown.
+        HEp2Error: an entry is not a logger, or the W&B mode is unknown.
     """
     if not RunDir(run_dir).last.is_file():
-        _forget_metrics(run_dir)
+        for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
+            rank_zero_only(Path.unlink)(file, missing_ok=True)
     loggers: list[Logger] = [RunFiles(run_dir)]
     for name, entry in (entries or {}).items():
         if isinstance(entry, WandbSettings):
-            mode = choose_mode(entry.mode)
-            described = describe(identity, entry.tags) | {"config": redacted(config)}
-            whose = {"project": entry.project, "entity": entry.entity}
-            if mode != "disabled":
-                loggers.append(WandbRun(run_dir, mode, whose | described))
+            if (mode := choose_mode(entry.mode)) != "disabled":
+                whose = {"project": entry.project, "entity": entry.entity}
+                description = whose | describe(identity, entry.tags) | {"config": redacted(config)}
+                loggers.append(WandbRun(run_dir, mode, description))
         elif isinstance(entry, Logger):
             loggers.append(entry)
         else:
-            raise HEp2Error(
-                f"logger.{name} is no logger: give it a _target_, as conf/logger/wandb.yaml does"
-            )
+            advice = "give it a _target_, as conf/logger/wandb.yaml does"
+            raise HEp2Error(f"logger.{name} is not a logger: {advice}")
     return loggers
-
-
-@rank_zero_only
-def _forget_metrics(run_dir: Path) -> None:
-    for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
-        file.unlink(missing_ok=True)
 
 
 def describe(identity: Identity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def log_images(
     """Write pictures into the run directory, and send them to W&B where it is on.
 
     Args:
-        loggers: As `make_loggers` made them; a task passes `self.loggers`. Others are passed over.
+        loggers: Those that `make_loggers` did not make are passed over.
         key: What the pictures show, e.g. "val/reconstruction".
         images: (H, W) grey or (H, W, 3) RGB, uint8.
         captions: One for each image.
@@ -114,20 +107,18 @@ def log_images(
 
 
 @rank_zero_only
-def log_summary(loggers: Sequence[Logger], figures: Mapping[str, Any]) -> None:
+def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, Any]) -> None:
     """Set the final metrics of the W&B run; `result.json` is their place among the files."""
     for logger in loggers:
         if isinstance(logger, WandbRun):
-            logger.log_summary(figures)
+            logger.log_summary(metrics)
 
 
 @rank_zero_only
 def log_record(loggers: Sequence[Logger], record: Callable[[], Any]) -> None:
     """Send a finished run's predictions and the report's pictures of it to W&B, where it is on.
 
-    Args:
-        loggers: As `make_loggers` made them.
-        record: Makes a `hep2.evaluation.report.RunRecord`; called only where W&B is on.
+    `record` makes a `hep2.evaluation.report.RunRecord`, and is called only where W&B is on.
     """
     for logger in loggers:
         if isinstance(logger, WandbRun):
@@ -154,16 +145,10 @@ class RunFiles(RunLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Add one row.
-
-        Raises:
-            HEp2Error: the file cannot be written or the disk is full.
-        """
-        row = {"step": "" if step is None else str(step)}
-        row |= {
-            key: str(getattr(value, "item", lambda v=value: v)()) for key, value in metrics.items()
-        }
-        self._metrics.add(row)
+        """Add one row, or raise HEp2Error where it cannot be written."""
+        values = {"step": "" if step is None else step, **metrics}
+        numbers = {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}
+        self._metrics.add({key: str(number) for key, number in numbers.items()})
 
     def log_images(
         self, key: str, images: Sequence[NDArray[np.uint8]], captions: Sequence[str], step: int

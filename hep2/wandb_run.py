@@ -34,35 +34,25 @@ FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_ARTIFACT_DIR": "artifacts", "WANDB_C
 def choose_mode(asked: str) -> str:
     """The mode of W&B: WANDB_MODE in the environment wins over the configuration.
 
-    Returns:
-        auto, online, offline or disabled.
-
     Raises:
-        HEp2Error: the mode is unknown.
+        HEp2Error: the mode is none of MODES.
     """
     wanted = os.environ.get("WANDB_MODE") or asked
     if wanted not in MODES:
-        raise HEp2Error(
-            f"logger.wandb.mode (or WANDB_MODE) is {wanted!r}: "
-            "choose auto, online, offline or disabled"
-        )
+        advice = "choose auto, online, offline or disabled"
+        raise HEp2Error(f"logger.wandb.mode (or WANDB_MODE) is {wanted!r}: {advice}")
     return MODES[wanted]
 
 
 class RunLogger(Logger):
-    """What Lightning asks of every logger; a run directory holds one run and says it all."""
+    """What Lightning asks of every logger; a run directory holds one run."""
 
-    name = ""
-    version = ""
+    name = version = save_dir = ""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
         self._run_dir = run_dir
-
-    @property
-    def save_dir(self) -> str:
-        """The run directory."""
-        return str(self._run_dir)
+        self.save_dir = str(run_dir)
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
@@ -74,12 +64,9 @@ class WandbRun(RunLogger):
 
     Where there is no API key, or an online start fails within START_SECONDS, it runs offline. The
     first exception of W&B after that (a killed wandb-core, a full disk) ends it with one warning;
-    `metrics.csv` is the record.
+    `metrics.csv` is the record. Everything W&B writes goes to `<run_dir>/wandb`.
 
-    Args:
-        run_dir: Everything W&B writes goes to `<run_dir>/wandb`.
-        mode: auto, online or offline.
-        description: For `wandb.init`: project, entity, name, group, job_type, tags, config.
+    `description` is for `wandb.init`: project, entity, name, group, job_type, tags, config.
     """
 
     def __init__(self, run_dir: Path, mode: str, description: Mapping[str, Any]) -> None:
@@ -87,8 +74,7 @@ class WandbRun(RunLogger):
         self._mode = mode
         self._description = dict(description)
         self._run: Any = None
-        self._lost = False
-        self._borrowed = False
+        self._lost = self._borrowed = False
         self._set_variables: list[str] = []
         self._process = os.getpid()
 
@@ -117,11 +103,7 @@ class WandbRun(RunLogger):
         self._attempt(send)
 
     def log_record(self, make: Callable[[], Any]) -> None:
-        """Log what `make` draws, which it is asked for only if W&B is there.
-
-        Args:
-            make: gives a `hep2.evaluation.report.RunRecord`: pictures, and a table of predictions.
-        """
+        """Log the `hep2.evaluation.report.RunRecord` that `make` draws, only if W&B is there."""
 
         def send(run: Any) -> None:
             import wandb
@@ -138,9 +120,9 @@ class WandbRun(RunLogger):
 
         self._attempt(send)
 
-    def log_summary(self, figures: Mapping[str, Any]) -> None:
+    def log_summary(self, metrics: Mapping[str, Any]) -> None:
         """Set the run's final metrics."""
-        self._attempt(lambda run: run.summary.update(dict(figures)))
+        self._attempt(lambda run: run.summary.update(dict(metrics)))
 
     def finalize(self, status: str) -> None:
         """End the run here where Lightning forked this process, which exits after the fit."""
@@ -155,28 +137,25 @@ class WandbRun(RunLogger):
             try:
                 run.finish(exit_code=exit_code)
             except Exception as error:
-                self._give_up(_said(error))
+                self._give_up(_one_line(error))
 
         if not self._borrowed:
             if run is not None and not within(FINISH_SECONDS, end):
                 self._give_up(f"it did not finish within {FINISH_SECONDS:g} s")
             if self._lost:
                 within(FINISH_SECONDS, _forget)
-        for variable in self._set_variables:
-            os.environ.pop(variable, None)
-        self._set_variables = []
+        while self._set_variables:
+            os.environ.pop(self._set_variables.pop(), None)
 
     def _attempt(self, action: Callable[[Any], T]) -> T | None:
         """Do something with the run, open or not; nothing once W&B is lost."""
         try:
-            if self._lost:
-                return None
-            if self._run is None:
-                self._run = self._open()
-            return action(self._run)
+            if not self._lost:
+                self._run = self._run or self._open()
+                return action(self._run)
         except Exception as error:
-            self._give_up(_said(error))
-            return None
+            self._give_up(_one_line(error))
+        return None
 
     def _give_up(self, why: str) -> None:
         if not self._lost:
@@ -200,42 +179,43 @@ class WandbRun(RunLogger):
         os.environ.update({name: variables[name] for name in self._set_variables})
         if os.environ.get("WANDB_MODE") in ("", "auto"):
             del os.environ["WANDB_MODE"]  # W&B refuses both
-        run = self._start(wandb, folder)
+        run = self._start(wandb, folder / "run-id")
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         if run.url:
             log.info("W&B: %s", run.url)
         return run
 
-    def _start(self, wandb: Any, folder: Path) -> Any:
+    def _start(self, wandb: Any, id_file: Path) -> Any:
         """Start online where that is wanted and succeeds, else offline."""
-        # A sweep's agent has chosen id, project and entity and put them in the environment.
-        chosen = {key for key in ("project", "entity") if f"WANDB_{key.upper()}" in os.environ}
-        arguments = {key: value for key, value in self._description.items() if key not in chosen}
-        agent = "WANDB_RUN_ID" in os.environ or "WANDB_SWEEP_ID" in os.environ
-        settings = wandb.Settings(
+        arguments = {**self._description, "dir": self._run_dir}
+        arguments["settings"] = wandb.Settings(
             silent=True,
             console="off",  # capturing would raise from any print() once wandb-core is gone
             init_timeout=START_SECONDS.get(self._mode, 15.0),
             finish_timeout=FINISH_SECONDS - 5,
         )
-
-        def init(mode: str, resume: str | None) -> Any:
-            same_run = {} if agent else {"id": _run_id(folder / "run-id"), "resume": resume}
-            told = {**arguments, **same_run, "dir": self._run_dir, "settings": settings}
-            return wandb.init(**told, mode=mode)
+        # A sweep's agent has chosen id, project and entity and put them in the environment.
+        for key in ("project", "entity"):
+            if f"WANDB_{key.upper()}" in os.environ:
+                arguments.pop(key, None)
+        agent = "WANDB_RUN_ID" in os.environ or "WANDB_SWEEP_ID" in os.environ
+        if not agent:  # the id is kept, so that a resumed job goes on with the same W&B run
+            if not id_file.is_file():
+                write_atomic(id_file, uuid.uuid4().hex[:12])
+            arguments |= {"id": id_file.read_text().strip(), "resume": "allow"}
 
         if self._mode != "offline":
             try:
                 if wandb.login(prompt=False, verify=False):  # looks for a key; asks no server
-                    return init("online", "allow")
+                    return wandb.init(**arguments, mode="online")
                 url = wandb.setup().settings.base_url
                 why = f"no API key for {url}: `wandb login` puts later runs online"
             except Exception as error:
-                why = _said(error)
+                why = _one_line(error)
                 within(FINISH_SECONDS, _forget)  # or the id stays in use
             log.info("W&B runs offline (%s)", why)
-        return init("offline", None)
+        return wandb.init(**arguments | ({} if agent else {"resume": None}), mode="offline")
 
 
 def _at_step(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
@@ -243,14 +223,7 @@ def _at_step(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
     return dict(values) if step is None else {**values, "trainer/global_step": step}
 
 
-def _run_id(file: Path) -> str:
-    """The id kept beside the run, so that a resumed job goes on with the same W&B run."""
-    if not file.is_file():
-        write_atomic(file, uuid.uuid4().hex[:12])
-    return file.read_text().strip()
-
-
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".split("\n")[0]
 
 

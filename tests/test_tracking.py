@@ -591,7 +591,7 @@ def test_every_choice_of_logger_makes_loggers(choice: str, run_dir: Path) -> Non
 
 
 def test_an_entry_that_is_no_logger_is_named(run_dir: Path) -> None:
-    with pytest.raises(HEp2Error, match=r"logger\.wandb is no logger"):
+    with pytest.raises(HEp2Error, match=r"logger\.wandb is not a logger"):
         make_loggers({"wandb": {"project": "x"}}, run_dir, IDENTITY, {})
     (_, own) = make_loggers({"own": DummyLogger()}, run_dir, IDENTITY, {})
     assert isinstance(own, DummyLogger)
