@@ -43,7 +43,7 @@ INCIDENTAL = (
 )
 
 # Settings that came later, with what runs did before: absent means this.
-LATER = {"features.test_orientations": 1}
+LATER = {"features.test_orientations": 1, "stage.objective": "reconstruction"}
 
 
 class RunDir:
