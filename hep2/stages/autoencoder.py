@@ -32,7 +32,6 @@ Errors = NDArray[np.float64]  # mean squared error of each cell, shape (N,)
 
 NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
 
-
 # To add an objective: write its task, a subclass of `Reconstruction`, add it here, and give it a
 # conf/stage/<name>.yaml, whose `objective` has the settings of its constructor.
 OBJECTIVES: dict[str, type[Reconstruction]] = {
@@ -51,8 +50,8 @@ class AutoencoderStage(NetworkStage):
 
     def configure_inputs(self) -> CellImages:
         """The fold's images, augmented."""
-        raw = self.objective is not Reconstruction  # the others perturb intensities
-        return augmented_images(self.cfg, self.fold, self.cfg.stage.view, raw)
+        stage = self.cfg.stage
+        return augmented_images(self.cfg, self.fold, stage.view, raw=self.objective.perturbs)
 
     @property
     def objective(self) -> type[Reconstruction]:
@@ -96,29 +95,25 @@ class AutoencoderStage(NetworkStage):
 
     def score(self) -> dict[str, Any]:
         """Reconstruction errors on the test cells, and whether the latents are worth a head."""
-        errors, latents = errors_and_latents(self.task, self.inputs, self.fold.split.test)
-        guessed = errors_of_mean_image(self.inputs, self.fold.split)
-        score = score_reconstruction(errors, guessed, latents)
+        split = self.fold.split
+        errors, latents = errors_and_latents(self.task, self.inputs, split.test)
+        score = score_reconstruction(errors, errors_of_mean_image(self.inputs, split), latents)
         if score.collapsed:
             log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
         places = latent_map(latents, self.cfg.seed)
         write_atomic(self.run.predictions, cells_csv(self.fold, errors, places))
+        validation, _ = errors_and_latents(self.task, self.inputs, split.val)
+        held_out = np.concatenate([validation, errors])
         return {
             "metrics": name_metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
             "labels_in_features": False,
-            "novelty": self._novelty(errors),
+            "novelty": {
+                "percentile": NOVEL_PERCENTILE,
+                "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
+                "cells": len(held_out),
+            },
             "reconstructions": self._reconstructions(errors),
-        }
-
-    def _novelty(self, errors: Errors) -> dict[str, float]:
-        """The error beyond which a cell is unlike the training set, of all cells held out."""
-        validation, _ = errors_and_latents(self.task, self.inputs, self.fold.split.val)
-        held_out = np.concatenate([validation, errors])
-        return {
-            "percentile": NOVEL_PERCENTILE,
-            "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
-            "cells": len(held_out),
         }
 
     def _reconstructions(self, errors: Errors) -> dict[str, Any]:
@@ -158,11 +153,8 @@ def errors_and_latents(
         return squared_error(task.decoder(latent), image).cpu(), latent.float().cpu()
 
     task.eval()
-    errors = [torch.empty(0, dtype=torch.float64)]
-    latents = [torch.empty(0, task.encoder.latent_size)]
-    for error, latent in in_batches(images, cells, both):
-        errors.append(error)
-        latents.append(latent)
+    none = torch.empty(0, dtype=torch.float64), torch.empty(0, task.encoder.latent_size)
+    errors, latents = zip(none, *in_batches(images, cells, both), strict=True)
     return torch.cat(errors).numpy(), torch.cat(latents).numpy()
 
 
@@ -176,18 +168,11 @@ def errors_of_mean_image(images: CellImages, split: Split) -> Errors:
 
 @dataclass(frozen=True)
 class ReconstructionScore:
-    """How well an autoencoder reconstructs cells that it has never seen.
+    """How well an autoencoder reconstructs cells that it has never seen."""
 
-    Attributes:
-        mse: mean squared error over pixels and cells, intensities in [0, 1].
-        mse_of_mean_image: the same for a constant guess, the mean training image. An autoencoder
-            that is no better has learned nothing.
-        dead_latents: the share of latent values that are the same for all cells.
-    """
-
-    mse: float
-    mse_of_mean_image: float
-    dead_latents: float
+    mse: float  # mean squared error over pixels and cells, intensities in [0, 1]
+    mse_of_mean_image: float  # of the mean training image as the guess: to be beaten
+    dead_latents: float  # share of latent values that are the same for all cells
 
     @property
     def collapsed(self) -> bool:
@@ -198,13 +183,7 @@ class ReconstructionScore:
 def score_reconstruction(
     errors: Errors, guessed: Errors, latents: NDArray[np.float32]
 ) -> ReconstructionScore:
-    """Score an autoencoder on N cells.
-
-    Args:
-        errors: mean squared error of each cell's reconstruction, shape (N,).
-        guessed: the same for the constant guess, the mean of the training images, shape (N,).
-        latents: shape (N, D).
-    """
+    """Score N cells: their errors, shape (N,), those of the mean image, latents, shape (N, D)."""
     dead = latents.min(axis=0) == latents.max(axis=0)
     return ReconstructionScore(float(errors.mean()), float(guessed.mean()), float(dead.mean()))
 

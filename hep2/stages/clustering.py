@@ -44,9 +44,8 @@ class ClusteringStage(NetworkStage):
         return task
 
     @property
-    def selecting(self) -> bool:
-        """Never: no metric of validation says which clusters are good."""
-        return False
+    def monitor(self) -> None:
+        """No metric of validation says which clusters are good."""
 
     def score(self) -> dict[str, Any]:
         """Agreement on the test cells, and predictions under the matching of the training cells."""

@@ -15,6 +15,8 @@ class Denoising(Reconstruction):
     must not end in a sigmoid (model.network.bounded=false).
     """
 
+    perturbs = True
+
     def pair(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The perturbed cell and the clean one."""
         clean = batch["image"]

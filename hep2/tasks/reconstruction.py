@@ -61,6 +61,8 @@ class Reconstruction(L.LightningModule):
             Kept in the checkpoint, so that no other fold can use it by mistake.
     """
 
+    perturbs = False  # true: training batches hold intensities, whatever the view
+
     def __init__(
         self,
         architecture: str,
