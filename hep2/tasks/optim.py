@@ -14,13 +14,8 @@ def adamw(
 ) -> tuple[list[torch.optim.Optimizer], list[dict[str, object]]]:
     """AdamW with a learning rate that is scheduled by step, in the form that Lightning expects.
 
-    Args:
-        parameters: what is learned.
-        steps: optimiser steps of the whole training.
-        lr: the highest learning rate.
-        weight_decay: AdamW's decoupled decay.
-        schedule: "one_cycle" (up for 30 % of the steps, then down to nearly zero), "cosine" (down
-            to zero) or "constant".
+    From `lr`, its highest, over all `steps` of the training: "one_cycle" (up for 30 % of them, then
+    down to nearly zero), "cosine" (down to zero) or "constant".
 
     Raises:
         HEp2Error: unknown schedule, or a setting that is not a number.
