@@ -27,8 +27,8 @@ class Clustering(L.LightningModule):
     (Guo et al. 2018). Ours: distances are measured in units of their mean at the start, because
     latents of thousands of values are so far from all centres that t is nearly flat there.
 
-    Beside the arguments of `Reconstruction`: `clusters`, how many centres, and `clustering_weight`,
-    of the clustering loss KL(p || q) beside the reconstruction.
+    Arguments that `Reconstruction` lacks: `clusters`, how many centres, and `clustering_weight`, of
+    the clustering loss KL(p || q) beside the reconstruction.
     """
 
     scale: Tensor
