@@ -37,11 +37,8 @@ class Table:
 
     def as_text(self) -> str:
         """Aligned columns for the terminal."""
-        heading = [
-            list(line) for line in zip_longest(*map(str.splitlines, self.heading), fillvalue="")
-        ]
-        columns = zip(*heading, *self.rows, strict=True)
-        widths = [max(map(len, column)) for column in columns]
+        heading = list(zip_longest(*map(str.splitlines, self.heading), fillvalue=""))
+        widths = [max(map(len, column)) for column in zip(*heading, *self.rows, strict=True)]
         rule = ["-" * width for width in widths]
         padded = [
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -62,23 +59,17 @@ class Table:
         heading, *rows = (
             " & ".join(map(escaped, row)) + r" \\" for row in [self.heading, *self.rows]
         )
-        return "\n".join(
-            [
-                r"\begin{table}",
-                rf"\caption{{{escaped(self.caption)}}}",
-                r"\centering",
-                rf"\begin{{tabular}}{{{'l' * len(self.heading)}}}",
-                r"\hline",
-                heading,
-                r"\hline",
-                *rows,
-                r"\hline",
-                r"\end{tabular}",
-                *(rf"\par\footnotesize {escaped(note)}" for note in self.notes),
-                r"\end{table}",
-                "",
-            ]
-        )
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{escaped(self.caption)}}}",
+            r"\centering",
+            rf"\begin{{tabular}}{{{'l' * len(self.heading)}}}",
+            *(r"\hline", heading, r"\hline", *rows, r"\hline"),
+            r"\end{tabular}",
+            *(rf"\par\footnotesize {escaped(note)}" for note in self.notes),
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def spread_text(values: Spread, scale: int) -> str:
@@ -105,5 +96,5 @@ _SPECIAL = str.maketrans({
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
+    """Text that LaTeX prints unchanged."""
     return text.translate(_SPECIAL)

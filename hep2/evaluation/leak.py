@@ -1,6 +1,6 @@
-"""What a leak is worth: one method on the same cells, dealt out at random and by specimens."""
+"""What a leak is worth: one method on the same cells, split at random and by specimens."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,31 +24,27 @@ class LeakGap(NamedTuple):
     folds: tuple[int, int]  # finished, of each
 
 
-def leak_gaps(groups: Iterable[Group]) -> list[LeakGap]:
+def leak_gaps(groups: Sequence[Group]) -> list[LeakGap]:
     """Compare, for every method, the protocols `random` and `specimen`.
 
-    Both test every cell once, each in a fold of its own, so the comparison is paired: on the cells
-    that both have tested (all of them when all folds are finished), resampled by specimens.
-    Methods with one of the protocols alone, or with different data, are left out.
+    Both test every cell once, so the comparison is paired: on the cells that both have tested (all
+    of them when all folds are finished), resampled by specimens. Methods with one of the protocols
+    alone, or with different data, are left out.
     """
-    known = {(g.first.data, g.first.method, g.first.protocol): g for g in groups}
-    gaps = []
-    for (data, method, protocol), leaky in known.items():
-        honest = known.get((data, method, HONEST))
-        if protocol != LEAKY or honest is None or leaky.first.data_key != honest.first.data_key:
-            continue
-        if leaky.specimens_known and honest.specimens_known:
-            gap = _gap(leaky, honest)
-            gaps += [gap] if gap else []
-    return gaps
+    leaky, honest = (
+        {(group.first.data, group.first.data_key, group.first.method): group
+         for group in groups if group.first.protocol == protocol and group.specimens_known}
+        for protocol in (LEAKY, HONEST)
+    )  # fmt: skip
+    gaps = [_gap(leaky[place], honest[place]) for place in leaky if place in honest]
+    return [gap for gap in gaps if gap]
 
 
 def _gap(leaky: Group, honest: Group) -> LeakGap | None:
-    (ours,), (theirs,) = columns(leaky.runs, "ids"), columns(honest.runs, "ids")
-    common: StringArray = np.intersect1d(ours, theirs)
+    common = np.intersect1d(*(columns(group.runs, "ids")[0] for group in (leaky, honest)))
     if not len(common):
         return None
-    first, second = _confusions(leaky, common), _confusions(honest, common)
+    first, second = (_confusions(group, common) for group in (leaky, honest))
     return LeakGap(
         group=leaky,
         leaky=float(metrics.mca(first.sum(axis=0))),

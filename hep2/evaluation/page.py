@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 
 from hep2.evaluation import provenance, published, tables
 from hep2.evaluation.formats import NOTHING, Table
@@ -63,14 +63,13 @@ class Block:
     @property
     def pictures(self) -> list[Picture]:
         """All of them, the most important first."""
-        first, *others = self.methods
-        rest = [picture for method in others for picture in method.pictures]
-        return [self.ranking, *first.pictures, *self.encoders, *self.curves, *rest]
+        first, *others = (method.pictures for method in self.methods)
+        return [self.ranking, *first, *self.encoders, *self.curves, *chain(*others)]
 
 
 @dataclass
 class Page:
-    """Everything that the template fills in."""
+    """What the template fills in."""
 
     name: str
     synthetic: str
@@ -85,14 +84,13 @@ class Page:
 
     @property
     def results(self) -> list[Table]:
-        """Every table of metrics that were computed here, and of published ones beside them."""
-        blocks = [table for block in self.blocks for table in block.tables]
-        return [*blocks, *self.leaks, *self.clusters]
+        """Every table of metrics that were computed here, and of comparable published ones."""
+        return [*chain(*(b.tables for b in self.blocks)), *self.leaks, *self.clusters]
 
     @property
     def pictures(self) -> list[Picture]:
         """Every picture once, the most important first."""
-        return [*self.paper, *(p for block in self.blocks for p in block.pictures)]
+        return [*self.paper, *chain(*(b.pictures for b in self.blocks))]
 
 
 def make_page(
@@ -104,18 +102,15 @@ def make_page(
 ) -> Page:
     """Draw all pictures and set all tables of a page.
 
-    Args:
-        name: of the runs.
-        runs: all finished ones.
-        blocks: ranked results, one list for each data set and protocol.
-        gaps: what leaks are worth, those of one data set together.
-        clusters: tables of unsupervised runs.
+    `runs` are all finished ones, `blocks` ranked results, one list for each data set and protocol;
+    in `gaps` those of one data set come together; `clusters` are tables of unsupervised runs.
     """
     firsts = [block[0].group.first for block in blocks]
-    shown = [row for run in firsts for row in published.published_for(run.data, run.protocol)]
-    others = [row for row in published.ROWS if row not in shown]
+    places = {(run.data, run.protocol) for run in firsts}
+    others = [row for row in published.ROWS if (row.data, row.protocol) not in places]
     caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
     by_data = groupby(gaps, key=lambda gap: gap.group.first.data)
+    like_paper = any(run.classes == PAPER_CLASSES for run in firsts)
     return Page(
         name=name,
         synthetic=provenance.synthetic_words(runs),
@@ -126,9 +121,7 @@ def make_page(
         elsewhere=tables.published(caption, others),
         provenance=[provenance.origins(runs), provenance.commands(runs)],
         remark=published.PAPER_STATEMENT,
-        paper=[confusion.paper_picture()]
-        if any(run.classes == PAPER_CLASSES for run in firsts)
-        else [],
+        paper=[confusion.paper_picture()] if like_paper else [],
     )
 
 
@@ -137,6 +130,9 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     printed = published.published_for(run.data, run.protocol)
     pairs = compare_with_first(results)
     here = [r for r in runs if (r.data, r.protocol) == (run.data, run.protocol)]
+    kinds: dict[tuple[str, str], list[Run]] = {}
+    for other in here:
+        kinds.setdefault((other.stage, other.method), []).append(other)
     caption = f"published figures: {run.data}, protocol {protocol_label(run)}"
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
@@ -148,22 +144,20 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
         published=[tables.published(caption, printed)] if printed else [],
         methods=[show_method(result) for result in watched(results, "pictures")],
         encoders=encoder_pictures(here),
-        curves=_curves(here),
+        curves=[p for kind in kinds.values() for p in networks.learning_curves(kind)],
     )
 
 
 def show_method(result: Result) -> Method:
     """The pictures of one method, and its most confident mistakes."""
+    pictures = [confusion.confusion_picture(result), *methods.specimen_strips(result),
+                methods.reliability(result)]  # fmt: skip
     sheet = cells.confident_mistakes(result)
-    shown = [
-        confusion.confusion_picture(result),
-        methods.specimen_strips(result),
-        methods.reliability(result),
-        cells.mistake_gallery(result, sheet) if sheet else None,
-    ]
+    if not sheet:
+        return Method(result.method, pictures, None)
     mistakes = Table.of(
         tables.caption(result.group.first, f"the most confident mistakes of {result.method}"),
-        sheet.cells if sheet else [],
+        sheet.cells,
         {
             "cell": lambda cell: str(cell["id"]),
             "specimen": lambda cell: str(cell["specimen"]) or NOTHING,
@@ -172,7 +166,7 @@ def show_method(result: Result) -> Method:
             "confidence %": lambda cell: f"{100 * float(cell['confidence']):.2f}",
         },
     )
-    return Method(result.method, [p for p in shown if p], mistakes if sheet else None)
+    return Method(result.method, [*pictures, cells.mistake_gallery(result, sheet)], mistakes)
 
 
 def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
@@ -185,9 +179,3 @@ def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
         if latents and ("map", run.method) not in shown:
             shown["map", run.method] = networks.latent_maps(run, latents)
     return list(shown.values())
-
-
-def _curves(runs: Sequence[Run]) -> list[Picture]:
-    kinds = dict.fromkeys((run.stage, run.method) for run in runs)
-    drawn = (networks.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds)
-    return [picture for picture in drawn if picture]

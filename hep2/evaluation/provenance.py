@@ -1,8 +1,7 @@
-"""Where the numbers of a report come from, as tables: splits, code, packages and commands."""
+"""Where the scores of a report come from, as tables: splits, code, packages and commands."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from hep2.evaluation.formats import NOTHING, Table
 from hep2.rundir.artifacts import audit_of, chosen_of
@@ -11,28 +10,24 @@ from hep2.rundir.result import Run, data_label, protocol_label
 
 def audits(runs: Sequence[Run]) -> Table:
     """One row a split; runs on the same split have the same audit."""
-    splits: dict[str, tuple[Run, Mapping[str, Any]]] = {}
+    shared = {
+        "specimens on both sides": "shared_specimens",
+        "their test cells": "cells_of_shared_specimens",
+        "identical cells": "identical_cells",
+        "look-alikes": "near_duplicate_cells",
+    }
+    splits: dict[str, list[str]] = {}
     for run in runs:
         audit = audit_of(run)
         if audit is not None:
-            splits.setdefault(run.split_hash, (run, audit))
-
-    def shared(name: str) -> Callable[[tuple[Run, Mapping[str, Any]]], str]:
-        return lambda split: NOTHING if split[1][name] is None else str(split[1][name])
-
-    return Table.of(
+            counts = [*map(audit.get, shared.values()), run.kept.get("cells", {}).get("test")]
+            texts = [NOTHING if count is None else str(count) for count in counts]
+            row = [data_label(run), protocol_label(run), str(run.fold), *texts]
+            splits.setdefault(run.split_hash, row)
+    return Table(
         f"leakage audit{synthetic_words(runs)}: what test cells share with the cells learned from",
-        splits.values(),
-        {
-            "data": lambda split: data_label(split[0]),
-            "protocol": lambda split: protocol_label(split[0]),
-            "fold": lambda split: str(split[0].fold),
-            "specimens on both sides": shared("shared_specimens"),
-            "their test cells": shared("cells_of_shared_specimens"),
-            "identical cells": shared("identical_cells"),
-            "look-alikes": shared("near_duplicate_cells"),
-            "of test cells": lambda split: str(split[0].kept.get("cells", {}).get("test", NOTHING)),
-        },
+        ["data", "protocol", "fold", *shared, "of test cells"],
+        list(splits.values()),
         [
             "look-alikes: a perceptual hash differs in at most 4 of 63 bits in some flip or "
             "quarter turn, and the images correlate by 0.985 or more; simulated cells, which hold "
@@ -45,10 +40,9 @@ def origins(runs: Sequence[Run]) -> Table:
     """Data, code and packages that the runs were made with."""
     rows: Counter[tuple[str, ...]] = Counter()
     for run in runs:
-        versions = run.kept.get("versions", {})
-        listed = ", ".join(f"{name} {number}" for name, number in versions.items())
+        versions = ", ".join(map(" ".join, run.kept.get("versions", {}).items()))
         commit = str(run.kept.get("git_commit") or "not known")
-        rows[data_label(run), run.data_key, commit, listed] += 1
+        rows[data_label(run), run.data_key, commit, versions] += 1
     return Table(
         f"where the figures come from{synthetic_words(runs)}",
         ["data", "data key", "git commit", "versions", "runs"],

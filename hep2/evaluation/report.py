@@ -44,24 +44,25 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
     """Read the finished runs of `runs_dir/name` and write `reports_dir/name`.
 
     Raises:
-        HEp2Error: there is no finished run that classifies, or a run is damaged, or runs that
-            would be pooled do not belong together.
+        HEp2Error: no finished run classifies, a run is damaged, or runs cannot be pooled.
     """
     finished, unfinished = run_directories(runs_dir / name)
     runs = [read_run(path) for path in watched(finished, "reading runs")]
     groups = group_runs(runs)
     clusters = clusterings(runs)
     if not groups and not clusters:
-        raise HEp2Error(_nothing_to_report(name, runs_dir, finished, unfinished))
+        raise _nothing_to_report(name, runs_dir, finished, unfinished)
     results = [summarise_group(group) for group in watched(groups, "statistics")]
     by_place = groupby(results, key=lambda r: (r.group.first.data, r.group.first.protocol))
     blocks = [rank(list(block)) for _, block in by_place]
     blocks.sort(key=lambda block: (block[0].group.first.data, block[0].group.first.leaky))
     page = make_page(name, runs, blocks, leak_gaps(groups), clusters)
+    title, published = f"# Results of {name}{page.synthetic}\n", page.elsewhere.as_markdown()
+    rows = [table.as_markdown() for table in page.results]
     files: dict[str, bytes | str] = {
         "report.html": page_html(page),
         "results.csv": results_csv(result for block in blocks for result in block),
-        "results.md": _markdown(page),
+        "results.md": "\n".join([title, *rows, f"{page.remark}\n", published]),
         "results.tex": "\n".join(table.as_latex() for table in page.results),
     }
     for result in watched(results, "matrices"):
@@ -87,13 +88,12 @@ def record_of(path: Path) -> RunRecord:
     pictures = encoder_pictures([run])
     if run.predictions is not None:
         pictures += show_method(summarise_group(Group((run,)))).pictures
-    curves = learning_curves([run])
     columns, rows = [], []
     file = path / "predictions.csv"
     if file.is_file():
         with file.open(newline="", encoding="utf-8") as opened:
             columns, *rows = csv.reader(opened)
-    return RunRecord([*pictures, *([curves] if curves else [])], columns, rows)
+    return RunRecord([*pictures, *learning_curves([run])], columns, rows)
 
 
 def page_html(page: Page) -> str:
@@ -129,23 +129,14 @@ def _is_number(text: str) -> bool:
     return text[:1].isdigit() or text[:1] in {"+", "-", "<", NOTHING}
 
 
-def _markdown(page: Page) -> str:
-    parts = [f"# Results of {page.name}{page.synthetic}\n"]
-    parts += [table.as_markdown() for table in page.results]
-    return "\n".join([*parts, f"{page.remark}\n", page.elsewhere.as_markdown()])
-
-
 def _nothing_to_report(
     name: str, runs_dir: Path, finished: list[Path], unfinished: list[Path]
-) -> str:
+) -> HEp2Error:
+    found = f"has finished runs ({len(finished)}), but of no stage that classifies"
+    if not finished:
+        begun = f", {len(unfinished)} unfinished" if unfinished else ""
+        names = sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []
+        others = ", ".join(path.name for path in names if run_directories(path)[0])
+        found = f"has no finished run{begun}{f' (there are runs of: {others})' if others else ''}"
     command = f"`python train.py -m stage=dcae,head fold=0,1,2,3,4 name={name}`"
-    if finished:
-        return (
-            f"{runs_dir / name} has finished runs ({len(finished)}), but of no stage that "
-            f"classifies: {command} makes some"
-        )
-    begun = f", {len(unfinished)} unfinished" if unfinished else ""
-    names = sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []
-    others = ", ".join(path.name for path in names if run_directories(path)[0])
-    hint = f" (there are runs of: {others})" if others else ""
-    return f"{runs_dir / name} has no finished run{begun}{hint}: {command} makes some"
+    return HEp2Error(f"{runs_dir / name} {found}: {command} makes some")

@@ -1,12 +1,14 @@
 """Results as tables.
 
-The protocol stands in every caption and column heading, with `-leaky` where it leaks; tables of
+The protocol is in every caption and column heading, with `-leaky` where it leaks; tables of
 simulated cells say synthetic.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
+from operator import attrgetter
 
 from hep2.evaluation.formats import NOTHING, Table, interval_text, spread_text
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
@@ -15,7 +17,6 @@ from hep2.evaluation.results import NAN, Comparison, Group, Result, Spread
 from hep2.metrics import HEADLINE, RANKED_BY, SECONDARY, Metric
 from hep2.rundir.result import Run, data_label, protocol_label
 
-Column = Callable[[Result], str]
 _LABELS = {True: "yes", False: "no", None: NOTHING}
 
 
@@ -30,9 +31,9 @@ def over_folds(results: Sequence[Result]) -> Table:
             "rank": lambda r: places[r.method],
             "method": lambda r: r.method,
             "labels in\nfeatures": lambda r: _LABELS[r.group.first.labels_in_features],
-            **_over_folds(HEADLINE, run),
+            **_columns(HEADLINE, run, _mean_and_deviation),
             "seconds\na fold": lambda r: f"{r.group.seconds.mean:.0f}",
-            "folds": lambda r: _folds(r.group.by_fold, run),
+            "folds": lambda r: _folds(r.group),
         },
         [
             "labels in features: whether labels were read where the features were learned; "
@@ -47,16 +48,12 @@ def over_folds(results: Sequence[Result]) -> Table:
 def pooled(results: Sequence[Result]) -> Table:
     """All folds' test cells put together, with 95 % intervals by bootstrap over specimens."""
     run = results[0].group.first
-
-    def interval(metric: Metric) -> Column:
-        return lambda r: interval_text(r.pooled[metric.name])
-
     return Table.of(
         caption(run, "pooled over folds, 95 % interval over specimens"),
         results,
         {
             "method": lambda r: r.method,
-            **{_heading(metric, run): interval(metric) for metric in HEADLINE},
+            **_columns(HEADLINE, run, lambda m, r: interval_text(r.pooled[m.name])),
             "tested": lambda r: f"{r.confusion.sum():.0f}",
             "specimens": lambda r: NOTHING if r.specimens is None else str(r.specimens),
         },
@@ -81,23 +78,20 @@ def secondary(results: Sequence[Result]) -> Table:
     return Table.of(
         caption(run, "further measures, mean ± standard deviation over folds"),
         results,
-        {"method": lambda r: r.method, **_over_folds(SECONDARY, run)},
+        {"method": lambda r: r.method, **_columns(SECONDARY, run, _mean_and_deviation)},
     )
 
 
-def _over_folds(shown: Iterable[Metric], run: Run) -> dict[str, Column]:
-    """A column for each of some metrics: mean and deviation over folds."""
-
-    def column(metric: Metric) -> Column:
-        absent = Spread(NAN, NAN, 0)
-        return lambda r: spread_text(r.measures.get(metric.name, absent), metric.scale)
-
-    return {_heading(metric, run): column(metric) for metric in shown}
+def _columns(
+    shown: Iterable[Metric], run: Run, text: Callable[[Metric, Result], str]
+) -> dict[str, Callable[[Result], str]]:
+    """A column for each of some metrics."""
+    of, units = protocol_label(run), {100: " %", 1: ""}
+    return {f"{m.title}{units[m.scale]}\n({of})": partial(text, m) for m in shown}
 
 
-def _heading(metric: Metric, run: Run) -> str:
-    unit = " %" if metric.scale == 100 else ""
-    return f"{metric.title}{unit}\n({protocol_label(run)})"
+def _mean_and_deviation(metric: Metric, result: Result) -> str:
+    return spread_text(result.measures.get(metric.name, Spread(NAN, NAN, 0)), metric.scale)
 
 
 def comparisons(run: Run, pairs: Sequence[Comparison]) -> Table:
@@ -122,8 +116,8 @@ def leaks(gaps: Sequence[LeakGap]) -> Table:
     run = gaps[0].group.first
     of = protocol_label(run)
     return Table.of(
-        f"{_data_caption(run)}: what the leak of protocol {LEAKY} is worth, the same method on "
-        "the same test cells",
+        f"{_cells(run)}: what the leak of protocol {LEAKY} is worth, the same method on the same "
+        "test cells",
         gaps,
         {
             "method": lambda gap: gap.group.first.method,
@@ -159,10 +153,7 @@ def published(caption: str, rows: Iterable[Published]) -> Table:
 
 def clusterings(runs: Iterable[Run]) -> list[Table]:
     """One table for each data set and protocol with finished runs of kind "clustering"."""
-
-    def place(run: Run) -> tuple[str, str]:
-        return run.data, run.protocol
-
+    place = attrgetter("data", "protocol")
     found = sorted((run for run in runs if run.kind == "clustering"), key=place)
     return [_clustering(list(block)) for _, block in groupby(found, key=place)]
 
@@ -185,7 +176,7 @@ def _clustering(runs: list[Run]) -> Table:
             f"NMI ({of})": score("nmi"),
             f"ARI ({of})": score("ari"),
             "seconds\na fold": lambda group: f"{group.seconds.mean:.0f}",
-            "folds": lambda group: f"{len(group.by_fold)} of {runs[0].folds}",
+            "folds": lambda group: f"{len(group.by_fold)} of {group.first.folds}",
         },
         [
             "clustering accuracy: each cluster is given the pattern that suits the test cells "
@@ -199,15 +190,15 @@ def _clustering(runs: list[Run]) -> Table:
 def caption(run: Run, what: str) -> str:
     """Data set, protocol and what the table shows; synthetic and leaky ones say so."""
     leak = ", leaky: cells of one specimen on both sides" if run.leaky else ""
-    return f"{_data_caption(run)}, protocol {protocol_label(run)}{leak}: {what}"
+    return f"{_cells(run)}, protocol {protocol_label(run)}{leak}: {what}"
 
 
-def _data_caption(run: Run) -> str:
-    return f"{data_label(run)} {'cells (simulated, not real)' if run.synthetic else 'cells'}"
+def _cells(run: Run) -> str:
+    return f"{data_label(run)} cells{' (simulated, not real)' if run.synthetic else ''}"
 
 
 def comparability(results: Sequence[Result]) -> list[str]:
-    """Whether methods of one table were run on different data."""
+    """A note where methods of one table were run on different data."""
     keys = {result.group.first.data_key: result.method for result in results}
     if len(keys) == 1:
         return []
@@ -216,45 +207,42 @@ def comparability(results: Sequence[Result]) -> list[str]:
 
 
 def folds_and_seeds(result: Result) -> list[str]:
-    """Folds that are missing, lack a pattern, or had an encoder that learned nothing; seeds."""
-    notes: list[str] = []
+    """Notes on missing folds, absent patterns, encoders that learned nothing, several seeds."""
+    notes = []
     group, finished = result.group, len(result.group.by_fold)
-    collapsed = sorted({run.fold for run in group.runs if run.encoder_collapsed})
-    if collapsed:
-        notes.append(
-            f"THE ENCODER HAD COLLAPSED in folds {_listed(collapsed)}; figures of its latents "
-            "say nothing about the method"
-        )
+    if collapsed := sorted({run.fold for run in group.runs if run.encoder_collapsed}):
+        consequence = "figures of its latents say nothing about the method"
+        notes.append(f"THE ENCODER HAD COLLAPSED in folds {_listed(collapsed)}; {consequence}")
     seeds = sorted({len(runs) for runs in group.by_fold.values()})
     if seeds != [1]:
-        several = "-".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
+        several = "-".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
         notes.append(f"{several} seeds a fold, averaged within the fold")
     if group.missing_folds:
         remedy = "compare only methods with the same folds"
         notes.append(f"folds not finished: {_listed(group.missing_folds)}; {remedy}")
-    absent = [
+    if absent := [
         f"{name} ({finished - values.folds} of {finished})"
         for name, values in zip(group.first.classes, result.recalls, strict=True)
         if values.folds < finished
-    ]
-    if absent:
+    ]:
         consequence = "their MCA is that of the other classes"
         notes.append(f"folds without a test cell of {', '.join(absent)}; {consequence}")
     return [f"{result.method}: {note}." for note in notes]
 
 
 def intervals(result: Result) -> list[str]:
-    """Why a method has no intervals."""
+    """A note that says why a method has no intervals, where it has none."""
+    if not math.isnan(result.pooled[RANKED_BY].low):
+        return []
+    why = "for some class has a single test specimen, or the specimens do not vary"
     if result.specimens is None:
-        return [f"{result.method}: no intervals, the specimens of the cells are not known."]
-    if math.isnan(result.pooled[RANKED_BY].low):
-        why = "some class has a single test specimen, or the specimens do not vary"
-        return [f"{result.method}: no intervals, for {why}."]
-    return []
+        why = "the specimens of the cells are not known"
+    return [f"{result.method}: no intervals, {why}."]
 
 
-def _folds(finished: Sized, run: Run) -> str:
-    return str(run.folds) if len(finished) == run.folds else f"{len(finished)} of {run.folds}"
+def _folds(group: Group) -> str:
+    finished, folds = len(group.by_fold), group.first.folds
+    return str(folds) if finished == folds else f"{finished} of {folds}"
 
 
 def _listed(folds: Sequence[int]) -> str:

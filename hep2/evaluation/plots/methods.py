@@ -70,11 +70,11 @@ def ranking(results: Sequence[Result], published: Sequence[Published]) -> Pictur
     )
 
 
-def specimen_strips(result: Result) -> Picture | None:
-    """The accuracy on every specimen, pattern by pattern; None where specimens are unknown."""
+def specimen_strips(result: Result) -> list[Picture]:
+    """The accuracy on every specimen, pattern by pattern; none where specimens are unknown."""
     group, run = result.group, result.group.first
     if not group.specimens_known:
-        return None
+        return []
     names, confusions = pooled_confusions(group, group.by_fold)
     accuracy, patterns = metrics.aca(confusions), specimen_patterns(confusions)
     cells = confusions.sum(axis=(1, 2))
@@ -96,7 +96,7 @@ def specimen_strips(result: Result) -> Picture | None:
         axes.set_xlabel(f"accuracy on one specimen, % ({protocol_label(run)})")
 
     worst = int(accuracy.argmin())
-    return make_picture(
+    picture = make_picture(
         draw,
         (WIDTH, 1.2 + 0.42 * len(run.classes)),
         f"{run.method}: {title_of(run)}",
@@ -108,6 +108,7 @@ def specimen_strips(result: Result) -> Picture | None:
         f"{title_of(run)}. A mark is a specimen, larger with more cells; the line is the mean over "
         f"specimens. Lowest: {_lowest(names, accuracy)}.",
     )
+    return [picture]
 
 
 def _lowest(names: metrics.StringArray, accuracy: FloatArray) -> str:

@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def learning_curves(runs: Iterable[Run]) -> Picture | None:
-    """Losses of training and validation over epochs, a line a run; None where none was kept."""
-    kept = [(run, curves_of(run)) for run in runs]
-    kept = [(run, curves) for run, curves in kept if "train/loss" in curves]
+def learning_curves(runs: Iterable[Run]) -> list[Picture]:
+    """Losses of training and validation over epochs, a line a run; none where none was kept."""
+    kept = [(run, curves) for run in runs if "train/loss" in (curves := curves_of(run))]
     if not kept:
-        return None
+        return []
     first = kept[0][0]
     parts = (
         ("train/loss", "training", "#0072B2", "-"),
@@ -56,7 +55,7 @@ def learning_curves(runs: Iterable[Run]) -> Picture | None:
         axes.legend()
 
     last = np.mean([curves["train/loss"][-1, 1] for _, curves in kept])
-    return make_picture(
+    picture = make_picture(
         draw,
         (WIDTH, 3.2),
         f"{first.stage}-{first.method}: {title_of(first)}",
@@ -67,6 +66,7 @@ def learning_curves(runs: Iterable[Run]) -> Picture | None:
         f"{title_of(first)}. One line a run (fold and seed). Validation cells come from training "
         "specimens; some folds have none.",
     )
+    return [picture]
 
 
 def latent_maps(run: Run, latents: LatentMap) -> Picture:
