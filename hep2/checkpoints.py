@@ -97,17 +97,10 @@ class Checkpoints(Checkpoint):
     """`last.ckpt` on the ends of epochs; `best.ckpt` where `monitor` was lowest, or greatest.
 
     Lightning's own writes no `last.ckpt` after an epoch that was not the best, and forgets the
-    best of a run whose directory was moved.
+    best of a run whose directory was moved. Without a `monitor` the last epoch is the best.
 
     Both files are written after the last epoch, and where `every` seconds have passed since they
     were. A run that dies repeats the epochs since then, to the same numbers.
-
-    Args:
-        folder: the run directory.
-        files: the trainer's `checkpoint_io`.
-        monitor: a logged metric, or None: `best.ckpt` is then the last epoch's too.
-        greatest: whether a greater value is better.
-        every: seconds of training that a sudden death may cost, and the epoch under way.
     """
 
     def __init__(

@@ -12,8 +12,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,11 +47,19 @@ class ForkServer:
         with log.open("ab") as output:
             before = output.tell()
         child = self.context.Process(target=_become, args=(list(command[1:]), whole, str(log)))
+        # The first start starts the server, which inherits the environment. The program of this
+        # process is hidden: a child would import it again, and has one of its own.
+        kept, program = dict(os.environ), sys.modules["__main__"]
+        os.environ.update(whole)
+        sys.modules["__main__"] = ModuleType("__main__")
         try:
-            with _seen_by_the_server(whole):
-                child.start()
+            child.start()
         except (EOFError, ConnectionError):  # the server has died; the next start makes another
             return processes.start(command, environment, log)
+        finally:
+            sys.modules["__main__"] = program
+            os.environ.clear()
+            os.environ.update(kept)
         self.threads = wanted
         return Forked(child), before
 
@@ -77,21 +84,6 @@ class Forked:
         if timeout is not None and self.child.exitcode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return self.child.exitcode
-
-
-@contextmanager
-def _seen_by_the_server(environment: Mapping[str, str]) -> Iterator[None]:
-    # The first start starts the server, which inherits the environment. The program of this process
-    # is hidden: a child would import it again, and has one of its own.
-    kept, program = dict(os.environ), sys.modules["__main__"]
-    os.environ.update(environment)
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-        os.environ.clear()
-        os.environ.update(kept)
 
 
 def _become(words: list[str], environment: dict[str, str], log: str) -> None:

@@ -1,6 +1,6 @@
 """The launcher of `python train.py -m`: every job is a process of its own.
 
-Lightning starts the further ranks of a run by running its command line again. Were all jobs run in
+Lightning starts the other ranks of a run by running its command line again. Were all jobs run in
 one process, that would be the whole sweep again, once a rank. A job that is a process with its own
 command line has no such trouble, and jobs share neither memory nor a crash.
 """

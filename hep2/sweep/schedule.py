@@ -55,7 +55,7 @@ class Schedule:
         n_jobs: at most this many processes at a time.
         fail_fast: the first failure stops all others.
         resources: what the jobs share; None: this machine's cores, and no GPU.
-        start: starts a process, as `hep2.sweep.processes.start` does.
+        start: as `hep2.sweep.processes.start`.
     """
 
     def __init__(
@@ -102,8 +102,7 @@ class Schedule:
     def _reap(self) -> list[Outcome]:
         ended = []
         for one in list(self.running):
-            code = one.process.poll()
-            if code is None:
+            if (code := one.process.poll()) is None:
                 continue
             self.running.remove(one)
             signal_group(one.process)  # what it may have left
