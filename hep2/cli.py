@@ -34,15 +34,11 @@ UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
     ".*module.s. in eval mode at the start of training",  # the frozen encoder
     ".*You defined a `validation_step` but have no `val_dataloader`",
 )
+NOTES = ("full_key", "object_type", "reference_type", "See https://")  # OmegaConf's and Hydra's
 
 
 def main(program: Callable[[], None], settings: str = "train") -> None:
-    """Run a Hydra program, and say in one sentence what is wrong with its command line.
-
-    Args:
-        program: decorated by `hydra.main`.
-        settings: the name of its configuration in conf/.
-    """
+    """Run the Hydra program of conf/<settings>.yaml; one sentence says why Hydra refuses it."""
     # Hydra then hands its exceptions over, instead of printing parts of them and leaving.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # Half of the time of --help: Hydra copies its store of schemas for each group that it lists.
@@ -53,9 +49,8 @@ def main(program: Callable[[], None], settings: str = "train") -> None:
     try:
         program()
     except Exception as error:
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if any(frame.f_code is inside for frame in frames):  # not the command line's fault
-            raise
+        if any(frame.f_code is inside for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise  # not the command line's fault
         _leave(_explained(error, settings), 2)
 
 
@@ -89,11 +84,9 @@ def _explained(error: BaseException, settings: str = "train") -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = ", ".join(map(str, error.options))
-        return f"{group}={option} is no option: choose one of {options}"
-    unknown = re.match(r"Could not override '([^']*)'", str(error))
-    if unknown:
-        key = str(unknown.group(1))
-        return f"there is no setting {key}{_nearest(key, settings)}"
+        return f"{group}={option} is not an option: choose one of {options}"
+    if unknown := re.match(r"Could not override '([^']*)'", str(error)):
+        return f"there is no setting {unknown[1]}{_nearest(unknown[1], settings)}"
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)
@@ -105,10 +98,8 @@ def _explained(error: BaseException, settings: str = "train") -> str:
 
 
 def _without_notes(error: BaseException) -> str:
-    """The complaint without OmegaConf's notes on its own types and Hydra's on its parser."""
-    notes = ("full_key", "object_type", "reference_type", "See https://")
     lines = (line.strip() for line in str(error).splitlines())
-    return " ".join(line for line in lines if line and not line.startswith(notes))
+    return " ".join(line for line in lines if line and not line.startswith(NOTES))
 
 
 def _nearest(key: str, settings: str) -> str:

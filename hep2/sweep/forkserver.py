@@ -12,8 +12,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,12 +25,9 @@ THREADS = "OMP_NUM_THREADS"  # read where the libraries are loaded: one value fo
 
 
 class ForkServer:
-    """Starts jobs as `hep2.sweep.processes.start` does, only sooner.
+    """Starts jobs as `hep2.sweep.processes.start` does, only sooner; the server imports `preload`.
 
     Not for jobs that see a GPU: whatever touches CUDA before a fork breaks it behind the fork.
-
-    Args:
-        preload: modules that the process imports from which jobs are forked.
     """
 
     def __init__(self, preload: Sequence[str] = ("hep2.sweep.forkserver_preload",)) -> None:
@@ -42,14 +38,7 @@ class ForkServer:
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> tuple[Started, int]:
-        """Start a job: `command` is [interpreter, program, arguments ...].
-
-        Returns:
-            The process, and the length of the log before it.
-
-        Raises:
-            OSError: the log cannot be written.
-        """
+        """Start a job: `command` is [interpreter, program, arguments ...]."""
         whole = {**os.environ, **environment, **processes.marks()}
         wanted = whole.get(THREADS, "")
         if self.threads not in (None, wanted):
@@ -58,11 +47,19 @@ class ForkServer:
         with log.open("ab") as output:
             before = output.tell()
         child = self.context.Process(target=_become, args=(list(command[1:]), whole, str(log)))
+        # The first start starts the server, which inherits the environment. The program of this
+        # process is hidden: a child would import it again, and has one of its own.
+        kept, program = dict(os.environ), sys.modules["__main__"]
+        os.environ.update(whole)
+        sys.modules["__main__"] = ModuleType("__main__")
         try:
-            with _seen_by_the_server(whole):
-                child.start()
+            child.start()
         except (EOFError, ConnectionError):  # the server has died; the next start makes another
             return processes.start(command, environment, log)
+        finally:
+            sys.modules["__main__"] = program
+            os.environ.clear()
+            os.environ.update(kept)
         self.threads = wanted
         return Forked(child), before
 
@@ -82,32 +79,11 @@ class Forked:
     returncode = property(poll)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end.
-
-        Raises:
-            TimeoutExpired: it has not ended in that many seconds.
-        """
+        """Wait for the end; raises `subprocess.TimeoutExpired` as Popen does."""
         self.child.join(timeout)
         if timeout is not None and self.child.exitcode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return self.child.exitcode
-
-
-@contextmanager
-def _seen_by_the_server(environment: Mapping[str, str]) -> Iterator[None]:
-    """The first start starts the server, which inherits the environment.
-
-    The program of this process is hidden: a child would import it anew, and has one of its own.
-    """
-    kept, program = dict(os.environ), sys.modules["__main__"]
-    os.environ.update(environment)
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-        os.environ.clear()
-        os.environ.update(kept)
 
 
 def _become(words: list[str], environment: dict[str, str], log: str) -> None:
@@ -128,13 +104,8 @@ def _become(words: list[str], environment: dict[str, str], log: str) -> None:
 
 
 def starter(several: bool, gpus: Sequence[str]) -> Start:
-    """How jobs are best started: forked where there are several, and no GPU is in sight.
-
-    Args:
-        several: whether there will be more than one.
-        gpus: that they may see.
-    """
-    # Elsewhere the system's own libraries do not bear a fork.
+    """How jobs are best started: forked where there are several, and no GPU is in sight."""
+    # Elsewhere than on Linux the system's own libraries do not bear a fork.
     forks = sys.platform == "linux" and several and not gpus
     return _server().start if forks else processes.start
 

@@ -15,21 +15,13 @@ from hep2.rundir.layout import encoder_runs, run_path
 
 @dataclass(frozen=True)
 class Job:
-    """One command line of a sweep.
+    """One command line of a sweep."""
 
-    Attributes:
-        number: from 1, in the order of the sweep.
-        title: the overrides that tell it from the sweep's other jobs.
-        overrides: all of them, in Hydra's grammar.
-        cfg: the composed configuration.
-        needs: numbers of the jobs that must have ended well before this one starts.
-    """
-
-    number: int
-    title: str
-    overrides: tuple[str, ...]
+    number: int  # from 1, in the order of the sweep
+    title: str  # the overrides that tell it from the sweep's other jobs
+    overrides: tuple[str, ...]  # all of them, in Hydra's grammar
     cfg: DictConfig
-    needs: tuple[int, ...] = ()
+    needs: tuple[int, ...] = ()  # numbers of the jobs that must have ended well before
 
     @cached_property
     def run(self) -> RunDir:
@@ -44,11 +36,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do.
-
-        Raises:
-            HEp2Error: its directory holds a run of another configuration.
-        """
+        """Whether nothing is left to do; HEp2Error where its directory holds another run."""
         if self.cfg.overwrite:
             return False
         self.run.check(self.cfg)
@@ -74,11 +62,10 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
         title = " ".join(word for word in words if word not in constant) or path.as_posix()
         jobs[path] = Job(len(jobs) + 1, title, tuple(words), cfg)
 
-    def needs(job: Job) -> tuple[int, ...]:
-        encoders = [run.path for run in encoder_runs(job.cfg)]
-        return tuple(jobs[path].number for path in encoders if path in jobs)
-
-    return [replace(job, needs=needs(job)) for job in jobs.values()]
+    for path, job in jobs.items():
+        encoders = [jobs[run.path].number for run in encoder_runs(job.cfg) if run.path in jobs]
+        jobs[path] = replace(job, needs=tuple(encoders))
+    return list(jobs.values())
 
 
 def _check_same(first: Job, cfg: DictConfig) -> None:
@@ -87,8 +74,8 @@ def _check_same(first: Job, cfg: DictConfig) -> None:
     if differences:
         key, _, values = differences[0].partition(": ")
         there, _, asked = values.partition(" there, ")
+        both = f"{key}={there} and {key}={asked.removesuffix(' asked')}"
         raise HEp2Error(
-            f"two jobs of this sweep would write into {first.run.path}, with {key}={there} and "
-            f"{key}={asked.removesuffix(' asked')}: tell them apart by their names, for example "
-            f"'name={first.cfg.name}-${{{key}}}'"
+            f"two jobs of this sweep would write into {first.run.path}, with {both}: "
+            f"tell them apart by their names, for example 'name={first.cfg.name}-${{{key}}}'"
         )

@@ -12,24 +12,22 @@ from hep2.sweep.processes import Resources, Start, Started, signal_group, start,
 
 GOOD = ("done", "finished already")
 PAUSE = 0.2  # seconds between two looks at the processes
+MEANINGS = {  # of exit codes
+    -9: "killed (SIGKILL: out of memory, or another rank of it died)",
+    2: "its command line is wrong",
+    130: "it was interrupted",
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job of a sweep ended.
-
-    Attributes:
-        state: "done", "finished already", "failed", "skipped" (what it needs failed) or "stopped".
-        reason: why it is not done, in words.
-        seconds: how long its process ran.
-        log_from: where this attempt begins in its log, in bytes; None if it was not started.
-    """
+    """How a job of a sweep ended."""
 
     job: Job
-    state: str
-    reason: str = ""
-    seconds: float = 0.0
-    log_from: int | None = None
+    state: str  # done, finished already, failed, skipped (what it needs failed) or stopped
+    reason: str = ""  # why it is not done
+    seconds: float = 0.0  # how long its process ran
+    log_from: int | None = None  # where this attempt begins in its log; None: it was not started
 
     @property
     def good(self) -> bool:
@@ -57,7 +55,7 @@ class Schedule:
         n_jobs: at most this many processes at a time.
         fail_fast: the first failure stops all others.
         resources: what the jobs share; None: this machine's cores, and no GPU.
-        start: starts a process, as `hep2.sweep.processes.start` does.
+        start: as `hep2.sweep.processes.start`.
     """
 
     def __init__(
@@ -71,12 +69,9 @@ class Schedule:
     ) -> None:
         if n_jobs < 1:
             raise HEp2Error(f"hydra.launcher.n_jobs={n_jobs} must be 1 or more")
-        self.jobs = jobs
-        self.command = command
-        self.n_jobs = n_jobs
-        self.fail_fast = fail_fast
-        self.resources = resources or Resources()
-        self.start = start
+        self.jobs, self.command = jobs, command
+        self.n_jobs, self.fail_fast = n_jobs, fail_fast
+        self.resources, self.start = resources or Resources(), start
         self.waiting: list[Job] = list(jobs)
         self.running: list[Running] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -107,12 +102,12 @@ class Schedule:
     def _reap(self) -> list[Outcome]:
         ended = []
         for one in list(self.running):
-            code = one.process.poll()
-            if code is None:
+            if (code := one.process.poll()) is None:
                 continue
             self.running.remove(one)
             signal_group(one.process)  # what it may have left
-            state, reason = ("done", "") if code == 0 else ("failed", _meaning(code))
+            other = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+            state, reason = ("failed", MEANINGS.get(code, other)) if code else ("done", "")
             if state == "failed":
                 one.job.run.record_failure(reason)  # where the job itself could say nothing
             seconds = time.monotonic() - one.since
@@ -126,42 +121,34 @@ class Schedule:
         """
         ended = []
         for job in list(self.waiting):
-            with contextlib.suppress(HEp2Error):  # told when its turn comes
+            with contextlib.suppress(HEp2Error):  # reported when its turn comes
                 if job.finished:
                     ended.append(self._end(Outcome(job, "finished already")))
         for job in self.waiting:
-            with contextlib.suppress(OSError):  # told when its turn comes
+            with contextlib.suppress(OSError):
                 job.run.path.mkdir(parents=True, exist_ok=True)
         return ended
 
     def _start(self) -> list[Outcome]:
         ended = []
         for job in list(self.waiting):
-            outcome = self._in_vain(job)
-            if outcome is None and len(self.running) < self.n_jobs and self._ready(job):
+            needed = [self.outcomes[number] for number in job.needs if number in self.outcomes]
+            outcome = None
+            if lost := [one.job for one in needed if not one.good]:
+                reason = f"#{lost[0].number} {lost[0].title}, which it needs, did not end well"
+                outcome = Outcome(job, "skipped", reason)
+            elif len(needed) == len(job.needs) and len(self.running) < self.n_jobs:
                 outcome = self._launch(job)
             if outcome is not None:
                 ended.append(self._end(outcome))
         return ended
 
-    def _in_vain(self, job: Job) -> Outcome | None:
-        for number in job.needs:
-            if number in self.outcomes and not self.outcomes[number].good:
-                needed = self.jobs[number - 1]
-                reason = f"#{number} {needed.title}, which it needs, did not end well"
-                return Outcome(job, "skipped", reason)
-        return None
-
-    def _ready(self, job: Job) -> bool:
-        if any(number not in self.outcomes for number in job.needs):
-            return False
-        self.held.pop(job.number, None)
-        who = holder(job.run.lock)
-        if who is not None:
-            self.held[job.number] = who
-        return who is None
-
     def _launch(self, job: Job) -> Outcome | None:
+        """Start a job, unless somebody else is at work on it; its outcome where it is known."""
+        self.held.pop(job.number, None)
+        if who := holder(job.run.lock):
+            self.held[job.number] = who
+            return None
         try:
             if job.finished:  # by somebody else, since this sweep began
                 return Outcome(job, "finished already")
@@ -189,12 +176,3 @@ class Schedule:
         jobs = [one.job for one in self.running] + self.waiting
         self.running = []
         return [self._end(Outcome(job, "stopped", reason)) for job in jobs]
-
-
-def _meaning(code: int) -> str:
-    known = {
-        -9: "killed (SIGKILL: out of memory, or another rank of it died)",
-        2: "its command line is wrong",
-        130: "it was interrupted",
-    }
-    return known.get(code, f"exit code {code}" if code >= 0 else f"killed by signal {-code}")

@@ -22,17 +22,16 @@ class View:
     """Shows a schedule on a console."""
 
     def __init__(self, schedule: Schedule, console: Console) -> None:
-        self.schedule = schedule
-        self.console = console
+        self.schedule, self.console = schedule, console
         self._begun: dict[int, int] = {}  # epochs behind a job when its process started
 
     def report(self, outcome: Outcome) -> None:
         """Print a line for a job that has ended."""
         job = outcome.job
-        figure = read_progress(job.run.path).figure if outcome.state == "done" else ""
+        score = read_progress(job.run.path).figure if outcome.state == "done" else ""
         seconds = _duration(outcome.seconds) if outcome.seconds else ""
         state = f"[{COLOURS.get(outcome.state, 'yellow')}]{outcome.state}[/]"
-        words = [job.title, seconds, figure, outcome.reason]
+        words = (job.title, seconds, score, outcome.reason)
         line = "  ".join(escape(word) for word in words if word)
         count = f"\\[{len(self.schedule.outcomes)}/{len(self.schedule.jobs)}]"
         self.console.print(f"{count} #{job.number} {state}  {line}", soft_wrap=True)
@@ -43,13 +42,13 @@ class View:
         states = [outcome.state for outcome in schedule.outcomes.values()]
         states += ["running"] * len(schedule.running) + ["waiting"] * len(schedule.waiting)
         caption = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
-        table = Table("#", "job", "epoch", "figure", "running", "left", caption=caption)
-        for one in schedule.running:
-            table.add_row(*(escape(word) for word in self._row(one)))
+        table = Table("#", "job", "epoch", "score", "running", "left", caption=caption)
+        rows = [self._row(one) for one in schedule.running]
         for job in schedule.waiting:
-            if job.number in schedule.held:
-                who = schedule.held[job.number]
-                table.add_row(str(job.number), escape(job.title), "", escape(f"waits for {who}"))
+            if who := schedule.held.get(job.number):
+                rows.append([str(job.number), job.title, "", f"waits for {who}"])
+        for row in rows:
+            table.add_row(*map(escape, row))
         return table
 
     def _row(self, one: Running) -> list[str]:
@@ -90,15 +89,13 @@ def explained(outcome: Outcome, command: Sequence[str]) -> list[str]:
     job = outcome.job
     lines = ["", f"#{job.number} {outcome.state}: {job.title}: {outcome.reason}"]
     if outcome.log_from is not None:
-        lines.append(f"  the end of {job.run.log}:")
-        lines += [f"    {line}" for line in tail(outcome)]
+        lines += [f"  the end of {job.run.log}:", *(f"    {line}" for line in _tail(outcome))]
     if outcome.state == "failed":
         lines.append(f"  again: {shlex.join(['python', *command[1:]])}")
     return lines
 
 
-def tail(outcome: Outcome) -> list[str]:
-    """The last lines that a job's last attempt printed."""
+def _tail(outcome: Outcome) -> list[str]:
     try:
         with outcome.job.run.log.open("rb") as file:
             file.seek(outcome.log_from or 0)

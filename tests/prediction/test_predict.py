@@ -252,7 +252,7 @@ def test_several_methods_are_named(tmp_path, folder):
 def test_a_damaged_checkpoint_is_named_and_runs_nothing(tmp_path, folder):
     path, _ = write_pair(tmp_path / "runs")
     (path / "best.ckpt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(HEp2Error, match=r"best\.ckpt is damaged or no checkpoint"):
+    with pytest.raises(HEp2Error, match=r"best\.ckpt is damaged or not a checkpoint"):
         ask(tmp_path, folder)
 
 
