@@ -66,7 +66,7 @@ def fit(cfg: DictConfig) -> RunDir:
     with locked(run.lock, wait=IN_SWEEP in os.environ):
         run.claim(cfg)
         if run.finished:
-            log.info("%s is finished already (overwrite=true makes it anew)", run.path)
+            log.info("%s is finished already (overwrite=true trains it again)", run.path)
             return run
         run.forget_failure()
         return _fit(cfg, run)

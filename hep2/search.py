@@ -4,7 +4,7 @@
 
 The same command again goes on with the study, with the trial that was interrupted first; started
 twice at once, two processes share it. Pictures of the study lie in runs/<name>/search.
-Ranges stand in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
+Ranges are in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def read_space(path: Path) -> Space:
             raise HEp2Error(f"{path}: {key} needs low and high, or choices")
         for end in ("low", "high"):
             if not isinstance(entry.get(end, 0), int | float):
-                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is no number")
+                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is not a number")
     return {str(key): entry for key, entry in space.items()}
 
 

@@ -152,7 +152,7 @@ def test_a_finished_run_says_so_and_ends_well(command: Command) -> None:
     first = command(*TINY, "stage.epochs=1")
     assert "specimen/test/mse 0." in first.err and first.code == 0
     again = command(*TINY, "stage.epochs=1")
-    assert "is finished already (overwrite=true makes it anew)" in again.err and again.code == 0
+    assert "is finished already (overwrite=true trains it again)" in again.err and again.code == 0
 
 
 def test_the_result_holds_the_command(command: Command, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ class TestOptuna:
         space = search.read_space(ROOT / "conf/search.yaml")
         file = tmp_path / "space.yaml"
         for text, message in (
-            ("a.b: {low: little, high: 1}", "a.b.low=little is no number"),
+            ("a.b: {low: little, high: 1}", "a.b.low=little is not a number"),
             ("a.b: {low: 1}", "needs low and high, or choices"),
             ("", "names no setting"),
         ):

@@ -22,7 +22,7 @@ Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 CHANNELS = ("green", "red", "blue", "mean")
-MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is no cell
+MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is not a cell
 THREADS = min(8, os.cpu_count() or 1)
 AHEAD = 256  # images decoded ahead of their reader: bounds memory
 

@@ -222,7 +222,7 @@ def _known_specimens(cells: Grouped, protocol: str) -> NDArray[np.str_]:
         raise HEp2Error(
             f"protocol={protocol} needs the specimen of every cell, but {unknown} of "
             f"{len(cells.specimens)} cells have none: supply them (data=i3a: specimens.csv), "
-            "or use protocol=random, whose figures are leaky"
+            "or use protocol=random, whose metrics are leaky"
         )
     return cells.specimens
 

@@ -53,7 +53,7 @@ def export(
     and what was checked, in a sentence.
 
     Raises:
-        HEp2Error: an argument is wrong, a package is missing, or the file gives other figures.
+        HEp2Error: an argument is wrong, a package is missing, or the file gives other numbers.
     """
     writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
     target = Path(out or "")

@@ -65,7 +65,7 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
     if not isinstance(audit, dict) or any(
         not isinstance(audit.get(name), int | None) for name in counts
     ):
-        raise damaged(run.path / "result.json", "key audit is no audit")
+        raise damaged(run.path / "result.json", "key audit is not an audit")
     return audit
 
 

@@ -89,7 +89,7 @@ class RunDir:
     def claim(self, cfg: DictConfig) -> None:
         """Store the configuration here, or make sure that the one stored here asks for the same.
 
-        A run that failed before its first checkpoint has nothing to lose and is started anew.
+        A run that failed before its first checkpoint has nothing to lose and starts from the beginning.
 
         Raises:
             HEp2Error: the directory holds a run of another configuration; the message lists what
@@ -140,7 +140,7 @@ class RunDir:
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """Keep the reason where what is done here raises; an interruption is no failure."""
+        """Keep the reason where what is done here raises; an interruption is not a failure."""
         try:
             yield
         except Exception as error:
@@ -156,7 +156,7 @@ class RunDir:
                 write_atomic(self.failed, f"{sentence}\n")
 
     def forget_failure(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         with contextlib.suppress(OSError):
             self.failed.unlink()
 

@@ -65,7 +65,7 @@ class Run:
         classes: pattern names, in the order of every table.
         data_key: content key of the data, 16 hex digits.
         split_hash: of the split, 16 hex digits.
-        metrics: figures the run wrote itself, e.g. "published/test/mca", in [0, 1].
+        metrics: those the run wrote itself, e.g. "published/test/mca", in [0, 1].
         seconds: wall time of the run.
         encoder_seconds: wall time of the runs whose encoders it started from.
         labels_in_features: whether its features were learned with labels; None: not learned.
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def encoder_collapsed(self) -> bool:
-        """Whether an encoder it started from had learned nothing: its figures say nothing."""
+        """Whether an encoder it started from had learned nothing: its metrics say nothing."""
         return bool(self.kept.get("collapsed_encoders"))
 
     @property
@@ -133,12 +133,12 @@ def read_result(file: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise damaged(file, f"it cannot be read as JSON ({error})") from error
     if not isinstance(stored, dict):
-        raise damaged(file, "it is no JSON object")
+        raise damaged(file, "it is not a JSON object")
     return stored
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")  # Python's reader takes NaN and Infinity, JSON not
+    raise ValueError(f"{text} is not a number")  # Python's reader takes NaN and Infinity, JSON not
 
 
 def read_run(path: Path) -> Run:
@@ -268,7 +268,9 @@ def collapsed_encoders(checkpoints: Iterable[Path]) -> list[str]:
         except HEp2Error:
             continue  # an encoder from elsewhere, of which only the checkpoint is known
         if result.get("collapsed"):
-            log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
+            log.warning(
+                "the encoder of %s has collapsed: the metrics of this run mean nothing", run
+            )
             collapsed.append("/".join(run.parts[-3:]))
     return collapsed
 

@@ -22,7 +22,7 @@ class RunState:
         state: one of STATES; "interrupted" ended without a word (killed, Ctrl-C) and goes on when
             its command is given again, "missing" was planned by a sweep and has not begun (a
             folder that holds nothing; delete it where the plan was a mistake).
-        detail: its newest figure, or why it failed.
+        detail: its newest metric, or why it failed.
     """
 
     path: Path

@@ -106,7 +106,7 @@ def _scores(stage: Stage, asked: list[Settings], folds: InnerFolds) -> list[floa
         log.info("tuning: %s gives %.4g on %d inner folds", shown, means[-1], len(folds))
     if max(means) == -math.inf:
         raise HEp2Error(
-            "the loss was no number with any setting of tuning.grid: look at the images, or put "
+            "the loss was not finite with any setting of tuning.grid: look at the images, or put "
             f"lower values of {', '.join(asked[0])} in"
         )
     return means
