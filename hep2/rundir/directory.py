@@ -89,7 +89,7 @@ class RunDir:
     def claim(self, cfg: DictConfig) -> None:
         """Store the configuration here, or make sure that the one stored here asks for the same.
 
-        A run that failed before its first checkpoint has nothing to lose and starts from the beginning.
+        A run that failed before its first checkpoint has nothing to lose and starts again.
 
         Raises:
             HEp2Error: the directory holds a run of another configuration; the message lists what
