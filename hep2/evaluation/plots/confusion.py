@@ -32,7 +32,7 @@ _PAPER = _Panel(
     published.PAPER_CONFUSION,
     published.PAPER_CLASSES,
     "PUBLISHED: Vununu et al., Fig. 1, real cells of SNPHEp-2\n"
-    "the authors' figures, not computed here\n"
+    "the authors' scores, not computed here\n"
     f"total accuracy in the text {published.PAPER_TOTAL_ACCURACY:.2f} %\n"
     f"mean recall of this matrix {published.PAPER_MEAN_RECALL:.2f} %",
     "Greys",
@@ -92,7 +92,7 @@ def paper_picture() -> style.Picture:
         "matrix-published-paper",
         "The paper's own matrix",
         f"Confusion matrix printed in the paper. {_worst_confusion(_PAPER)}",
-        "PUBLISHED figures of real cells (SNPHEp-2), copied from Fig. 1 of Vununu et al.; not "
+        "PUBLISHED scores of real cells (SNPHEp-2), copied from Fig. 1 of Vununu et al.; not "
         "computed here.",
     )
 

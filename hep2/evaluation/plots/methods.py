@@ -20,7 +20,7 @@ FEW = 10  # cells of a bin whose accuracy is mostly chance
 
 
 def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.Picture:
-    """MCA of every method with its interval; published figures of the same protocol as diamonds."""
+    """MCA of every method with its interval; published scores of the same protocol as diamonds."""
     run = results[0].group.first
     points = [(result.method, *result.pooled["mca"]) for result in results]
     printed = [(f"{row.method} ({row.metric})", row.value / 100) for row in published]
@@ -40,11 +40,11 @@ def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.
         lows = [low if not np.isnan(low) else here for _, here, low, _ in points]
         style.percent_axis(axes, [*lows, *(value for _, value in printed)])
         label = f"MCA %, pooled over folds, 95 % interval ({protocol_label(run)})"
-        axes.set_xlabel(label, loc="right")  # it may be wider than axes beside long names
+        axes.set_xlabel(label, loc="right")  # it may be wider than axes next to long names
 
     best = points[0]
-    also = f"; {len(printed)} published figures below" if printed else ""
-    what = "published figures of the same data set and protocol, not computed here"
+    also = f"; {len(printed)} published scores below" if printed else ""
+    what = "published scores of the same data set and protocol, not computed here"
     diamonds = f" Diamonds: {what}." if printed else ""
     return style.make_picture(
         draw,
