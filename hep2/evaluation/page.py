@@ -24,10 +24,10 @@ PROTOCOLS = {
     "loso": "One specimen is held out at a time. No specimen is on both sides, and every cell is "
     "tested once.",
     "random": "LEAKY: cells are dealt out at random, so that cells of one specimen, cut from one "
-    "image, stand on both sides. The figures tell how well known specimens are recognised again, "
+    "image, are on both sides. The scores tell how well known specimens are recognised again, "
     "not how well new ones are diagnosed. They are here to be compared with papers that split so.",
     "public_split": "LEAKY: the fixed split that a public copy of the data is published with. It "
-    "was drawn over cells, so that cells of one specimen stand on both sides.",
+    "was drawn over cells, so that cells of one specimen are on both sides.",
 }
 
 
@@ -108,7 +108,7 @@ def make_page(
     firsts = [block[0].group.first for block in blocks]
     places = {(run.data, run.protocol) for run in firsts}
     others = [row for row in published.ROWS if (row.data, row.protocol) not in places]
-    caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
+    caption = "published scores of ANOTHER data set or protocol: not comparable with those above"
     by_data = groupby(gaps, key=lambda gap: gap.group.first.data)
     like_paper = any(run.classes == PAPER_CLASSES for run in firsts)
     return Page(
@@ -133,7 +133,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     kinds: dict[tuple[str, str], list[Run]] = {}
     for other in here:
         kinds.setdefault((other.stage, other.method), []).append(other)
-    caption = f"published figures: {run.data}, protocol {protocol_label(run)}"
+    caption = f"published scores: {run.data}, protocol {protocol_label(run)}"
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
         words=PROTOCOLS.get(run.protocol, ""),

@@ -44,7 +44,7 @@ def origins(runs: Sequence[Run]) -> Table:
         commit = str(run.kept.get("git_commit") or "not known")
         rows[data_label(run), run.data_key, commit, versions] += 1
     return Table(
-        f"where the figures come from{synthetic_words(runs)}",
+        f"where the scores come from{synthetic_words(runs)}",
         ["data", "data key", "git commit", "versions", "runs"],
         [[*origin, str(count)] for origin, count in rows.items()],
     )

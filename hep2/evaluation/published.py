@@ -50,7 +50,7 @@ PAPER_CONFUSION: FloatArray = np.array([
 ])  # fmt: skip
 PAPER_MEAN_RECALL = float(np.diagonal(PAPER_CONFUSION).mean())  # its MCA, were the counts whole
 PAPER_STATEMENT = (  # its two scores do not agree
-    f"The paper (SNPHEp-2, real cells) prints two figures: its text says a total accuracy of "
+    f"The paper (SNPHEp-2, real cells) prints two scores: its text says a total accuracy of "
     f"{PAPER_TOTAL_ACCURACY:.2f} %, the diagonal of its Fig. 1 has a mean recall of "
     f"{PAPER_MEAN_RECALL:.2f} %. An overall accuracy weighs the classes by their cells and may "
     "differ from the mean recall, but the paper gives no counts to check it by; both are shown."

@@ -76,7 +76,7 @@ def secondary(results: Sequence[Result]) -> Table:
     """Agreement, ranking, calibration and calls of whole specimens, over folds."""
     run = results[0].group.first
     return Table.of(
-        caption(run, "further measures, mean ± standard deviation over folds"),
+        caption(run, "secondary metrics, mean ± standard deviation over folds"),
         results,
         {"method": lambda r: r.method, **_columns(SECONDARY, run, _mean_and_deviation)},
     )
@@ -181,8 +181,8 @@ def _clustering(runs: list[Run]) -> Table:
         [
             "clustering accuracy: each cluster is given the pattern that suits the test cells "
             "best, by their own labels (Hungarian method), as in the literature; matched in "
-            "training: by the labels of the training cells. Neither may stand beside the accuracy "
-            "of a classifier."
+            "training: by the labels of the training cells. Neither may be compared with the "
+            "accuracy of a classifier."
         ],
     )
 
@@ -211,7 +211,7 @@ def folds_and_seeds(result: Result) -> list[str]:
     notes = []
     group, finished = result.group, len(result.group.by_fold)
     if collapsed := sorted({run.fold for run in group.runs if run.encoder_collapsed}):
-        consequence = "figures of its latents say nothing about the method"
+        consequence = "scores of its latents say nothing about the method"
         notes.append(f"THE ENCODER HAD COLLAPSED in folds {_listed(collapsed)}; {consequence}")
     seeds = sorted({len(runs) for runs in group.by_fold.values()})
     if seeds != [1]:

@@ -151,7 +151,7 @@ def test_hostile_names_are_text(page):
 def test_synthetic_is_said_everywhere(page):
     outline = Outline(page)
     assert "synthetic" in outline.texts["title"][0] and "synthetic" in outline.texts["h1"][0]
-    published = ("published figures", "PUBLISHED figures")
+    published = ("published scores", "PUBLISHED scores")
     for tag in ("caption", "figcaption"):
         for text in outline.texts[tag]:
             assert "synthetic" in text.lower() or any(word in text for word in published), text

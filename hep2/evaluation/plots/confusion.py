@@ -6,21 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hep2.evaluation import published
 from hep2.evaluation.formats import NOTHING
-from hep2.evaluation.plots.style import (
-    WIDTH,
-    Picture,
-    make_picture,
-    plain_name,
-    stem_of,
-    title_of,
-)
-from hep2.evaluation.published import (
-    PAPER_CLASSES,
-    PAPER_CONFUSION,
-    PAPER_MEAN_RECALL,
-    PAPER_TOTAL_ACCURACY,
-)
+from hep2.evaluation.plots import style
 from hep2.evaluation.results import Result
 from hep2.files import escape_formula
 from hep2.metrics import FloatArray, aca, mca
@@ -32,30 +20,27 @@ if TYPE_CHECKING:
 
 
 class _Panel(NamedTuple):
-    """A matrix in per cent of the target class, shape (C, C), and how it is shown."""
+    """A matrix and how it is shown."""
 
-    shares: FloatArray
+    shares: FloatArray  # per cent of the target class, shape (C, C)
     classes: tuple[str, ...]
     title: str
     colours: str
 
 
 _PAPER = _Panel(
-    PAPER_CONFUSION,
-    PAPER_CLASSES,
+    published.PAPER_CONFUSION,
+    published.PAPER_CLASSES,
     "PUBLISHED: Vununu et al., Fig. 1, real cells of SNPHEp-2\n"
-    "the authors' figures, not computed here\n"
-    f"total accuracy in the text {PAPER_TOTAL_ACCURACY:.2f} %\n"
-    f"mean recall of this matrix {PAPER_MEAN_RECALL:.2f} %",
+    "the authors' scores, not computed here\n"
+    f"total accuracy in the text {published.PAPER_TOTAL_ACCURACY:.2f} %\n"
+    f"mean recall of this matrix {published.PAPER_MEAN_RECALL:.2f} %",
     "Greys",
 )
 
 
 def column_per_cent(confusion: FloatArray) -> FloatArray:
-    """Per cent of each target class (column) given each output class (row).
-
-    Shape: (C, C) -> (C, C). Columns of classes that no target has are NaN.
-    """
+    """Per cent of each target class (column) given each output class (row). (C, C) -> (C, C)."""
     cells = confusion.sum(axis=0, keepdims=True)
     with np.errstate(invalid="ignore"):
         return np.where(cells > 0, 100 * confusion / cells, np.nan)
@@ -75,43 +60,51 @@ def confusion_csv(result: Result) -> str:
     return lines.getvalue()
 
 
-def confusion_picture(result: Result, large: bool = False) -> Picture:
+def confusion_picture(result: Result, large: bool = False) -> style.Picture:
     """The pooled matrix, for the page.
 
     A large one is for a slide: it has more room for every class, and where the classes are the
-    paper's, its own matrix stands to the right, marked as published.
+    paper's, its own matrix is to the right, marked as published.
     """
-    run = result.group.first
-    ours = _Panel(column_per_cent(result.confusion), run.classes, _title(result), "Blues")
+    run, matrix, done = result.group.first, result.confusion, len(result.group.by_fold)
+    cells = "SYNTHETIC cells (simulated)" if run.synthetic else f"cells of {data_label(run)}"
+    folds = f"{done} folds" if done == run.folds else f"{done} of {run.folds} folds"
+    title = (
+        f"{run.method}: {cells}\nprotocol {protocol_label(run)}, {folds} pooled\n"
+        f"ACA {100 * float(aca(matrix)):.2f} %, MCA {100 * float(mca(matrix)):.2f} %"
+    )
+    ours = _Panel(column_per_cent(matrix), run.classes, title, "Blues")
     return _picture(
-        [ours, _PAPER] if large and run.classes == PAPER_CLASSES else [ours],
-        stem_of(run, "confusion" if large else "matrix"),
+        [ours, _PAPER] if large and run.classes == published.PAPER_CLASSES else [ours],
+        style.stem_of(run, "confusion" if large else "matrix"),
         "Which patterns it mixes up",
         f"Confusion matrix of {run.method}. {_worst_confusion(ours)}",
-        f"{title_of(run)}. Rows: output class; columns: target class; per cent of the target "
+        f"{style.title_of(run)}. Rows: output class; columns: target class; per cent of the target "
         "class, so every column adds up to 100.",
         large,
     )
 
 
-def paper_picture() -> Picture:
+def paper_picture() -> style.Picture:
     """The paper's own matrix, marked as published."""
     return _picture(
         [_PAPER],
         "matrix-published-paper",
         "The paper's own matrix",
         f"Confusion matrix printed in the paper. {_worst_confusion(_PAPER)}",
-        "PUBLISHED figures of real cells (SNPHEp-2), copied from Fig. 1 of Vununu et al.; not "
+        "PUBLISHED scores of real cells (SNPHEp-2), copied from Fig. 1 of Vununu et al.; not "
         "computed here.",
     )
 
 
 def _picture(
     panels: list[_Panel], stem: str, heading: str, alt: str, caption: str, large: bool = False
-) -> Picture:
+) -> style.Picture:
     classes = len(panels[0].classes)
     side = 2.8 + 0.75 * classes  # inches
-    page = (WIDTH, min(WIDTH, 2.0 + 0.65 * classes) + 0.3)
+    size = (style.WIDTH, min(style.WIDTH, 2.0 + 0.65 * classes) + 0.3)
+    if large:
+        size = (side * len(panels), side)
 
     def draw(figure: "Figure") -> None:
         if large:
@@ -120,8 +113,7 @@ def _picture(
         for axes, panel in zip(grid, panels, strict=True):
             _draw_matrix(axes, panel)
 
-    size = (side * len(panels), side) if large else page
-    return make_picture(draw, size, "", stem, heading, alt, caption)
+    return style.make_picture(draw, size, "", stem, heading, alt, caption)
 
 
 def _draw_matrix(axes: "Axes", panel: _Panel) -> None:
@@ -130,9 +122,9 @@ def _draw_matrix(axes: "Axes", panel: _Panel) -> None:
     axes.imshow(np.nan_to_num(shares), cmap=colours, vmin=0, vmax=100, interpolation="none")
     for (row, column), share in np.ndenumerate(shares):
         text = NOTHING if np.isnan(share) else f"{share:.2f}"
-        cell = axes.text(column, row, text, ha="center", va="center", fontsize=9)
-        cell.set(color="white" if share > 55 else "black")
-        cell.set(fontweight="bold" if row == column else "normal")
+        axes.text(column, row, text, ha="center", va="center", fontsize=9,
+                  color="white" if share > 55 else "black",
+                  fontweight="bold" if row == column else "normal")  # fmt: skip
     axes.set_xticks(range(len(classes)), labels, fontsize=8)
     axes.set_yticks(range(len(classes)), labels, fontsize=8)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
@@ -144,23 +136,9 @@ def _draw_matrix(axes: "Axes", panel: _Panel) -> None:
 
 def _worst_confusion(panel: _Panel) -> str:
     """The greatest share off the diagonal, in words."""
-    classes = [plain_name(name) for name in panel.classes]
-    off = np.where(np.eye(len(classes), dtype=bool), 0, np.nan_to_num(panel.shares))
+    off = np.where(np.eye(len(panel.classes), dtype=bool), 0, np.nan_to_num(panel.shares))
     if not off.any():
         return "No cell is misclassified."
-    output, target = divmod(int(off.argmax()), len(classes))
-    return (
-        f"The greatest confusion: {off.max():.1f} per cent of {classes[target]} are taken for "
-        f"{classes[output]}."
-    )
-
-
-def _title(result: Result) -> str:
-    run, done = result.group.first, len(result.group.by_fold)
-    folds = f"{done} folds" if done == run.folds else f"{done} of {run.folds} folds"
-    cells = "SYNTHETIC cells (simulated)" if run.synthetic else f"cells of {data_label(run)}"
-    return (
-        f"{run.method}: {cells}\nprotocol {protocol_label(run)}, {folds} pooled\n"
-        f"ACA {100 * float(aca(result.confusion)):.2f} %, "
-        f"MCA {100 * float(mca(result.confusion)):.2f} %"
-    )
+    indices = np.unravel_index(off.argmax(), off.shape)
+    output, target = (style.plain_name(panel.classes[i]) for i in indices)
+    return f"The greatest confusion: {off.max():.1f} per cent of {target} are taken for {output}."
