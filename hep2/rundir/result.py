@@ -268,9 +268,7 @@ def collapsed_encoders(checkpoints: Iterable[Path]) -> list[str]:
         except HEp2Error:
             continue  # an encoder from elsewhere, of which only the checkpoint is known
         if result.get("collapsed"):
-            log.warning(
-                "the encoder of %s has collapsed: the metrics of this run mean nothing", run
-            )
+            log.warning("the encoder of %s has collapsed: this run's metrics mean nothing", run)
             collapsed.append("/".join(run.parts[-3:]))
     return collapsed
 

@@ -163,7 +163,7 @@ def test_settings_that_cannot_be_trained_lose(
     assert tuning.tuned(stage)[1] == said, "null is read back"
     monkeypatch.setattr(tuning, "_tried", lambda *_: -math.inf)
     run.tuning.unlink()
-    with pytest.raises(HEp2Error, match=f"no number with any setting.*{LR}"):
+    with pytest.raises(HEp2Error, match=f"not finite with any setting.*{LR}"):
         tuning.tuned(stage)
 
 
