@@ -43,8 +43,7 @@ def report(cfg: EvaluateConfig) -> None:
     from hep2.rundir.state import as_text, run_states
 
     root = Path(cfg.runs_dir) / cfg.name
-    states = run_states(root)
-    if states:
+    if states := run_states(root):
         print(as_text(root, states), flush=True)  # before anything can be found wrong
     made = make_report(cfg.name, Path(cfg.runs_dir), Path(cfg.reports_dir))
     for table in made.tables:

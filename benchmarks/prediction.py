@@ -67,7 +67,7 @@ def print_memory(
 def write_images(folder: Path) -> None:
     """The simulated cells, in a process that ends."""
     program = (
-        "import cv2, sys; from hep2.data.synthetic import simulate\n"
+        "import cv2, sys; from hep2.data.simulator.cells import simulate\n"
         f"for place, image in enumerate(simulate(cells={IMAGES}, specimens=20).images):\n"
         "    cv2.imwrite(f'{sys.argv[1]}/{place}.png', image)"
     )

@@ -37,14 +37,12 @@ class CheckpointFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
         """Keep a copy for `write`; it takes the place of an earlier one for the same file."""
-        self.waiting[Path(path)] = apply_to_collection(checkpoint, Tensor, _copied)
+        self.waiting[Path(path)] = apply_to_collection(
+            checkpoint, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True)
+        )
 
     def write(self) -> None:
-        """Write what was kept, in the order in which the files were first named.
-
-        Raises:
-            HEp2Error: a file cannot be written.
-        """
+        """Write what was kept, in the order in which the files were first named, or HEp2Error."""
         for path, checkpoint in self.waiting.items():
             content = io.BytesIO()
             torch.save(checkpoint, content)
@@ -54,29 +52,12 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint; whatever is asked for, no code of it is run.
-
-        Raises:
-            HEp2Error: it is damaged, or holds more than plain data.
-        """
+        """Read a checkpoint as `read_checkpoint` does; whatever is asked for, it runs no code."""
         return read_checkpoint(Path(path))
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)
-
-
-def keep_previous(run: RunDir) -> None:
-    """Before a new checkpoint is written: what is in `last.ckpt` becomes `previous.ckpt` too."""
-    if run.last.is_file():
-        same_file(run.last, run.previous)
-
-
 def same_file(there: Path, name: Path) -> None:
-    """Give a file a second name; checkpoints are replaced, never written into.
-
-    Writing it twice would take as long as a head's whole epoch.
-    """
+    """Give a file a second name; writing it twice would take as long as a head's whole epoch."""
     temporary = name.with_name(f".{name.name}.link")
     temporary.unlink(missing_ok=True)
     try:
@@ -85,11 +66,6 @@ def same_file(there: Path, name: Path) -> None:
         write_atomic(name, there.read_bytes())
     else:
         os.replace(temporary, name)
-
-
-@rank_zero_only
-def _restore(damaged: Path, whole: Path) -> None:
-    write_atomic(damaged, whole.read_bytes())
 
 
 def resume_point(run: RunDir) -> Path | None:
@@ -112,7 +88,7 @@ def resume_point(run: RunDir) -> Path | None:
             continue
         if damage:
             log.warning("%s is damaged: going on from %s, epoch %s", run.last, path, epoch)
-            _restore(run.last, path)
+            rank_zero_only(write_atomic)(run.last, path.read_bytes())
         return path
     raise damage[0]
 
@@ -121,17 +97,10 @@ class Checkpoints(Checkpoint):
     """`last.ckpt` on the ends of epochs; `best.ckpt` where `monitor` was lowest, or greatest.
 
     Lightning's own writes no `last.ckpt` after an epoch that was not the best, and forgets the
-    best of a run whose directory was moved.
+    best of a run whose directory was moved. Without a `monitor` the last epoch is the best.
 
     Both files are written after the last epoch, and where `every` seconds have passed since they
     were. A run that dies repeats the epochs since then, to the same numbers.
-
-    Args:
-        folder: the run directory.
-        files: the trainer's way of writing checkpoints.
-        monitor: a logged figure, or None: `best.ckpt` is then the last epoch's too.
-        greatest: whether a greater figure is better.
-        every: seconds of training that a sudden death may cost beside the epoch under way.
     """
 
     def __init__(
@@ -142,13 +111,10 @@ class Checkpoints(Checkpoint):
         greatest: bool = False,
         every: float = 0.0,
     ) -> None:
-        self.run = RunDir(folder)
-        self.files = files
-        self.monitor = monitor
-        self.sign = -1 if greatest else 1
-        self.every = every
+        self.run, self.files = RunDir(folder), files
+        self.monitor, self.sign = monitor, -1 if greatest else 1
         self.lowest: float | None = None
-        self.written = time.monotonic()
+        self.every, self.written = every, time.monotonic()
         self.behind = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,11 +127,10 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the best, and write when it is time; validation has been before."""
-        # A figure is averaged over the ranks when it is first read. A progress bar reads it, on
+        # A metric is averaged over the ranks when it is first read. A progress bar reads it, on
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
-        best = self._is_best(trainer)
-        if best:
+        if best := self._is_best(trainer):
             trainer.save_checkpoint(self.run.best)
         ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         late = time.monotonic() - self.written >= self.every
@@ -183,7 +148,8 @@ class Checkpoints(Checkpoint):
         if not best:
             trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
-            keep_previous(self.run)
+            if self.run.last.is_file():
+                same_file(self.run.last, self.run.previous)
             self.files.write()
             if best:
                 same_file(self.run.best, self.run.last)
@@ -192,54 +158,41 @@ class Checkpoints(Checkpoint):
     def _is_best(self, trainer: L.Trainer) -> bool:
         if self.monitor is None:
             return True
-        figure = self.sign * float(trainer.callback_metrics[self.monitor])
-        figure = math.inf if math.isnan(figure) else figure
-        if self.lowest is not None and figure >= self.lowest:
-            return False
-        self.lowest = figure
-        return True
+        score = self.sign * float(trainer.callback_metrics[self.monitor])
+        score = math.inf if math.isnan(score) else score
+        best = self.lowest is None or score < self.lowest
+        self.lowest = score if best else self.lowest
+        return best
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint by the safe loader, which can run no code.
 
+    torch writes a zip archive whose parts are not compressed, and does not compare their checksums
+    when it reads them: a flipped bit would be a changed weight. An archive of another form could
+    unfold to any size. So no byte may have changed, and nothing be inflated.
+
     Raises:
-        HEp2Error: the file is missing, damaged, or holds more than plain data.
+        HEp2Error: the file is missing, damaged, or holds more than built-in types and tensors.
     """
     try:
-        _check_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+                raise ValueError("compressed")
+            if any(part.external_attr for part in parts):  # "a folder": torch would not read it
+                raise ValueError("foreign attributes")
+            if sum(part.file_size for part in parts) > path.stat().st_size:
+                raise ValueError("larger inside than outside")
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise HEp2Error(f"there is no checkpoint {path}") from error
-    except Exception as error:  # torch's reader fails in a dozen ways on what is no checkpoint
-        raise HEp2Error(
-            f"{path} is damaged or no checkpoint of hep2 ({type(error).__name__}): "
-            "delete its folder and train again"
-        ) from error
-    parts = ("state_dict", "hyper_parameters")
-    if not isinstance(content, dict) or any(not isinstance(content.get(p), dict) for p in parts):
-        raise HEp2Error(f"{path} is no checkpoint of hep2: it lacks weights or hyper-parameters")
+    except Exception as error:  # torch's reader fails in a dozen ways on what is not a checkpoint
+        what = f"{path} is damaged or not a checkpoint of hep2 ({type(error).__name__})"
+        raise HEp2Error(f"{what}: delete its folder and train again") from error
+    needed = ("state_dict", "hyper_parameters")
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), dict) for k in needed):
+        raise HEp2Error(f"{path} is not a checkpoint of hep2: it lacks weights or hyper-parameters")
     return content
-
-
-def _check_archive(path: Path) -> None:
-    """Test what torch's reader does not: that no byte changed, and that nothing is inflated.
-
-    torch writes a zip archive whose parts are not compressed, and does not compare their checksums
-    when it reads them: a flipped bit would be a changed weight. An archive of another form could
-    unfold to any size.
-
-    Raises:
-        BadZipFile: no archive, or damaged.
-        ValueError: not as torch writes it.
-    """
-    with zipfile.ZipFile(path) as archive:
-        parts = archive.infolist()
-        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-            raise ValueError("compressed")
-        if any(part.external_attr for part in parts):  # "a folder": torch would not read it at all
-            raise ValueError("foreign attributes")
-        if sum(part.file_size for part in parts) > path.stat().st_size:
-            raise ValueError("larger inside than outside")
-        if (damaged := archive.testzip()) is not None:
-            raise ValueError(f"{damaged} is damaged")

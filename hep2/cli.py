@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,46 +26,40 @@ from omegaconf.errors import OmegaConfBaseException
 from hep2.errors import HEp2Error
 
 CONF = Path(__file__).parents[1] / "conf"
+UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*does not have many workers",
+    ".*isinstance.treespec, LeafSpec.. is deprecated",
+    ".*Total length of `list` across ranks is zero",
+    ".*module.s. in eval mode at the start of training",  # the frozen encoder
+    ".*You defined a `validation_step` but have no `val_dataloader`",
+)
+NOTES = ("full_key", "object_type", "reference_type", "See https://")  # OmegaConf's and Hydra's
 
 
 def main(program: Callable[[], None], settings: str = "train") -> None:
-    """Run a Hydra program, and say in one sentence what is wrong with its command line.
-
-    Args:
-        program: decorated by `hydra.main`.
-        settings: the name of its configuration in conf/.
-    """
+    """Run the Hydra program of conf/<settings>.yaml; one sentence says why Hydra refuses it."""
     # Hydra then hands its exceptions over, instead of printing parts of them and leaving.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    _copy_no_schemas()
+    # Half of the time of --help: Hydra copies its store of schemas for each group that it lists.
+    # The store is only read, and what is loaded from it is copied again.
+    store = ConfigStore.instance()
+    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
+    inside = getattr(program, "__wrapped__", program).__code__
     try:
         program()
     except Exception as error:
-        if _raised_inside(getattr(program, "__wrapped__", program), error):
-            raise
+        if any(frame.f_code is inside for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise  # not the command line's fault
         _leave(_explained(error, settings), 2)
-
-
-def _raised_inside(function: Callable[..., None], error: BaseException) -> bool:
-    """Whether an error comes from the program itself, not from the reading of its command line."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code is function.__code__ for frame, _ in frames)
-
-
-def _copy_no_schemas() -> None:
-    """Half of the time of --help: Hydra copies its store of schemas for each group that it lists.
-
-    The store is only read, and what is loaded from it is copied again.
-    """
-    store = ConfigStore.instance()
-    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Leave with one sentence where an error is the user's to mend."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    _silence_known_warnings()
+    for advice in UNFOUNDED:
+        warnings.filterwarnings("ignore", advice)
     try:
         yield
     except HEp2Error as error:
@@ -81,19 +74,6 @@ def clear_errors() -> Iterator[None]:
         _leave("interrupted; the same command goes on from the last checkpoint", 130)
 
 
-def _silence_known_warnings() -> None:
-    """Advice that does not hold here: the run directory and the loaders are ours."""
-    for message in (
-        ".*Checkpoint directory .* exists and is not empty",
-        ".*does not have many workers",
-        ".*isinstance.treespec, LeafSpec.. is deprecated",
-        ".*Total length of `list` across ranks is zero",
-        ".*module.s. in eval mode at the start of training",  # the frozen encoder
-        ".*You defined a `validation_step` but have no `val_dataloader`",
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
 def _leave(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
@@ -104,45 +84,35 @@ def _explained(error: BaseException, settings: str = "train") -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = ", ".join(map(str, error.options))
-        return f"{group}={option} is no option: choose one of {options}"
-    unknown = re.match(r"Could not override '([^']*)'", str(error))
-    if unknown:
-        key = str(unknown.group(1))
-        return f"there is no setting {key}{_nearest(key, settings)}"
+        return f"{group}={option} is not an option: choose one of {options}"
+    if unknown := re.match(r"Could not override '([^']*)'", str(error)):
+        return f"there is no setting {unknown[1]}{_nearest(unknown[1], settings)}"
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)
     ours = [cause for cause in causes if isinstance(cause, HEp2Error)]
-    said = list(dict.fromkeys(_plain(cause) for cause in ours or causes if str(cause)))
+    said = list(dict.fromkeys(_without_notes(cause) for cause in ours or causes if str(cause)))
     while len(said) > 1 and said[-1] in said[-2]:  # Hydra quotes what it passes on
         del said[-2]
     return "; ".join(said)
 
 
-def _plain(error: BaseException) -> str:
-    """The complaint without OmegaConf's notes on its own types and Hydra's on its parser."""
-    notes = ("full_key", "object_type", "reference_type", "See https://")
+def _without_notes(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
-    return " ".join(line for line in lines if line and not line.startswith(notes))
+    return " ".join(line for line in lines if line and not line.startswith(NOTES))
 
 
 def _nearest(key: str, settings: str) -> str:
     """What may have been meant: a setting of the default configuration that is spelt like it."""
-    known = _known(settings)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known = list(_keys(compose(settings)))
     if key in known:
         return " with the options chosen (--cfg job shows all of them)"
     near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
         key.rpartition(".")[2], {name.rpartition(".")[2] for name in known}, n=1
     )
     return f"; did you mean {near[0]}?" if near else " (--cfg job shows all of them)"
-
-
-@cache
-def _known(settings: str) -> tuple[str, ...]:
-    """The settings of a default configuration."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return tuple(_keys(compose(settings)))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -44,7 +44,7 @@ def redacted_words(words: list[str]) -> list[str]:
 
 @dataclass
 class TrainConfig:
-    """What `train.py` understands; values and meanings stand in `conf/train.yaml`."""
+    """What `train.py` understands; values and meanings are in `conf/train.yaml`."""
 
     name: str = MISSING
     fold: int = MISSING

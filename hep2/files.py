@@ -124,6 +124,18 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         os.fsync(folder)
 
 
+def reserve(file: IO[bytes], length: int) -> None:
+    """Make room for a file on the disk where the system can promise that: better now than later.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, length)
+    else:
+        file.truncate(length)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -133,7 +145,7 @@ def _umask() -> int:
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # begins one; the last four are wide
 
 
-def neutral(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 

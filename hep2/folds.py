@@ -12,6 +12,7 @@ import hashlib
 import os
 import statistics
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -24,7 +25,7 @@ from hep2.errors import HEp2Error
 from hep2.rundir.metrics_csv import validation_mca
 from hep2.sweep.forkserver import starter
 from hep2.sweep.jobs import Job, plan
-from hep2.sweep.processes import die_with_parent, visible_gpus
+from hep2.sweep.processes import Resources, die_with_parent, visible_gpus
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import explained
 
@@ -53,11 +54,10 @@ def fold_by_fold(
     for_encoder = [word for word in tuned if _group(word) not in HEADS_OWN]
     for fold in folds:
         words = [*given, "logger=csv", f"fold={fold}"]
-        named = f"name={_named(name, for_encoder)}"
-        encoder = _job([*words, *for_encoder, "stage=dcae", named])
+        encoder = _job(*words, *for_encoder, "stage=dcae", _name(name, for_encoder))
         _run(encoder)
-        named = f"name={_named(name, tuned)}"
-        head = _job([*words, "stage=head", *tuned, named, f"encoder='{encoder.run.best}'"])
+        best = f"encoder='{encoder.run.best}'"
+        head = _job(*words, "stage=head", *tuned, _name(name, tuned), best)
         _run(head)
         yield validation_mca(head.run.path)
 
@@ -73,28 +73,26 @@ def _group(word: str) -> str:
     return word.partition("=")[0].partition(".")[0]
 
 
-def _job(words: Sequence[str]) -> Job:
+def _job(*words: str) -> Job:
     return plan([words], [composed(words)])[0]
 
 
-def _named(name: str, tuned: Sequence[str]) -> str:
+def _name(search: str, tuned: Sequence[str]) -> str:
     """A name for each configuration: the search's own, and a digest of what is tuned."""
     digest = hashlib.sha256(" ".join(sorted(tuned)).encode()).hexdigest()
-    return f"{name}-{digest[:8]}" if tuned else name
+    return f"name={search}-{digest[:8]}" if tuned else f"name={search}"
 
 
 def _run(job: Job) -> None:
-    def command(job: Job) -> list[str]:
-        return [sys.executable, str(PROGRAM), *job.overrides]
-
+    command = [sys.executable, str(PROGRAM), *job.overrides]
     gpus = visible_gpus()
-    schedule = Schedule([job], command, gpus=gpus, start=starter(several=True, gpus=gpus))
+    start = starter(several=True, gpus=gpus)
+    schedule = Schedule([job], lambda _: command, resources=Resources(gpus), start=start)
     with closing(schedule.steps()) as steps:
-        for _ in steps:
-            pass
+        deque(steps, maxlen=0)
     outcome = schedule.outcomes[job.number]
     if not outcome.good:
-        raise HEp2Error("\n".join(explained(outcome, command(job))).strip())
+        raise HEp2Error("\n".join(explained(outcome, command)).strip())
 
 
 def fold_numbers(text: str) -> list[int]:
@@ -116,7 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [word for word in asked.overrides if _group(word) in SHARED]
     tuned = [word for word in asked.overrides if word not in given]
     with cli.clear_errors():
-        agent = _wandb_run()
+        agent: Any = None
+        if "WANDB_SWEEP_ID" in os.environ:  # an agent expects a run; the jobs have none
+            import wandb
+
+            agent = wandb.init()
         figures: list[float] = []
         for figure in fold_by_fold(given, tuned, asked.folds):
             figures.append(figure)
@@ -126,15 +128,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{METRIC} {statistics.fmean(figures):.4f}")
         if agent is not None:
             agent.finish()
-
-
-def _wandb_run() -> Any:
-    """The run that an agent of a W&B sweep expects; the jobs have none of their own."""
-    if "WANDB_SWEEP_ID" not in os.environ:
-        return None
-    import wandb
-
-    return wandb.init()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Nothing to measure (no cell, no class) is NaN, never zero.
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,32 +22,20 @@ CALIBRATION_BINS = 15
 
 
 def confusion_counts(targets: IntArray, outputs: IntArray, classes: int) -> FloatArray:
-    """Count the cells of each (output class, target class).
-
-    Args:
-        targets: target class indices, shape (N,).
-        outputs: output class indices, shape (N,).
-        classes: number of classes C.
-
-    Returns:
-        Counts, shape (C, C), rows = output class, columns = target class.
-    """
+    """Count the cells of each (output class, target class). Class indices (N,) -> (C, C)."""
     flat = outputs * classes + targets
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.float64)
 
 
 def recalls(confusion: FloatArray) -> FloatArray:
-    """Share of each target class's cells that were given that class.
-
-    Shape: (..., C, C) -> (..., C); NaN for a class that no target has.
-    """
+    """Share of each target class's cells that were given that class. (..., C, C) -> (..., C)."""
     return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-2))
 
 
 def aca(confusion: FloatArray) -> FloatArray:
     """Overall accuracy: the share of all cells that were given their target class.
 
-    HEp-2 papers call it average classification accuracy (ACA). Shape: (..., C, C) -> (...).
+    HEp-2 papers call it average classification accuracy (ACA). (..., C, C) -> (...).
     """
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
@@ -55,8 +43,8 @@ def aca(confusion: FloatArray) -> FloatArray:
 def mca(confusion: FloatArray) -> FloatArray:
     """Mean class accuracy: the mean of the recalls of the classes present in the targets.
 
-    The measure of the I3A/ICPR contests; scikit-learn's `balanced_accuracy_score`.
-    Shape: (..., C, C) -> (...).
+    The metric of the I3A/ICPR contests; scikit-learn's `balanced_accuracy_score`.
+    (..., C, C) -> (...).
     """
     return _mean_of_defined(recalls(confusion))
 
@@ -66,7 +54,7 @@ def macro_f1(confusion: FloatArray) -> FloatArray:
 
     The mean runs over the classes present in targets or outputs, so a class that was only ever an
     output counts as zero: scikit-learn's `f1_score(average="macro")` without `labels`.
-    Shape: (..., C, C) -> (...).
+    (..., C, C) -> (...).
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return _mean_of_defined(_ratio(2 * hits, confusion.sum(axis=-2) + confusion.sum(axis=-1)))
@@ -76,11 +64,10 @@ def kappa(confusion: FloatArray) -> FloatArray:
     """Cohen's kappa: (observed - chance agreement) / (1 - chance agreement).
 
     Cohen, Educational and Psychological Measurement 20 (1960) 37-46. NaN where chance agreement is
-    complete (one class alone in targets and outputs). Shape: (..., C, C) -> (...).
+    complete (one class alone in targets and outputs). (..., C, C) -> (...).
     """
-    total = confusion.sum(axis=(-2, -1))
     by_chance = (confusion.sum(axis=-2) * confusion.sum(axis=-1)).sum(axis=-1)
-    chance = _ratio(by_chance, total**2)
+    chance = _ratio(by_chance, confusion.sum(axis=(-2, -1)) ** 2)
     return _ratio(aca(confusion) - chance, 1 - chance)
 
 
@@ -89,21 +76,14 @@ def auroc(targets: IntArray, probabilities: FloatArray) -> float:
 
     The area is the chance that a cell of the class has a higher probability of it than a cell of
     another class, ties counting half (Hanley and McNeil, Radiology 143 (1982) 29-36); it is
-    computed from mid-ranks. NaN when no class has cells on both sides.
-
-    Args:
-        targets: target class indices, shape (N,).
-        probabilities: probability of each class, shape (N, C).
+    computed from mid-ranks. Target class indices (N,), probabilities (N, C).
     """
     areas = [_area(targets == c, column) for c, column in enumerate(probabilities.T)]
     return float(_mean_of_defined(np.array(areas)))
 
 
 def calibration_error(
-    targets: IntArray,
-    outputs: IntArray,
-    probabilities: FloatArray,
-    bins: int = CALIBRATION_BINS,
+    targets: IntArray, outputs: IntArray, probabilities: FloatArray, bins: int = CALIBRATION_BINS
 ) -> float:
     """Expected calibration error: mean gap between confidence and accuracy, weighted by cells.
 
@@ -120,36 +100,61 @@ def calibration_error(
 
 
 def specimen_accuracy(
-    specimens: StringArray,
-    targets: IntArray,
-    outputs: IntArray,
-    probabilities: FloatArray,
+    specimens: StringArray, targets: IntArray, outputs: IntArray, probabilities: FloatArray
 ) -> tuple[float, float]:
     """Accuracy of one call a specimen: by majority of its cells, and by its mean probabilities.
 
     A specimen's target is its most frequent target class. A tied majority goes to the tied class
-    with the higher mean probability; any tie left goes to the class that comes first.
-
-    Args:
-        specimens: specimen names, shape (N,).
-        targets: target class indices, shape (N,).
-        outputs: output class indices, shape (N,).
-        probabilities: probability of each class, shape (N, C).
-
-    Returns:
-        Accuracy of the majority calls, accuracy of the mean-probability calls.
+    with the higher mean probability; any tie left goes to the class that comes first. The
+    arguments are of cells: names and class indices (N,), probabilities (N, C).
     """
     _, index, cells = np.unique(specimens, return_inverse=True, return_counts=True)
     classes = probabilities.shape[1]
     mean_probability = np.zeros((len(cells), classes))
     np.add.at(mean_probability, index, probabilities)
     mean_probability /= cells[:, None]
-    truth = _votes(index, targets, len(cells), classes).argmax(axis=1)
-    votes = _votes(index, outputs, len(cells), classes)
+    labels, votes = (
+        np.bincount(index * classes + calls, minlength=mean_probability.size).reshape(-1, classes)
+        for calls in (targets, outputs)
+    )
     tied = votes == votes.max(axis=1, keepdims=True)
     majority = np.where(tied, mean_probability, -1.0).argmax(axis=1)
-    by_mean = mean_probability.argmax(axis=1)
+    by_mean, truth = mean_probability.argmax(axis=1), labels.argmax(axis=1)
     return float((majority == truth).mean()), float((by_mean == truth).mean())
+
+
+class Metric(NamedTuple):
+    """A metric of a classifier: one line of METRICS puts it into result.json and into the report.
+
+    A pooled one is a function of the confusion matrix with values in [0, 1]: the headline tables
+    show it, also pooled over folds with an interval over specimens. The others are in the
+    secondary table.
+    """
+
+    name: str  # in result.json and results.csv
+    title: str  # in the heading of a table
+    scale: int  # 100 where tables show per cent, 1 where they show the value itself
+    function: Callable[..., Any]
+    takes: tuple[str, ...] = ("confusion",)  # or names of arguments of `summarise`
+    pooled: bool = False
+
+
+_CALLS = ("targets", "outputs", "probabilities")
+METRICS = (
+    Metric("aca", "ACA", 100, aca, pooled=True),
+    Metric("mca", "MCA", 100, mca, pooled=True),
+    Metric("macro_f1", "macro-F1", 100, macro_f1, pooled=True),
+    Metric("kappa", "kappa", 1, kappa),
+    Metric("auroc", "AUROC", 1, auroc, ("targets", "probabilities")),
+    Metric("ece", "ECE", 1, calibration_error, _CALLS),
+    Metric("specimen_majority", "specimens by majority", 1,
+           lambda *calls: specimen_accuracy(*calls)[0], ("specimens", *_CALLS)),
+    Metric("specimen_mean_probability", "by mean probability", 1,
+           lambda *calls: specimen_accuracy(*calls)[1], ("specimens", *_CALLS)),
+)  # fmt: skip
+RANKED_BY = "mca"  # methods are ranked and compared by it, and it comes first in headline tables
+HEADLINE = sorted((m for m in METRICS if m.pooled), key=lambda metric: metric.name != RANKED_BY)
+SECONDARY = [metric for metric in METRICS if not metric.pooled]
 
 
 def summarise(
@@ -159,32 +164,23 @@ def summarise(
     classes: int,
     specimens: StringArray | None = None,
 ) -> dict[str, float]:
-    """Compute every measure of this module.
+    """Compute METRICS, by name; those that take specimens only where they are known (not None).
 
-    Args:
-        targets: target class indices, shape (N,).
-        outputs: output class indices, shape (N,).
-        probabilities: probability of each class, shape (N, C).
-        classes: number of classes C.
-        specimens: specimen names, shape (N,); None where they are not known.
-
-    Returns:
-        `aca`, `mca`, `macro_f1`, `kappa`, `auroc`, `ece`, and with specimens also
-        `specimen_majority` and `specimen_mean_probability`.
+    Names and class indices (N,), probabilities (N, C).
     """
-    confusion = confusion_counts(targets, outputs, classes)
-    figures = {
-        "aca": float(aca(confusion)),
-        "mca": float(mca(confusion)),
-        "macro_f1": float(macro_f1(confusion)),
-        "kappa": float(kappa(confusion)),
-        "auroc": auroc(targets, probabilities),
-        "ece": calibration_error(targets, outputs, probabilities),
+    given: dict[str, Any] = {
+        "confusion": confusion_counts(targets, outputs, classes),
+        "targets": targets,
+        "outputs": outputs,
+        "probabilities": probabilities,
     }
     if specimens is not None:
-        majority, mean = specimen_accuracy(specimens, targets, outputs, probabilities)
-        figures |= {"specimen_majority": majority, "specimen_mean_probability": mean}
-    return figures
+        given["specimens"] = specimens
+    return {
+        metric.name: float(metric.function(*map(given.get, metric.takes)))
+        for metric in METRICS
+        if given.keys() >= set(metric.takes)
+    }
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
@@ -207,11 +203,6 @@ def _area(positive: NDArray[np.bool_], scores: FloatArray) -> float:
     return float((mid_rank[index][positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
 
 
-def _votes(index: IntArray, calls: IntArray, specimens: int, classes: int) -> IntArray:
-    flat = np.bincount(index * classes + calls, minlength=specimens * classes)
-    return flat.reshape(specimens, classes)
-
-
 class Matching(NamedTuple):
     """Pattern of each cluster, shape (clusters,), and the share of cells that it is right for."""
 
@@ -223,12 +214,8 @@ def match(targets: IntArray, clusters: IntArray, count: int) -> Matching:
     """Give every cluster a pattern of its own, so that most cells are right (Hungarian method).
 
     Its accuracy is the clustering accuracy of the literature (Yang et al. 2010). It looks at the
-    labels that it is measured on: it is no accuracy of a classifier.
-
-    Args:
-        targets: indices of patterns, shape (N,).
-        clusters: indices of clusters, shape (N,).
-        count: of patterns, and of clusters.
+    labels that it is measured on: it is not the accuracy of a classifier. Indices of patterns and
+    of clusters, shape (N,), both below `count`.
     """
     from scipy.optimize import linear_sum_assignment
 

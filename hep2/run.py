@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
@@ -19,6 +20,7 @@ from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked
+from hep2.metrics import HEADLINE
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import Identity, encoder_paths, encoder_runs, run_path
 from hep2.rundir.metrics_csv import learning_curves
@@ -64,7 +66,7 @@ def fit(cfg: DictConfig) -> RunDir:
     with locked(run.lock, wait=IN_SWEEP in os.environ):
         run.claim(cfg)
         if run.finished:
-            log.info("%s is finished already (overwrite=true makes it anew)", run.path)
+            log.info("%s is finished already (overwrite=true trains it again)", run.path)
             return run
         run.forget_failure()
         return _fit(cfg, run)
@@ -107,9 +109,15 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
                 "curves": learning_curves(run.path),
             }
             run.write_result(known | scores)
-            tracking.log_record(loggers, run.path)
+            tracking.log_record(loggers, lambda: _record(run))
             log.info("%s: %s", run.path, _headline(scores["metrics"]))
     return run
+
+
+def _record(run: RunDir) -> Any:
+    from hep2.evaluation.report import record_of  # draws: only where a dashboard is
+
+    return record_of(run.path)
 
 
 def _identity(cfg: DictConfig, fold: Fold) -> Identity:
@@ -140,6 +148,6 @@ def _tracked(cfg: DictConfig, identity: Identity, run: RunDir) -> Iterator[list[
 
 
 def _headline(figures: dict[str, float | None]) -> str:
-    worth_a_line = ("aca", "mca", "mse", "clustering_accuracy")
+    worth_a_line = (*(metric.name for metric in HEADLINE), "mse", "clustering_accuracy")
     shown = {key: value for key, value in figures.items() if key.endswith(worth_a_line)}
     return ", ".join(f"{key} {value:.4f}" for key, value in shown.items() if value is not None)

@@ -4,7 +4,7 @@
 
 The same command again goes on with the study, with the trial that was interrupted first; started
 twice at once, two processes share it. Pictures of the study lie in runs/<name>/search.
-Ranges stand in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
+Ranges are in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
 """
 
 import argparse
@@ -14,9 +14,8 @@ import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import optuna
 from omegaconf import OmegaConf
 
@@ -27,8 +26,7 @@ from hep2.files import locked, write_atomic
 from hep2.folds import METRIC, composed, fold_by_fold, fold_numbers
 from hep2.sweep.processes import die_with_parent
 
-if TYPE_CHECKING:
-    import optuna
+log = logging.getLogger(__name__)
 
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
@@ -55,47 +53,41 @@ def read_space(path: Path) -> Space:
             raise HEp2Error(f"{path}: {key} needs low and high, or choices")
         for end in ("low", "high"):
             if not isinstance(entry.get(end, 0), int | float):
-                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is no number")
+                raise HEp2Error(f"{path}: {key}.{end}={entry[end]} is not a number")
     return {str(key): entry for key, entry in space.items()}
 
 
 def suggest(trial: optuna.trial.BaseTrial, space: Space) -> list[str]:
     """One choice for every setting, as overrides of train.py."""
-    words = []
-    for key, entry in space.items():
+
+    def value(key: str, entry: Mapping[str, Any]) -> Any:
         if "choices" in entry:
-            value: Any = trial.suggest_categorical(key, entry["choices"])
-        elif isinstance(entry["low"], int) and isinstance(entry["high"], int):
-            value = trial.suggest_int(key, entry["low"], entry["high"], log=entry.get("log", False))
-        else:
-            value = trial.suggest_float(
-                key, entry["low"], entry["high"], log=entry.get("log", False)
-            )
-        words.append(f"{key}={value}")
-    return words
+            return trial.suggest_categorical(key, entry["choices"])
+        low, high, log_scale = entry["low"], entry["high"], entry.get("log", False)
+        if isinstance(low, int) and isinstance(high, int):
+            return trial.suggest_int(key, low, high, log=log_scale)
+        return trial.suggest_float(key, low, high, log=log_scale)
+
+    return [f"{key}={value(key, entry)}" for key, entry in space.items()]
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
     """The study in a SQLite file, new or as it was left; lost trials are tried again."""
     with locked(path.with_suffix(".lock"), wait=True):  # two at once would both make its tables
-        return _open_study(path, name)
-
-
-def _open_study(path: Path, name: str) -> optuna.Study:
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{path.resolve()}",
-        engine_kwargs={"connect_args": {"timeout": 60}},
-        heartbeat_interval=HEARTBEAT,
-        grace_period=3 * HEARTBEAT,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(2),
-    )
-    return optuna.create_study(
-        study_name=name,
-        storage=storage,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    )
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path.resolve()}",
+            engine_kwargs={"connect_args": {"timeout": 60}},
+            heartbeat_interval=HEARTBEAT,
+            grace_period=3 * HEARTBEAT,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(2),
+        )
+        return optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+        )
 
 
 def search(
@@ -106,7 +98,7 @@ def search(
     trials: int,
     seed: int = 0,
 ) -> None:
-    """Go on until so many trials have ended; a trial that fails is logged and left.
+    """Go on until this many trials have ended; a trial that fails is logged and left.
 
     A trial that is interrupted is the first one that the next search takes up.
     """
@@ -116,20 +108,17 @@ def search(
         # search that goes on.
         study.sampler = optuna.samplers.TPESampler(seed=seed + trial.number)
         tuned = suggest(trial, space)
+        scores: list[float] = []
         try:
-            return mean_over_folds(trial, tuned)
+            for step, score in enumerate(fold_by_fold(given, tuned, folds)):
+                scores.append(score)
+                trial.report(statistics.fmean(scores), step=step)
+                if step + 1 < len(folds) and trial.should_prune():
+                    raise optuna.TrialPruned
         except KeyboardInterrupt:
             study.enqueue_trial(trial.params)
             raise
-
-    def mean_over_folds(trial: optuna.Trial, tuned: Sequence[str]) -> float:
-        figures: list[float] = []
-        for step, figure in enumerate(fold_by_fold(given, tuned, folds)):
-            figures.append(figure)
-            trial.report(statistics.fmean(figures), step=step)
-            if step + 1 < len(folds) and trial.should_prune():
-                raise optuna.TrialPruned
-        return statistics.fmean(figures)
+        return statistics.fmean(scores)
 
     missing = trials - len(study.get_trials(deepcopy=False, states=ENDED))
     if missing > 0:
@@ -167,7 +156,7 @@ def _search(given: Sequence[str], space: Space, folds: Sequence[int], trials: in
     synthetic = "synthetic data, " if cfg.data.name == "synthetic" else ""
     leaky = " (leaky)" if cfg.protocol.name in LEAKY else ""
     remark = f"{synthetic}protocol {cfg.protocol.name}{leaky}, folds {','.join(map(str, folds))}"
-    for path in draw(study, folder / "search", METRIC, remark):
+    for path in plot_study(study, folder / "search", remark):
         print(path)
     best = [f"{key}={value}" for key, value in study.best_params.items()]
     print(
@@ -175,16 +164,12 @@ def _search(given: Sequence[str], space: Space, folds: Sequence[int], trials: in
     )
 
 
-log = logging.getLogger(__name__)
-
-
-def draw(study: "optuna.Study", folder: Path, figure_name: str, remark: str) -> list[Path]:
+def plot_study(study: optuna.Study, folder: Path, remark: str) -> list[Path]:
     """Draw a study; what cannot be drawn yet (importances of one trial) is left out.
 
     Args:
         study: of Optuna.
         folder: where the pictures go.
-        figure_name: what was searched for the largest of.
         remark: the title of all of them: which data, folds and protocol.
 
     Returns:
@@ -197,10 +182,10 @@ def draw(study: "optuna.Study", folder: Path, figure_name: str, remark: str) -> 
     from optuna.visualization import matplotlib as plots
 
     pictures: dict[str, Callable[[], Any]] = {
-        "history": lambda: plots.plot_optimization_history(study, target_name=figure_name),
-        "folds": lambda: _over_folds(plots.plot_intermediate_values(study), figure_name),
-        "importances": lambda: plots.plot_param_importances(study, target_name=figure_name),
-        "settings": lambda: _side_by_side(plots.plot_slice(study, target_name=figure_name)),
+        "history": lambda: plots.plot_optimization_history(study, target_name=METRIC),
+        "folds": lambda: plots.plot_intermediate_values(study),
+        "importances": lambda: plots.plot_param_importances(study, target_name=METRIC),
+        "settings": lambda: plots.plot_slice(study, target_name=METRIC),
     }
     drawn = []
     for name, plot in pictures.items():
@@ -209,36 +194,13 @@ def draw(study: "optuna.Study", folder: Path, figure_name: str, remark: str) -> 
         except (ValueError, RuntimeError) as error:
             log.info("%s is not drawn: %s", name, error)
         else:
+            pyplot.suptitle(remark)
+            buffer = io.BytesIO()
+            pyplot.savefig(buffer, dpi=150, bbox_inches="tight")
             drawn.append(folder / f"{name}.png")
-            write_atomic(drawn[-1], _png(pyplot.gcf(), remark))
+            write_atomic(drawn[-1], buffer.getvalue())
         pyplot.close("all")
     return drawn
-
-
-def _over_folds(axes: Any, figure_name: str) -> None:
-    """Say what the steps are; a colour for each of thirty trials tells nobody which is which."""
-    axes.set(title="Trials fold by fold", xlabel="Folds before this one")
-    axes.set_ylabel(f"{figure_name} so far")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    if axes.get_legend() is not None:
-        axes.get_legend().remove()
-
-
-def _side_by_side(axes: Any) -> None:
-    """Room for one panel a setting, so that their ticks do not overlap."""
-    from matplotlib.ticker import NullFormatter
-
-    panels = np.atleast_1d(axes)
-    for panel in panels:
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.figure.set_size_inches(4 * len(panels), 4.8)
-
-
-def _png(figure: Any, remark: str) -> bytes:
-    figure.suptitle(remark)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, bbox_inches="tight")
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """What a run leaves behind while it trains: files always, Weights & Biases where there is any."""
 
-import logging
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers.logger import Logger
@@ -14,18 +13,11 @@ from numpy.typing import NDArray
 
 from hep2.config import redacted
 from hep2.errors import HEp2Error
+from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import Identity
 from hep2.rundir.metrics_csv import MetricsCsv
-from hep2.wandb_run import WandbRun, choose_mode
-
-if TYPE_CHECKING:
-    from hep2.evaluation.report import RunRecord
-import io
-
-from hep2.files import write_atomic
-
-log = logging.getLogger(__name__)
+from hep2.wandb_run import RunLogger, WandbRun, choose_mode
 
 LONGEST_TAG = 64  # characters; W&B refuses longer tags,
 LONGEST_GROUP = 128  # and longer groups
@@ -56,47 +48,27 @@ def make_loggers(
         entries: The instantiated `logger` group: `WandbSettings` or loggers of Lightning.
         run_dir: Everything is written below it.
         identity: Names, groups and tags the W&B run.
-        config: The resolved configuration as plain containers.
+        config: The resolved configuration in built-in containers.
 
     Raises:
-        HEp2Error: an entry is no logger, or the W&B mode is unknown.
+        HEp2Error: an entry is not a logger, or the W&B mode is unknown.
     """
-    _start_anew(run_dir)
+    if not RunDir(run_dir).last.is_file():
+        for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
+            rank_zero_only(Path.unlink)(file, missing_ok=True)
     loggers: list[Logger] = [RunFiles(run_dir)]
     for name, entry in (entries or {}).items():
         if isinstance(entry, WandbSettings):
-            loggers += _wandb_run(entry, run_dir, identity, config)
+            if (mode := choose_mode(entry.mode)) != "disabled":
+                whose = {"project": entry.project, "entity": entry.entity}
+                description = whose | describe(identity, entry.tags) | {"config": redacted(config)}
+                loggers.append(WandbRun(run_dir, mode, description))
         elif isinstance(entry, Logger):
             loggers.append(entry)
         else:
-            raise HEp2Error(
-                f"logger.{name} is no logger: give it a _target_, as conf/logger/wandb.yaml does"
-            )
+            advice = "give it a _target_, as conf/logger/wandb.yaml does"
+            raise HEp2Error(f"logger.{name} is not a logger: {advice}")
     return loggers
-
-
-@rank_zero_only
-def _start_anew(run_dir: Path) -> None:
-    if not RunDir(run_dir).last.is_file():
-        for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
-            file.unlink(missing_ok=True)
-
-
-def _wandb_run(
-    settings: WandbSettings, run_dir: Path, identity: Identity, config: Mapping[str, Any]
-) -> list[Logger]:
-    mode, why = choose_mode(settings.mode)
-    if mode == "disabled":
-        return []
-    if why:
-        rank_zero_only(log.info)("W&B runs offline (%s)", why)
-    description = {
-        "project": settings.project,
-        "entity": settings.entity,
-        **describe(identity, settings.tags),
-        "config": redacted(config),
-    }
-    return [WandbRun(run_dir, mode, description)]
 
 
 def describe(identity: Identity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
@@ -123,7 +95,7 @@ def log_images(
     """Write pictures into the run directory, and send them to W&B where it is on.
 
     Args:
-        loggers: As `make_loggers` made them; a task passes `self.loggers`. Others are passed over.
+        loggers: Those that `make_loggers` did not make are passed over.
         key: What the pictures show, e.g. "val/reconstruction".
         images: (H, W) grey or (H, W, 3) RGB, uint8.
         captions: One for each image.
@@ -135,25 +107,22 @@ def log_images(
 
 
 @rank_zero_only
-def log_summary(loggers: Sequence[Logger], figures: Mapping[str, Any]) -> None:
-    """Set the final figures of the W&B run; `result.json` is their place among the files."""
+def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, Any]) -> None:
+    """Set the final metrics of the W&B run; `result.json` is their place among the files."""
     for logger in loggers:
         if isinstance(logger, WandbRun):
-            logger.log_summary(figures)
+            logger.log_summary(metrics)
 
 
 @rank_zero_only
-def log_record(loggers: Sequence[Logger], run_dir: Path) -> None:
-    """Send a finished run's predictions and the report's pictures of it to W&B, where it is on."""
+def log_record(loggers: Sequence[Logger], record: Callable[[], Any]) -> None:
+    """Send a finished run's predictions and the report's pictures of it to W&B, where it is on.
+
+    `record` makes a `hep2.evaluation.report.RunRecord`, and is called only where W&B is on.
+    """
     for logger in loggers:
         if isinstance(logger, WandbRun):
-            logger.log_record(partial(_record_of, run_dir))
-
-
-def _record_of(run_dir: Path) -> "RunRecord":
-    from hep2.evaluation.report import record_of  # draws: only where a dashboard is
-
-    return record_of(run_dir)
+            logger.log_record(record)
 
 
 @rank_zero_only
@@ -164,48 +133,22 @@ def finish(loggers: Sequence[Logger], exit_code: int) -> None:
             logger.finish(exit_code)
 
 
-class RunFiles(Logger):
+class RunFiles(RunLogger):
     """Writes every row of metrics into `<run_dir>/metrics.csv` at once, pictures into `pictures/`.
 
     Lightning's own CSVLogger deletes what it finds. This one goes on.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        super().__init__()
-        self._run_dir = run_dir
+        super().__init__(run_dir)
         self._metrics = MetricsCsv(run_dir / "metrics.csv")
-
-    @property
-    def name(self) -> str:
-        """No name: the run directory says it all."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """No version: a run directory holds one run."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """The run directory."""
-        return str(self._run_dir)
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` is in the run directory."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Add one row.
-
-        Raises:
-            HEp2Error: the file cannot be written or the disk is full.
-        """
-        row = {"step": "" if step is None else str(step)}
-        row |= {
-            key: str(getattr(value, "item", lambda v=value: v)()) for key, value in metrics.items()
-        }
-        self._metrics.add(row)
+        """Add one row, or raise HEp2Error where it cannot be written."""
+        values = {"step": "" if step is None else step, **metrics}
+        numbers = {k: v.item() if hasattr(v, "item") else v for k, v in values.items()}
+        self._metrics.add({key: str(number) for key, number in numbers.items()})
 
     def log_images(
         self, key: str, images: Sequence[NDArray[np.uint8]], captions: Sequence[str], step: int

@@ -46,7 +46,8 @@ def test_checkpoints_load_safely_and_name_networks_by_plain_values(
     content = torch.load(getattr(getattr(trained, stage), kind), weights_only=True)
     assert plain(content["hyper_parameters"])
     assert content["hyper_parameters"]["architecture"] == "dcae"
-    assert content["hyper_parameters"]["network"] == {"image_size": 64, "widths": [4, 8, 8, 256]}
+    network = {"image_size": 64, "widths": [4, 8, 8, 256], "bounded": True}
+    assert content["hyper_parameters"]["network"] == network
     assert all(isinstance(value, Tensor) for value in content["state_dict"].values())
 
 

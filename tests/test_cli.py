@@ -74,9 +74,12 @@ def command(
         (["trainer.device=4"], "there is no setting trainer.device; did you mean trainer.devices?"),
         (["nothing_like_it=1"], "there is no setting nothing_like_it (--cfg job shows all"),
         (["data=i3a", "data.source.cells=1"], "no setting data.source.cells with the options ch"),
-        (["stage=daec"], f"stage=daec is no option: choose one of {options('stage')}"),
-        (["protocol=kfold"], f"protocol=kfold is no option: choose one of {options('protocol')}"),
-        (["data=hep2"], f"data=hep2 is no option: choose one of {options('data')}"),
+        (["stage=daec"], f"stage=daec is not an option: choose one of {options('stage')}"),
+        (
+            ["protocol=kfold"],
+            f"protocol=kfold is not an option: choose one of {options('protocol')}",
+        ),
+        (["data=hep2"], f"data=hep2 is not an option: choose one of {options('data')}"),
         (["fold=abc"], "'abc'"),
         (["overwrite=perhaps"], "'perhaps'"),
         (["fold="], "fold"),
@@ -149,7 +152,7 @@ def test_a_finished_run_says_so_and_ends_well(command: Command) -> None:
     first = command(*TINY, "stage.epochs=1")
     assert "specimen/test/mse 0." in first.err and first.code == 0
     again = command(*TINY, "stage.epochs=1")
-    assert "is finished already (overwrite=true makes it anew)" in again.err and again.code == 0
+    assert "is finished already (overwrite=true trains it again)" in again.err and again.code == 0
 
 
 def test_the_result_holds_the_command(command: Command, tmp_path: Path) -> None:

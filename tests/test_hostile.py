@@ -64,7 +64,7 @@ def test_an_encoder_runs_no_code(
     write: Callable[[Any, Path], None], configure: Configure, made: Path, tmp_path: Path
 ) -> None:
     write(Payload(made), tmp_path / "best.ckpt")
-    with pytest.raises(HEp2Error, match=r"best\.ckpt is damaged or no checkpoint of hep2"):
+    with pytest.raises(HEp2Error, match=r"best\.ckpt is damaged or not a checkpoint of hep2"):
         fit(configure("stage=head", f"encoder={tmp_path}/best.ckpt"))
     assert not made.exists()
 
@@ -85,7 +85,7 @@ def test_resuming_runs_no_code(
     run, cfg = begun
     for file in (run.last, run.best):
         write(Payload(made), file)
-    with pytest.raises(HEp2Error, match=r"last\.ckpt is damaged or no checkpoint of hep2"):
+    with pytest.raises(HEp2Error, match=r"last\.ckpt is damaged or not a checkpoint of hep2"):
         fit(cfg)
     assert not made.exists()
 

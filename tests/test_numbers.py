@@ -96,7 +96,7 @@ def test_images_without_content_are_named_and_figures_say_that_nothing_was_learn
         assert figures["specimen/test/auroc"] == pytest.approx(1 / 2)
         assert result(dcae)["collapsed"]
         assert result(head)["collapsed_encoders"] == ["dcae-dcae/fold0/seed0"]
-        assert "has collapsed: figures of this run mean nothing" in caplog.text
+        assert "has collapsed: this run's metrics mean nothing" in caplog.text
         report = make_report("default", tmp_path / "runs", tmp_path / "reports")
         assert "dcae-mlp: THE ENCODER HAD COLLAPSED in folds 0" in report.tables[0].as_text()
 

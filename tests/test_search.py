@@ -174,7 +174,7 @@ class TestOptuna:
     def test_its_pictures_are_drawn(self, search, tmp_path):
         study = search.open_study(tmp_path / "search.db", "tuning")
         search.search(study, self.SPACE, [], [0, 1], 4)
-        drawn = search.draw(study, tmp_path / "pictures", "mca", "synthetic data")
+        drawn = search.plot_study(study, tmp_path / "pictures", "synthetic data")
         assert [path.stem for path in drawn] == ["history", "folds", "importances", "settings"]
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
@@ -182,7 +182,7 @@ class TestOptuna:
         space = search.read_space(ROOT / "conf/search.yaml")
         file = tmp_path / "space.yaml"
         for text, message in (
-            ("a.b: {low: little, high: 1}", "a.b.low=little is no number"),
+            ("a.b: {low: little, high: 1}", "a.b.low=little is not a number"),
             ("a.b: {low: 1}", "needs low and high, or choices"),
             ("", "names no setting"),
         ):

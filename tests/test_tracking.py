@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,52 +223,94 @@ def test_trainer_goes_on_with_the_csv_after_an_interruption(run_dir: Path) -> No
 # ---- the mode
 
 
-def test_the_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert choose_mode("offline") == ("offline", "")
-    assert choose_mode("disabled") == ("disabled", "")
-    for asked in ("auto", "online"):  # online without a key is where W&B prompts
-        mode, why = choose_mode(asked)
-        assert mode == "offline"
-        assert "no API key for https://api.wandb.ai" in why
+def test_the_environment_s_mode_wins_and_an_unknown_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for mode in ("auto", "online", "offline", "disabled"):
+        assert choose_mode(mode) == mode
     with pytest.raises(HEp2Error, match="choose auto, online, offline or disabled"):
         choose_mode("of")
     monkeypatch.setenv("WANDB_MODE", "dryrun")
-    assert choose_mode("online") == ("offline", "")
+    assert choose_mode("online") == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert choose_mode("auto") == ("disabled", "")
+    assert choose_mode("auto") == "disabled"
 
 
+@pytest.mark.parametrize("mode", ["auto", "online"])
 @pytest.mark.parametrize("where", ["variable", "netrc", "settings"])
-def test_auto_is_online_with_a_key_and_a_connection(
-    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_run_is_online_with_a_key(
+    where: str,
+    mode: str,
+    run_dir: Path,
+    tmp_path: Path,
+    told: list[dict],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        settings = tmp_path / "home" / ".config" / "wandb" / "settings"
-        settings.parent.mkdir(parents=True)
-        settings.write_text(f"[default]\nbase_url = http://{address}\n")
-        assert choose_mode("auto")[0] == "offline"
-        if where == "variable":
-            monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
-        elif where == "netrc":
-            (tmp_path / "home" / ".netrc").write_text(
-                f"machine {address}\n  login user\n  password {FAKE_KEY}\n"
-            )
-        else:
-            settings.write_text(settings.read_text() + f"api_key = {FAKE_KEY}\n")
-        assert choose_mode("auto") == ("online", "")
-    mode, why = choose_mode("auto")
-    assert (mode, why) == ("offline", f"no connection to http://{address} within 2 s")
-    assert choose_mode("online") == ("online", "")
+    settings = tmp_path / "home" / ".config" / "wandb" / "settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[default]\nbase_url = http://127.0.0.1:1\n")
+    open_run(run_dir, mode)
+    assert told[-1]["mode"] == "offline"
+    sys.modules["wandb"].teardown()  # as a process of its own would see it
+    if where == "variable":
+        monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+    elif where == "netrc":
+        (tmp_path / "home" / ".netrc").write_text(
+            f"machine 127.0.0.1:1\n  login user\n  password {FAKE_KEY}\n"
+        )
+    else:
+        settings.write_text(settings.read_text() + f"api_key = {FAKE_KEY}\n")
+    open_run(run_dir, mode)
+    assert told[-1]["mode"] == "online"
+    assert told[-1]["settings"].init_timeout == {"auto": 5, "online": 15}[mode]
 
 
-def test_a_proxy_is_tried_instead_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("through", ["server", "proxy"])
+def test_an_online_start_that_fails_within_its_time_starts_offline(
+    through: str,
+    run_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """W&B itself, and a server that takes connections and never answers."""
+    caplog.set_level(logging.INFO, "hep2")
+    monkeypatch.setattr(hep2.wandb_run, "START_SECONDS", {"auto": 1.0})
     monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
-    assert choose_mode("auto")[0] == "offline"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("https_proxy", f"127.0.0.1:{server.getsockname()[1]}")
-        assert choose_mode("auto") == ("online", "")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        if through == "proxy":
+            monkeypatch.setenv("http_proxy", address)
+            monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.invalid")
+        else:
+            monkeypatch.setenv("WANDB_BASE_URL", address)
+        loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
+        begin = time.monotonic()
+        log_step(loggers, 0)
+        assert time.monotonic() - begin < 10
+        finish(loggers, 0)
+    (message,) = said(caplog)
+    assert message.startswith("W&B runs offline (CommError: ")
+    (run,) = records(run_dir)["run"]
+    assert run["run_id"] == (run_dir / "wandb" / "run-id").read_text()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("no")])
+def test_whatever_stops_an_online_start_an_offline_one_is_tried(
+    error: Exception, run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    offline = wandb.init
+
+    def init(**options: object) -> object:
+        if options["mode"] == "online":
+            raise error
+        return offline(**options)
+
+    monkeypatch.setattr("wandb.init", init)
+    monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
+    open_run(run_dir)
+    assert [(call["mode"], call["exit_code"]) for call in told] == [("offline", 0)]
 
 
 # ---- the W&B run
@@ -329,7 +372,8 @@ def test_no_key_and_mode_auto_runs_offline_and_says_so(
     log_step(loggers, 0)
     finish(loggers, 0)
     (message,) = said(caplog)
-    assert message.startswith("W&B runs offline (no API key for https://api.wandb.ai: ")
+    url = sys.modules["wandb"].setup().settings.base_url
+    assert message.startswith(f"W&B runs offline (no API key for {url}: ")
     assert len(list((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
 
 
@@ -400,7 +444,7 @@ def test_a_hung_finish_is_left_behind(
 ) -> None:
     stuck = StuckRun()
     monkeypatch.setattr(hep2.wandb_run, "FINISH_SECONDS", 0.1)
-    monkeypatch.setattr(WandbRun, "_start", lambda self: stuck)
+    monkeypatch.setattr(WandbRun, "_open", lambda self: stuck)
     monkeypatch.setenv("WANDB_MODE", "offline")
     loggers = make_loggers(WANDB, run_dir, IDENTITY, {})
     log_step(loggers, 0)
@@ -434,8 +478,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     return calls
 
 
-def open_run(run_dir: Path) -> None:
-    loggers = make_loggers(WANDB, run_dir, IDENTITY, {"fold": 3})
+def open_run(run_dir: Path, mode: str = "auto") -> None:
+    entries = {"wandb": WandbSettings(mode=mode)}
+    loggers = make_loggers(entries, run_dir, IDENTITY, {"fold": 3})
     log_step(loggers, 0)
     finish(loggers, 0)
 
@@ -546,7 +591,7 @@ def test_every_choice_of_logger_makes_loggers(choice: str, run_dir: Path) -> Non
 
 
 def test_an_entry_that_is_no_logger_is_named(run_dir: Path) -> None:
-    with pytest.raises(HEp2Error, match=r"logger\.wandb is no logger"):
+    with pytest.raises(HEp2Error, match=r"logger\.wandb is not a logger"):
         make_loggers({"wandb": {"project": "x"}}, run_dir, IDENTITY, {})
     (_, own) = make_loggers({"own": DummyLogger()}, run_dir, IDENTITY, {})
     assert isinstance(own, DummyLogger)

@@ -33,22 +33,13 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Audit:
-    """What the test cells of a split share with the cells that the split learns from.
+    """What the test cells of a split share with the cells that the split learns from."""
 
-    Attributes:
-        shared_specimens: specimens with cells on both sides; None where specimens are unknown.
-        cells_of_shared_specimens: test cells of those specimens; None likewise.
-        identical_cells: test cells whose pixels are those of a training or validation cell.
-        near_duplicate_cells: further test cells that look like one, in any of the eight flips and
-            quarter turns.
-        pairs: the closest of both kinds, as [test ID, other ID, "identical" or "near"].
-    """
-
-    shared_specimens: int | None
-    cells_of_shared_specimens: int | None
-    identical_cells: int
-    near_duplicate_cells: int
-    pairs: list[list[str]]
+    shared_specimens: int | None  # with cells on both sides; None where specimens are unknown
+    cells_of_shared_specimens: int | None  # in the test part; None likewise
+    identical_cells: int  # test cells whose pixels are those of a training or validation cell
+    near_duplicate_cells: int  # other test cells that look like one, in any of eight orientations
+    pairs: list[list[str]]  # the closest of both kinds: test ID, other ID, "identical" or "near"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for result.json."""
@@ -79,25 +70,20 @@ def _specimens(cells: Cells, learning: Indices, test: Indices) -> tuple[int | No
 
 def _identical(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
     """Pairs (test cell, the first other cell of the same pixels)."""
-    first: dict[bytes, int] = {}
-    for cell in learning.tolist():
-        first.setdefault(_digest(cells.images[cell]), cell)
-    matches = ((cell, first.get(_digest(cells.images[cell]))) for cell in test.tolist())
+
+    def digest(cell: int) -> bytes:
+        return hashlib.blake2b(cells.images[cell].tobytes(), digest_size=16).digest()
+
+    first = {digest(cell): cell for cell in reversed(learning.tolist())}
+    matches = ((cell, first.get(digest(cell))) for cell in test.tolist())
     return [(cell, other) for cell, other in matches if other is not None]
-
-
-def _digest(image: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
     """Pairs (test cell, its closest look-alike), closest first."""
-    hashes = np.concatenate(
-        [np.empty(0, np.uint64)]
-        + [perceptual_hashes(shrunk(cells, block)) for block in _blocks(learning)]
-    )
-    best = np.zeros(len(test))
-    other = np.zeros(len(test), dtype=np.int64)
+    parts = [perceptual_hashes(shrunk(cells, block)) for block in _blocks(learning)]
+    hashes = np.concatenate([np.empty(0, np.uint64), *parts])
+    best, other = np.zeros(len(test)), np.zeros(len(test), dtype=np.int64)
     for start, block in zip(range(0, len(test), CELLS), _blocks(test), strict=True):
         ours = shrunk(cells, block)
         for turn in range(ORIENTATIONS):

@@ -24,12 +24,9 @@ Images = TypeVar("Images", Tensor, NDArray[Any])
 
 
 def oriented(image: Images, orientation: int) -> Images:
-    """One of the eight flips and quarter turns of square images; 0 leaves them as they are.
+    """One of the eight flips and quarter turns of square images, (..., H, H); 0 changes nothing.
 
     From 4 on, columns are reversed first; then come `orientation % 4` turns counter-clockwise.
-
-    Shape:
-        (..., H, H) -> (..., H, H)
     """
     library: Any = torch if isinstance(image, Tensor) else np
     flipped = library.flip(image, (-1,)) if orientation >= 4 else image
@@ -52,19 +49,15 @@ SOURCES = torch.stack([oriented(_PLACES, k)[:, [1, 2], [2, 1]] for k in range(OR
 
 
 class Draws(NamedTuple):
-    """What is done to each of B cells; every array has shape (B,).
+    """What is done to each of B cells, in this order; every array has shape (B,)."""
 
-    Attributes:
-        orientation: of `oriented`. Comes first.
-        angle: of the free rotation, in degrees, counter-clockwise. Comes second.
-        gain: factor of the intensities.
-        shift: added to the intensities then, as a share of the full scale.
-    """
-
-    orientation: NDArray[np.int64]
-    angle: Floats
-    gain: Floats
-    shift: Floats
+    orientation: NDArray[np.int64]  # of `oriented`
+    angle: Floats  # of the free rotation, in degrees, counter-clockwise
+    gain: Floats  # factor of the intensities
+    shift: Floats  # added to the intensities then, as a share of the full scale
+    size: Floats  # factor of the cell's size
+    across: Floats  # how far it is moved then, as a share of the side
+    down: Floats
 
 
 class Augmentation:
@@ -80,57 +73,57 @@ class Augmentation:
         rotate: largest free rotation in degrees; what enters from outside is the reflection.
         brightness: largest shift of intensity, as a share of the full scale.
         contrast: largest relative change of contrast.
+        scale: largest relative change of size.
+        translate: largest shift either way, as a share of the side.
         seed: the run's seed.
         cells: how many cells the data set has.
     """
 
     def __init__(
-        self, flips: bool, rotate: float, brightness: float, contrast: float, seed: int, cells: int
+        self,
+        flips: bool,
+        rotate: float,
+        brightness: float,
+        contrast: float,
+        seed: int,
+        cells: int,
+        scale: float = 0.0,
+        translate: float = 0.0,
     ) -> None:
         self.flips, self.rotate = flips, rotate
         self.brightness, self.contrast = brightness, contrast
+        self.scale, self.translate = scale, translate
         self.seed, self.cells = seed, cells
 
     def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
-        """Decide what is done to some cells.
-
-        Args:
-            epoch: counted from 0.
-            cells: positions of the cells in the data set, shape (B,).
-        """
-        uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 4)
+        """Decide what is done to some cells, given by their positions in the data set: (B,)."""
+        uniform = _uniform(self.seed, epoch, self.cells)[cells]  # (B, 7)
         either_way = 2 * uniform[:, 1:] - 1
         return Draws(
             orientation=DRAWN[(ORIENTATIONS * uniform[:, 0]).astype(np.int64) * self.flips],
             angle=self.rotate * either_way[:, 0],
             gain=1 + self.contrast * either_way[:, 1],
             shift=self.brightness * either_way[:, 2],
+            size=1 + self.scale * either_way[:, 3],
+            across=self.translate * either_way[:, 4],
+            down=self.translate * either_way[:, 5],
         )
 
     def __call__(
         self, images: NDArray[np.generic], epoch: int, cells: NDArray[np.int64]
     ) -> NDArray[np.generic]:
-        """Augment a batch, one image after the other.
-
-        Args:
-            images: shape (B, H, H), uint8 or uint16.
-            epoch: counted from 0.
-            cells: positions of the cells in the data set, shape (B,).
-
-        Returns:
-            Images of the same shape and type.
-        """
+        """Augment a batch, shape (B, H, H), uint8 or uint16, one image after the other."""
         draws = zip(*self.draw(epoch, cells), strict=True)
         return np.stack([self._one(*one) for one in zip(images, draws, strict=True)])
 
-    def _one(
-        self, image: NDArray[np.generic], draw: tuple[np.int64, np.float64, np.float64, np.float64]
-    ) -> NDArray[np.generic]:
-        orientation, angle, gain, shift = draw
+    def _one(self, image: NDArray[np.generic], draw: tuple[Any, ...]) -> NDArray[np.generic]:
+        orientation, angle, gain, shift, size, *move = draw
         side = len(image)
         changed = np.ascontiguousarray(oriented(image, int(orientation)))
-        if self.rotate:
-            matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(angle), 1)
+        if self.rotate or self.scale or self.translate:
+            middle = ((side - 1) / 2, (side - 1) / 2)
+            matrix = cv2.getRotationMatrix2D(middle, float(angle), float(size))
+            matrix[:, 2] += np.array(move) * side
             changed = geometry.warp_affine_with_value_extension(
                 changed, matrix, (side, side), cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101, 0
             )
@@ -142,12 +135,12 @@ class Augmentation:
 
 @lru_cache(maxsize=1)
 def _uniform(seed: int, epoch: int, cells: int) -> Floats:
-    """Drawn for all cells at once, so that a cell's draw depends on no other cell of its batch.
+    """In [0, 1), (cells, 7): for all cells at once, so that a draw does not depend on its batch.
 
-    Shape:
-        (cells, 4), in [0, 1)
+    What came later has a stream of its own: the first four columns are those of earlier versions.
     """
-    return np.random.default_rng([seed, epoch]).random((cells, 4))
+    first = np.random.default_rng([seed, epoch]).random((cells, 4))
+    return np.hstack([first, np.random.default_rng([seed, epoch, 1]).random((cells, 3))])
 
 
 def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
@@ -157,16 +150,17 @@ def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
     rounding and to the interpolation's own precision (tests/data/test_augment_batch.py).
 
     Args:
-        images: in [0, 1], shape (B, 1, H, H).
-        draws: the columns of `Draws`, shape (B, 4).
-
-    Returns:
-        Images in [0, 1], shape (B, 1, H, H).
+        images: in [0, 1], shape (B, 1, H, H), as the result.
+        draws: the columns of `Draws`, shape (B, 7).
     """
-    orientation, angle, gain, shift = draws.unbind(dim=1)
+    orientation, angle, gain, shift, size, *move = draws.unbind(dim=1)
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
     back = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)  # where a pixel comes from
-    sources = SOURCES.to(images.device)[orientation.long()] @ back
-    grid = F.affine_grid(F.pad(sources, (0, 1)), list(images.shape), align_corners=True)
+    sources = SOURCES.to(images.device)[orientation.long()] @ (back / size.view(-1, 1, 1))
+    side = images.shape[-1]
+    moved_by = torch.stack(move, dim=1)[..., None] * (2 * side / (side - 1))  # of -1 to 1
+    grid = F.affine_grid(
+        torch.cat([sources, -sources @ moved_by], dim=2), list(images.shape), align_corners=True
+    )
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
     return (moved * gain.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)).clamp(0, 1)

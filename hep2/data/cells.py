@@ -11,23 +11,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One cell.
+    """One cell."""
 
-    Attributes:
-        id: unique name of the cell in its data set.
-        label: its pattern.
-        specimen: the specimen it was cut from, or "".
-        pool: "train", "val", "test" or "".
-        file: its image; a simulated cell has none.
-        origin: where the user finds the row: "manifest.csv row 7", or nothing where no CSV is.
-    """
-
-    id: str
+    id: str  # unique in its data set
     label: str
-    specimen: str
-    pool: str
-    file: Path = Path()
-    origin: str = ""
+    specimen: str  # which it was cut from, or ""
+    pool: str  # "train", "val", "test" or ""
+    file: Path = Path()  # its image; a simulated cell has none
+    origin: str = ""  # where the user finds the row: "manifest.csv row 7", or "" without a CSV
 
     def __str__(self) -> str:
         return f"{self.origin} ({self.id})" if self.origin else self.id
@@ -64,29 +55,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Cells:
-    """All cells of a data set, in the order of their IDs.
+    """All N cells of a data set, in the order of their IDs; one-dimensional arrays are (N,)."""
 
-    Attributes:
-        images: read-only memory map, shape (N, 1, H, W), uint8 or uint16 (full range = 1.0).
-        ids: the N cell IDs (str), sorted, unique.
-        labels: indices into `classes`, shape (N,), int64.
-        specimens: the N specimen names (str); all empty where the data set names none.
-        pools: "train", "val", "test" or "" for each cell (str); all empty where there are none.
-        classes: pattern names, in the order used by every table and matrix.
-        name: the data set's name, e.g. "i3a".
-        key: content key: 16 hex digits that change when any pixel, ID, label or specimen changes.
-        synthetic: whether the cells were simulated; every table and picture must then say so.
-    """
-
-    images: NDArray[np.uint8] | NDArray[np.uint16]
-    ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    specimens: NDArray[np.str_]
-    pools: NDArray[np.str_]
-    classes: tuple[str, ...]
-    name: str
-    key: str
-    synthetic: bool = False
+    images: NDArray[np.uint8] | NDArray[np.uint16]  # read-only memory map, (N, 1, H, W)
+    ids: NDArray[np.str_]  # sorted, unique
+    labels: NDArray[np.int64]  # indices into `classes`
+    specimens: NDArray[np.str_]  # all empty where the data set names none
+    pools: NDArray[np.str_]  # each "train", "val" or "test", or all empty where there are none
+    classes: tuple[str, ...]  # pattern names, in the order used by every table and matrix
+    name: str  # of the data set, e.g. "i3a"
+    key: str  # 16 hex digits that change when any pixel, ID, label or specimen changes
+    synthetic: bool = False  # whether cells are simulated; every table and picture must then say so
 
     def __len__(self) -> int:
         return len(self.ids)

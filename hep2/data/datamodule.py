@@ -54,8 +54,7 @@ class TrainingOrder(Sampler[Key]):
         seed: the run's seed.
         batches_done: batches of this run that are finished already, over all epochs. A resumed run
             starts behind them; stock Lightning would start the shuffle again.
-        rank: this device's number.
-        devices: how many devices share the work.
+        rank: this device's number among `devices`.
 
     Raises:
         HEp2Error: the batch cannot be shared out evenly.
@@ -75,10 +74,8 @@ class TrainingOrder(Sampler[Key]):
                 f"stage.batch_size={batch_size} is the batch over all devices and must be a "
                 f"multiple of their number, {devices}; and there must be a cell for each"
             )
-        self.cells = cells
+        self.cells, self.seed, self.batches_done = cells, seed, batches_done
         self.batch_size = min(batch_size, len(cells) - len(cells) % devices)
-        self.seed = seed
-        self.batches_done = batches_done
         self.share = slice(rank, None, devices)
 
     def __len__(self) -> int:
@@ -87,8 +84,7 @@ class TrainingOrder(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         epoch, done = divmod(self.batches_done(), len(self))
         order = np.random.default_rng([self.seed, epoch]).permutation(self.cells)
-        for batch in range(done, len(self)):
-            start = batch * self.batch_size
+        for start in self.batch_size * np.arange(done, len(self)):
             yield epoch, order[start : start + self.batch_size][self.share]
 
 
@@ -101,8 +97,7 @@ class EvaluationOrder(Sampler[Key]):
                 f"{len(cells)} validation cells cannot be shared among {devices} devices: "
                 "lower trainer.devices"
             )
-        self.cells = cells[rank::devices]
-        self.batch_size = batch_size
+        self.cells, self.batch_size = cells[rank::devices], batch_size
 
     def __len__(self) -> int:
         return -(-len(self.cells) // self.batch_size)
@@ -113,16 +108,10 @@ class EvaluationOrder(Sampler[Key]):
 
 
 def check_room(batch: int, workers: int) -> None:
-    """Make sure that the batches of all workers fit, and one that is being read.
+    """Refuse batches (in bytes) of which those of all workers, and one being read, do not fit.
 
     Where one does not fit, its worker says so and goes on, and the trainer waits for it for ever.
-
-    Args:
-        batch: size of a batch, bytes.
-        workers: how many processes prepare batches.
-
-    Raises:
-        HEp2Error: they do not fit; containers often have 64 MB or less.
+    Containers often have 64 MB of shared memory or less.
     """
     needed = batch * (AHEAD * workers + 1)
     if workers and FOLDER.is_dir() and (free := shutil.disk_usage(FOLDER).free) < needed:
@@ -135,13 +124,8 @@ def check_room(batch: int, workers: int) -> None:
 class HEp2DataModule(L.LightningDataModule):
     """Batches of the cells of one fold; the split is made by `hep2.data.protocols`.
 
-    Args:
-        inputs: images or cached features of all cells.
-        labels: indices of patterns of all cells, shape (N,).
-        split: which of them train, validate and test.
-        batch_size: over all devices.
-        seed: the run's seed.
-        workers: processes that prepare training batches; how many changes no result.
+    Inputs and labels (indices of patterns) are of all cells of the data set, the batch size is over
+    all devices; the number of worker processes for training batches changes no result.
     """
 
     def __init__(
@@ -154,19 +138,14 @@ class HEp2DataModule(L.LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.batches = CellBatches(inputs, labels)
-        self.split = split
-        self.batch_size = batch_size
-        self.seed = seed
-        self.workers = workers
+        self.batches, self.split = CellBatches(inputs, labels), split
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training cells."""
-        rank, devices = self._place()
-        order = TrainingOrder(
-            self.split.train, self.batch_size, self.seed, self._batches_done, rank, devices
-        )
-        one = self.batches[0, self.split.train[:1]]
+        train, done = self.split.train, self._batches_done
+        order = TrainingOrder(train, self.batch_size, self.seed, done, *self._place())
+        one = self.batches[0, train[:1]]
         cells = len(range(order.batch_size)[order.share])
         check_room(cells * sum(part.nbytes for part in one.values()), self.workers)
         return self._loader(order, self.workers)
@@ -187,19 +166,16 @@ class HEp2DataModule(L.LightningDataModule):
         """Augment on the device, where the batch says so, and make the view of that."""
         if "draws" in batch and isinstance(self.batches.inputs, CellImages):
             augmented = augment_batch(batch["image"], batch.pop("draws"))
-            batch["image"] = self.batches.inputs.view(augmented)
+            batch["image"] = self.batches.inputs.training_view(augmented)
         return batch
 
     def _place(self) -> tuple[int, int]:
         """This device's number and how many there are."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _batches_done(self) -> int:
-        if self.trainer is None:
-            return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
 
     def _loader(self, order: Any, workers: int = 0) -> DataLoader[Any]:
         return DataLoader(

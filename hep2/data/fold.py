@@ -17,19 +17,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fold:
-    """Everything of the data that a stage needs.
+    """Everything of the data that a stage needs."""
 
-    Attributes:
-        cells: the whole data set; only the split says who may be looked at.
-        split: the cells that train, validate and test.
-        count: how many folds the protocol has.
-        provenance: what weights learned here are bound to: another fold must refuse them.
-    """
-
-    cells: Cells
+    cells: Cells  # the whole data set; only the split says who may be looked at
     split: Split
-    count: int
-    provenance: dict[str, str | int]
+    count: int  # how many folds the protocol has
+    provenance: dict[str, str | int]  # what weights learned here are bound to
 
     @property
     def protocol(self) -> str:
@@ -46,24 +39,18 @@ def open_fold(cfg: DictConfig) -> Fold:
     """
     source = instantiate(cfg.data.source, _convert_="all")
     cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
-    protocol = cfg.protocol
-    split = make_split(
-        cells, protocol.name, cfg.fold, protocol.folds, protocol.validation, protocol.seed
-    )
+    name, folds = cfg.protocol.name, cfg.protocol.folds
+    split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
     if split.note:
         log.warning("fold %d: %s", cfg.fold, split.note)
-    return Fold(
-        cells=cells,
-        split=split,
-        count=fold_count(protocol.name, protocol.folds, cells),
-        provenance={
-            "data": cells.key,
-            "split": split.digest(cells.ids),
-            "protocol": str(protocol.name),
-            "fold": int(cfg.fold),
-            "seed": int(cfg.seed),
-        },
-    )
+    provenance: dict[str, str | int] = {
+        "data": cells.key,
+        "split": split.digest(cells.ids),
+        "protocol": str(name),
+        "fold": int(cfg.fold),
+        "seed": int(cfg.seed),
+    }
+    return Fold(cells, split, fold_count(name, folds, cells), provenance)
 
 
 def audited(fold: Fold) -> Audit:

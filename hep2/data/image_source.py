@@ -3,36 +3,27 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hep2.data.cells import Row
-from hep2.data.images import CellImage, ImageError, Pixels, decoded, has_16_bits
+from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
 from hep2.data.manifest import check_rows, shortened
 from hep2.errors import HEp2Error
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Image files with labels; rows are sorted by ID, so the order of reading changes nothing.
-
-    Attributes:
-        name: the data set's name.
-        root: its folder.
-        classes: pattern names, in the order of every table.
-        rows: its cells.
-        problems: what is wrong with rows that were left out; reported together with bad images.
-        synthetic: False: these are real cells.
-    """
+    """Image files with labels; rows are sorted by ID, so the order of reading changes nothing."""
 
     name: str
     root: Path
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # pattern names, in the order of every table
     rows: tuple[Row, ...]
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # of rows that were left out; reported together with bad images
     synthetic: bool = False
 
     def fingerprint(self) -> str:
@@ -53,48 +44,63 @@ class ImageSource:
         Raises:
             HEp2Error: (after the last image) rows or images are bad; all of them are named.
         """
-        findings = _Findings(list(self.problems))
+        problems, repeated, constant = list(self.problems), list[str](), list[str]()
+        known: dict[bytes, Row] = {}
         files = (row.file for row in self.rows)
         for row, outcome in zip(self.rows, decoded(files, size, channel), strict=True):
             if isinstance(outcome, ImageError):
-                findings.problems.append(f"{row}: {outcome}")
-            else:
-                findings.add(row, outcome)
-                yield outcome.pixels
-        findings.report(self.root)
+                problems.append(f"{row}: {outcome}")
+                continue
+            if outcome.constant:  # all black images are equal, whatever their specimens
+                constant.append(str(row))
+            elif (first := known.setdefault(outcome.digest, row)).specimen != row.specimen:
+                problems.append(
+                    f"{row}: same pixels as {first}, but specimen '{row.specimen}' here and"
+                    f" '{first.specimen}' there; keep the right one"
+                )
+            elif first is not row:
+                labels = "" if first.label == row.label else f" ({row.label} and {first.label})"
+                repeated.append(f"{row}: same pixels as {first}{labels}")
+            yield outcome.pixels
+        self._report(problems, repeated, constant)
+
+    def _report(self, problems: list[str], repeated: list[str], constant: list[str]) -> None:
+        for title, cells in (
+            ("images that appear twice", repeated),
+            ("images in which every pixel has the same value", constant),
+        ):
+            if cells:
+                text = f"{self.root}: {title} ({len(cells)}):\n{shortened(cells)}"
+                warnings.warn(text, stacklevel=3)
+        if problems:
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            raise HEp2Error(
+                f"{self.root}: {count}; mend or remove these rows and images:\n"
+                f"{shortened(problems)}"
+            )
 
 
 def image_source(
-    name: str,
-    root: Path,
-    rows: Iterable[Row],
-    problems: list[str],
-    order: tuple[str, ...] = (),
+    name: str, root: Path, rows: Iterable[Row], problems: list[str], order: tuple[str, ...] = ()
 ) -> ImageSource:
-    """Check the rows of a data set and order its classes.
-
-    Args:
-        name: the data set's name.
-        root: its folder.
-        rows: its cells, as read.
-        problems: what is wrong with rows that had to be left out; gets what is wrong between rows.
-        order: the classes' order where the data set has one; used if it covers all labels
-            (spelling of spaces, hyphens and capitals does not matter). Otherwise alphabetical.
-    """
+    """Check the rows of a data set, add to `problems` what is wrong, and order the classes."""
     checked = check_rows(rows, problems)
     classes = ordered_classes({row.label for row in checked}, order)
     return ImageSource(name, root, classes, tuple(checked), tuple(problems))
 
 
 def ordered_classes(labels: set[str], order: tuple[str, ...]) -> tuple[str, ...]:
-    """The labels that occur, in the given order if it covers them all, else alphabetically."""
-    rank = {_plain(name): position for position, name in enumerate(order)}
-    if all(_plain(label) in rank for label in labels):
-        return tuple(sorted(labels, key=lambda label: (rank[_plain(label)], label)))
-    return tuple(sorted(labels))
+    """The labels that occur, in the given order if it covers them all, else alphabetically.
+
+    Spelling of spaces, hyphens and capitals does not matter.
+    """
+    rank = {_letters(name): position for position, name in enumerate(order)}
+    if not all(_letters(label) in rank for label in labels):
+        return tuple(sorted(labels))
+    return tuple(sorted(labels, key=lambda label: (rank[_letters(label)], label)))
 
 
-def _plain(label: str) -> str:
+def _letters(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum())
 
 
@@ -104,44 +110,3 @@ def _state(file: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-@dataclass
-class _Findings:
-    """What turns up while images are decoded."""
-
-    problems: list[str]
-    repeated: list[str] = field(default_factory=list)
-    constant: list[str] = field(default_factory=list)
-    first: dict[bytes, Row] = field(default_factory=dict)
-
-    def add(self, row: Row, image: CellImage) -> None:
-        if image.constant:  # all black images are equal, which says nothing about their specimens
-            self.constant.append(str(row))
-            return
-        first = self.first.setdefault(image.digest, row)
-        if first is row:
-            return
-        if first.specimen != row.specimen:
-            self.problems.append(
-                f"{row}: same pixels as {first}, but specimen '{row.specimen}' here and"
-                f" '{first.specimen}' there; keep the right one"
-            )
-        else:
-            labels = "" if first.label == row.label else f" ({row.label} and {first.label})"
-            self.repeated.append(f"{row}: same pixels as {first}{labels}")
-
-    def report(self, root: Path) -> None:
-        for title, cells in (
-            ("images that appear twice", self.repeated),
-            ("images in which every pixel has the same value", self.constant),
-        ):
-            if cells:
-                text = f"{root}: {title} ({len(cells)}):\n{shortened(cells)}"
-                warnings.warn(text, stacklevel=2)
-        if self.problems:
-            count = len(self.problems)
-            raise HEp2Error(
-                f"{root}: {count} {'problem' if count == 1 else 'problems'}; mend or remove"
-                f" these rows and images:\n{shortened(self.problems)}"
-            )

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 CHANNELS = ("green", "red", "blue", "mean")
-MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is no cell
+MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is not a cell
 THREADS = min(8, os.cpu_count() or 1)
 AHEAD = 256  # images decoded ahead of their reader: bounds memory
 
@@ -33,9 +34,8 @@ _TILE_SIZE = (322, 323)  # its tags TileWidth and TileLength
 _BGR = ("blue", "green", "red")  # the order in which OpenCV decodes
 _COLOURS_WITHOUT_GREEN = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's names
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
-_REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
-    (FileNotFoundError, "missing file"),
-    (NotADirectoryError, "missing file"),
+_REASONS: tuple[tuple[Any, str], ...] = (  # the first that fits
+    ((FileNotFoundError, NotADirectoryError), "missing file"),
     (IsADirectoryError, "a folder, not an image"),
     (PermissionError, "no permission to read the file"),
     (Image.DecompressionBombError, _TOO_LARGE),
@@ -49,25 +49,18 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class CellImage:
-    """A decoded cell.
+    """A decoded cell."""
 
-    Attributes:
-        pixels: shape (size, size), uint8 or uint16, as the file has it.
-        digest: hash of the pixels before they were resized: equal for equal images of any format.
-        constant: whether every pixel has the same value.
-    """
-
-    pixels: Pixels
-    digest: bytes
-    constant: bool
+    pixels: Pixels  # (size, size), uint8 or uint16, as the file has it
+    digest: bytes  # of the pixels before they were resized: equal for equal images of any format
+    constant: bool  # whether every pixel has the same value
 
 
 def image_files(root: Path) -> Iterator[Path]:
     """All image files below a folder, links followed, hidden files and folders left out."""
     seen = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder above would never end
+        if (real := os.path.realpath(folder)) in seen:  # a link upwards would never end
             subfolders.clear()
             continue
         seen.add(real)
@@ -78,16 +71,7 @@ def image_files(root: Path) -> Iterator[Path]:
 
 
 def decoded(files: Iterable[Path], size: int, channel: str) -> Iterator[CellImage | ImageError]:
-    """Decode files by threads, `AHEAD` of the reader at most; in their order.
-
-    Args:
-        files: image files.
-        size: side of the decoded images, pixels.
-        channel: of colour images, one of `CHANNELS`.
-
-    Yields:
-        For each file its cell, or why there is none.
-    """
+    """Decode files by threads, in their order: for each its cell, or why there is none."""
 
     def outcome(file: Path) -> CellImage | ImageError:
         try:
@@ -106,10 +90,7 @@ def decoded(files: Iterable[Path], size: int, channel: str) -> Iterator[CellImag
 
 
 def has_16_bits(file: Path) -> bool:
-    """Whether a file's header says that it has more than 8 bits a channel.
-
-    False for what cannot be read, whatever the reason: decoding will tell.
-    """
+    """Whether a file's header says that it has more than 8 bits a channel; False if unreadable."""
     try:
         with file.open("rb") as opened:
             start = opened.read(_PNG_DEPTH + 1)
@@ -119,16 +100,12 @@ def has_16_bits(file: Path) -> bool:
             return False  # JPEG and BMP have 8
         with Image.open(file, formats=["TIFF"]) as header:
             return bool(max(getattr(header, "tag_v2", {}).get(_TIFF_DEPTH, (1,))) > 8)
-    except Exception:  # Pillow's plug-ins raise all kinds on broken files
+    except Exception:  # Pillow's plug-ins raise all kinds on broken files; decoding will tell
         return False
 
 
 def load_cell(file: Path, size: int, channel: str) -> CellImage:
-    """Decode one file and bring it to size x size.
-
-    Raises:
-        ImageError: missing, empty, undecodable, too large, or not 8- or 16-bit.
-    """
+    """Decode one file and bring it to size x size; raises what `read_image` raises."""
     pixels = read_image(file, channel)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
     digest.update(pixels.tobytes())
@@ -147,19 +124,16 @@ def read_image(file: Path, channel: str) -> Pixels:
 
     Grey images are taken as they are. Of RGB(A) images `channel` is taken: fluorescein glows
     green, so "green" carries the signal; "mean" is the rounded mean of the three. Alpha is ignored.
-
-    Returns:
-        Shape (H, W), uint8 or uint16.
+    Shape: (H, W)
 
     Raises:
         ImageError: missing, empty, undecodable, too large, or not 8- or 16-bit.
     """
     check_channel(channel)
     _check_header(file)
-    try:
+    pixels = None
+    with suppress(cv2.error, OSError):
         pixels = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, OSError) as error:
-        raise ImageError("the image cannot be decoded") from error
     if pixels is None or pixels.size == 0:
         raise ImageError("the image cannot be decoded")
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -175,8 +149,13 @@ def _check_header(file: Path) -> None:
         if file.stat().st_size == 0:
             raise ImageError("the file is empty (0 bytes)")
         with Image.open(file, formats=FORMATS) as header:
-            _check_dimensions(*header.size)
-            _check_tiles(header)
+            if 0 in header.size:
+                raise ImageError("the image is empty (no pixels)")
+            # A small TIFF may be cut into huge tiles, which decoders make room for.
+            tile = [int(getattr(header, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIZE]
+            for width, height in (header.size, tile):
+                if width * height > MAX_PIXELS:
+                    raise ImageError(f"{width} x {height} is {_TOO_LARGE}")
             if header.mode in _COLOURS_WITHOUT_GREEN:
                 raise ImageError(f"colours are {header.mode}; save it as grey or RGB")
             header.load()  # OpenCV returns the first part of a truncated JPEG, Pillow refuses it
@@ -186,30 +165,13 @@ def _check_header(file: Path) -> None:
         raise ImageError(next(why for kind, why in _REASONS if isinstance(error, kind))) from error
 
 
-def _check_dimensions(width: int, height: int) -> None:
-    if width * height == 0:
-        raise ImageError("the image is empty (no pixels)")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is {_TOO_LARGE}")
-
-
-def _check_tiles(header: Image.Image) -> None:
-    """A small TIFF may be cut into huge tiles, which decoders make room for."""
-    tags = getattr(header, "tag_v2", {})
-    width, height = (tags.get(tag, 0) for tag in _TILE_SIZE)
-    if width and height:
-        _check_dimensions(int(width), int(height))
-
-
 def _pick_channel(pixels: Pixels, channel: str) -> Pixels:
     """From (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA to (H, W)."""
-    if pixels.ndim == 2:
-        return pixels
-    channels = pixels.shape[2]
-    if channels == 1:
-        return pixels[:, :, 0]
-    if channels not in (3, 4):
-        raise ImageError(f"{channels} channels; save it as grey, RGB or RGBA")
+    height, width, *channels = pixels.shape
+    if channels in ([], [1]):
+        return pixels.reshape(height, width)
+    if channels not in ([3], [4]):
+        raise ImageError(f"{channels[0]} channels; save it as grey, RGB or RGBA")
     if channel == "mean":
         total: NDArray[np.uint32] = pixels[:, :, :3].sum(axis=2, dtype=np.uint32)
         return cast(Pixels, ((total + 1) // 3).astype(pixels.dtype))
@@ -221,19 +183,13 @@ def resize_square(image: Pixels, size: int) -> Pixels:
 
     The longer side becomes `size` (area average when it shrinks, bilinear when it grows); the
     shorter side is then filled up on both ends with its own reflection, so that no artificial
-    edge appears.
+    edge appears. An image that has this size already is unchanged.
 
-    Args:
-        image: shape (H, W), uint8 or uint16.
-        size: side of the result, pixels.
-
-    Returns:
-        Shape (size, size), the same type; an image that has this size already is unchanged.
+    Shape: (H, W) -> (size, size), of the same type
     """
-    height, width = image.shape
-    scale = size / max(height, width)
+    scale = size / max(image.shape)
     if scale != 1:
-        new_size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        new_size = [max(1, round(side * scale)) for side in reversed(image.shape)]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         image = cast(Pixels, cv2.resize(image, new_size, interpolation=how))
     down, across = size - image.shape[0], size - image.shape[1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,12 +26,7 @@ class Inputs(Protocol):
     key: str  # the name of the tensor in a batch
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
-        """The inputs of some cells, float32, one row a cell.
-
-        Args:
-            positions: which cells.
-            epoch: of training, which decides augmentation; None for evaluation, without any.
-        """
+        """Float32, one row a cell; the epoch of training decides augmentation, None means none."""
         ...
 
 
@@ -42,10 +37,8 @@ class CellImages:
         cells: the data set.
         augmentation: applied in training, or None.
         batched: leave the augmentation to the device; `draws` says what it has to do.
-        view: of the cells, a name in `VIEWS`.
-
-    Raises:
-        HEp2Error: unknown view.
+        view: of the cells, a name in `VIEWS`; HEp2Error where it is unknown.
+        raw: whether training gets intensities, whatever the view: its task perturbs them first.
     """
 
     key = "image"
@@ -56,51 +49,49 @@ class CellImages:
         augmentation: Augmentation | None = None,
         batched: bool = False,
         view: str = "intensity",
+        raw: bool = False,
     ) -> None:
-        self.cells, self.augmentation = cells, augmentation
-        self.batched, self.view = batched, view_of(view)
+        self.cells, self.augmentation, self.view = cells, augmentation, view_of(view)
+        self.batched = batched and augmentation is not None
+        self.training_view = view_of("intensity") if raw else self.view
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
-        images: NDArray[np.generic] = self.cells.images[positions]
-        if epoch is None or self.augmentation is None:
-            return self.view(self._scaled(images))
-        if self.batched:
-            return self._scaled(images)  # the device makes the view of what it has augmented
-        augmented = self.augmentation(images[:, 0], epoch, positions)
-        return self.view(self._scaled(augmented[:, None]))
-
-    def _scaled(self, images: NDArray[np.generic]) -> Tensor:
-        scaled = images.astype(np.float32)
-        scaled *= 1 / self.cells.full_scale
-        return torch.from_numpy(scaled)
+        images: NDArray[Any] = self.cells.images[positions]
+        if self.augmentation and epoch is not None and not self.batched:
+            images = self.augmentation(images[:, 0], epoch, positions)[:, None]
+        image = torch.from_numpy(in_unit_range(images))
+        if epoch is None:
+            return self.view(image)
+        # Where the device augments, it makes the view of what it has augmented.
+        return image if self.batched else self.training_view(image)
 
     def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
-        """What `augment_batch` shall do to a batch: {"draws": (B, 4)}, or nothing."""
-        if self.augmentation is None or epoch is None or not self.batched:
+        """What `augment_batch` shall do to a batch: {"draws": (B, 7)}, or nothing."""
+        if not self.augmentation or not self.batched or epoch is None:
             return {}
         drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)
         return {"draws": torch.from_numpy(drawn.astype(np.float32))}
 
 
+def in_unit_range(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels of 8 or 16 bits as a network gets them: from 0 to 1."""
+    scaled = pixels.astype(np.float32)
+    scaled *= 1 / int(np.iinfo(pixels.dtype).max)
+    return scaled
+
+
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of some cells of a data set.
+    """Features of some cells of a data set."""
 
-    Attributes:
-        cells: positions of the cells in the data set, sorted.
-        matrix: shape (len(cells), orientations, D), float32; orientation 0 is the image as it is.
-    """
-
-    cells: Positions
-    matrix: NDArray[np.float32]
+    cells: Positions  # in the data set, sorted
+    matrix: NDArray[np.float32]  # (len(cells), orientations, D); orientation 0 is the image as is
 
     def of(self, positions: Positions, turns: Positions | None = None) -> NDArray[np.float32]:
         """Features of some cells, all of which must be in the table; shape (len(positions), D).
 
-        Args:
-            positions: which cells.
-            turns: an orientation for each cell of the table; None: all as they are.
+        `turns` is an orientation for each cell of the table; None: all as they are.
         """
         rows = np.searchsorted(self.cells, positions)
         assert np.array_equal(self.cells[rows], positions), "a cell without features"
@@ -109,23 +100,13 @@ class FeatureTable:
         flat = np.asarray(self.matrix).reshape(-1, size)  # `take` copies whole rows
         return np.asarray(flat.take(rows * orientations + turned, axis=0))
 
-    def holds(self, positions: Positions) -> bool:
-        """Whether all of these cells are in the table."""
-        return bool(np.isin(positions, self.cells).all())
-
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features of a frozen extractor, shape (B, D).
+    """Features of a frozen extractor, shape (B, D)."""
 
-    Attributes:
-        training: of the training cells; an orientation is drawn for each cell and epoch.
-        evaluation: of validation and test cells, one orientation, or the mean of several.
-        seed: the run's seed.
-    """
-
-    training: FeatureTable
-    evaluation: FeatureTable
+    training: FeatureTable  # of training cells; an orientation is drawn for each cell and epoch
+    evaluation: FeatureTable  # of validation and test cells, one orientation or the mean of several
     seed: int
     key = "features"
 
@@ -136,15 +117,13 @@ class CachedFeatures:
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
         """One indexed read of a matrix."""
-        if epoch is None:
-            # An inner fold evaluates on training cells.
-            table = self.evaluation if self.evaluation.holds(positions) else self.training
-            return torch.from_numpy(table.of(positions))
-        table = self.training
-        # Drawn for all cells at once, so that a cell's turn depends on no other cell of its batch.
-        turns = np.random.default_rng([self.seed, epoch]).integers(
-            table.matrix.shape[1], size=len(table.cells)
-        )
+        table, turns = self.training, None  # an inner fold evaluates on training cells
+        if epoch is not None:
+            # For all cells at once, so that a cell's turn depends on no other cell of its batch.
+            rng = np.random.default_rng([self.seed, epoch])
+            turns = rng.integers(table.matrix.shape[1], size=len(table.cells))
+        elif np.isin(positions, self.evaluation.cells).all():
+            table = self.evaluation
         return torch.from_numpy(table.of(positions, turns))
 
 
@@ -153,10 +132,7 @@ def in_batches(
 ) -> Iterator[T]:
     """What a function makes of cells as they are, batch by batch, without gradients.
 
-    Args:
-        images: of the data set.
-        cells: which ones, in any order.
-        function: takes images, shape (B, 1, H, W), on the CPU; put its module into `eval` before.
+    It takes images, shape (B, 1, H, W), on the CPU; put its module into `eval` before.
     """
     for start in range(0, len(cells), BATCH):
         with torch.inference_mode():
@@ -174,26 +150,35 @@ def gradient_magnitude(image: Tensor) -> Tensor:
 
     The same as `skimage.filters.sobel`; borders are continued by their last pixel.
 
-    Shape:
-        (B, 1, H, W), in [0, 1] -> (B, 1, H, W)
+    Shape: (B, 1, H, W), in [0, 1] -> (B, 1, H, W)
     """
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     slopes = F.conv2d(padded, _SOBEL.to(image))  # (B, 2, H, W)
     return slopes.square().mean(dim=1, keepdim=True).sqrt()
 
 
+FLAT = 0.02  # added to an image's standard deviation, or an empty one would be all noise
+
+
+def standardised(image: Tensor) -> Tensor:
+    """Each image by itself: mean 0, standard deviation near 1.
+
+    Shape:
+        (B, 1, H, W) -> (B, 1, H, W)
+    """
+    spread, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (image - mean) / (spread + FLAT)
+
+
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "intensity": lambda image: image,
     "gradient": gradient_magnitude,
+    "standardised": standardised,
 }
 
 
 def view_of(name: str) -> Callable[[Tensor], Tensor]:
-    """The view of a name.
-
-    Raises:
-        HEp2Error: unknown name.
-    """
+    """The view of a name, or HEp2Error where it is unknown."""
     if name not in VIEWS:
         raise HEp2Error(f"stage.view={name} is unknown: choose one of {', '.join(VIEWS)}")
     return VIEWS[name]

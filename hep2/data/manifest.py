@@ -36,16 +36,11 @@ def read_csv(
             if not any(field.strip() for field in fields):
                 continue
             count += 1
-            if len(fields) != len(header):
-                problem = (
-                    f"{len(fields)} fields, the header has {len(header)}"
-                    " (quote fields that hold a comma)"
-                )
+            if (found := len(fields)) != (named := len(header)):
+                problem = f"{found} fields, the header has {named} (quote fields that hold a comma)"
             elif (longest := max(map(len, fields))) > LONGEST:
-                problem = (
-                    f"a field of {longest} characters, more than {LONGEST}; shorten it"
-                    " (is a quote left open?)"
-                )
+                problem = f"a field of {longest} characters, more than {LONGEST}; shorten it"
+                problem += " (is a quote left open?)"
             else:
                 yield reader.line_num, {n: f.strip() for n, f in zip(header, fields, strict=True)}
                 continue
@@ -90,14 +85,9 @@ def read_manifest(
 ) -> list[Row]:
     """Read a CSV with the columns image, label, specimen and, if wanted, pool.
 
-    A row is a line of the file, the header being row 1. The cell's ID is its image path relative
-    to the root, with forward slashes. Other columns are ignored.
-
-    Args:
-        path: the CSV, UTF-8, comma-separated.
-        root: the folder that image paths are relative to.
-        problems: gets a sentence for every row that cannot be used.
-        allow_outside: accept images outside the root.
+    The cell's ID is its image path relative to the root, with forward slashes. Other columns are
+    ignored. Every row that cannot be used adds a sentence to `problems`; one of them is an image
+    outside the root, unless `allow_outside`.
 
     Raises:
         HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks a column.
@@ -134,7 +124,8 @@ def check_rows(found: Iterable[Row], problems: list[str]) -> list[Row]:
     files: dict[Path, Row] = {}
     for row in found:
         first = rows.get(row.id) or files.get(row.file)
-        if not all(map(_is_unicode, (row.id, row.label, row.specimen))):
+        # Names of files that cannot be written into a CSV; Linux allows them.
+        if any("\ud800" <= letter <= "\udfff" for letter in row.id + row.label + row.specimen):
             problems.append(f"{row.id!a}: a name that is not UTF-8; rename the file or folder")
         elif first:
             problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
@@ -145,11 +136,6 @@ def check_rows(found: Iterable[Row], problems: list[str]) -> list[Row]:
     problems += _specimen_problems(ordered)
     _warn_of_mixed_specimens(ordered)
     return ordered
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a file's name can be written into a CSV; Linux allows others."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _pool_problems(rows: Sequence[Row]) -> Iterator[str]:

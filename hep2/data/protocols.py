@@ -43,21 +43,13 @@ class Grouped(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """One fold: positions of cells in the data set, sorted; the three parts share no cell.
+    """One fold: positions of cells in the data set, sorted; the three parts share no cell."""
 
-    Attributes:
-        train: cells that every stage may learn from.
-        val: cells that choose between epochs; empty where the data allow none.
-        test: cells that are looked at once, at the end.
-        leaky: whether cells of one specimen may stand on both sides.
-        note: why `val` must not choose between epochs, or "" if it may.
-    """
-
-    train: Indices
-    val: Indices
-    test: Indices
-    leaky: bool
-    note: str = ""
+    train: Indices  # every stage may learn from them
+    val: Indices  # choose between epochs; empty where the data allow none
+    test: Indices  # are looked at once, at the end
+    leaky: bool  # whether cells of one specimen may be on both sides
+    note: str = ""  # why `val` must not choose between epochs, or "" if it may
 
     def digest(self, ids: NDArray[np.str_]) -> str:
         """16 hex digits that change when any cell changes sides."""
@@ -83,20 +75,13 @@ def make_split(
         fold: which fold, from 0.
         folds: number of folds (`loso` and `public_split` have their own).
         validation: the share of a pattern's training specimens that is set aside, in [0, 1).
-        seed: of the split alone; the seed of training is another, so that folds stay the same.
+        seed: of the split alone; training has its own, so that folds stay the same.
 
     Raises:
         HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
     """
-    makers = {
-        "published": _published,
-        "specimen": _specimen,
-        "loso": _loso,
-        "random": _random,
-        "public_split": _public_split,
-    }
-    if protocol not in makers:
-        raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(makers)}")
+    if protocol not in PROTOCOLS:
+        raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(PROTOCOLS)}")
     if not 0 <= validation < 1:
         raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
     count = fold_count(protocol, folds, cells)
@@ -105,7 +90,7 @@ def make_split(
     if not 0 <= fold < count:
         raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
     # A generator of its own: building a network or adding a fold must not move the split.
-    learning, test = makers[protocol](cells, fold, folds, np.random.default_rng(seed))
+    learning, test = PROTOCOLS[protocol](cells, fold, folds, np.random.default_rng(seed))
     leaky = protocol in LEAKY
     if protocol == "public_split" and np.any(cells.pools == "val"):
         val, note = np.flatnonzero(cells.pools == "val"), ""
@@ -131,14 +116,10 @@ def _published(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) 
             f"protocol=published needs pools that share no specimen, but {_some(shared)} "
             f"{'is' if len(shared) == 1 else 'are'} in both: mend the column `pool`"
         )
-    halves = [
-        _halves(np.flatnonzero(pools == pool), folds, rng)[fold] for pool in ("train", "test")
-    ]
-    return halves[0], halves[1]
-
-
-def _halves(members: Indices, folds: int, rng: np.random.Generator) -> list[Indices]:
-    return [np.sort(rng.permutation(members)[: (len(members) + 1) // 2]) for _ in range(folds)]
+    train, test = (np.flatnonzero(pools == pool) for pool in ("train", "test"))
+    orders = [[rng.permutation(pool) for _ in range(folds)][fold] for pool in (train, test)]
+    learning, tested = (np.sort(order[: (len(order) + 1) // 2]) for order in orders)
+    return learning, tested
 
 
 def _specimen(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
@@ -190,17 +171,19 @@ def _public_split(cells: Grouped, fold: int, folds: int, rng: np.random.Generato
     return np.flatnonzero(pools != "test"), np.flatnonzero(pools == "test")
 
 
+PROTOCOLS = {
+    "published": _published,
+    "specimen": _specimen,
+    "loso": _loso,
+    "random": _random,
+    "public_split": _public_split,
+}
+
+
 def choose_validation(
     cells: Grouped, learning: Indices, share: float, leaky: bool, entropy: list[int]
 ) -> tuple[Indices, str]:
-    """Set validation cells aside: whole specimens, or single cells where the protocol is leaky.
-
-    Args:
-        cells: labels and specimens.
-        learning: positions of the cells that the fold may learn from.
-        share: of a pattern's training specimens (or of the cells), in [0, 1).
-        leaky: whether the protocol splits specimens anyway.
-        entropy: seeds of the choice.
+    """Set a share of the `learning` cells aside: whole specimens, or cells where it is leaky.
 
     Returns:
         Positions of the validation cells, sorted, and why they must not choose between epochs
@@ -213,21 +196,16 @@ def choose_validation(
         return np.sort(rng.permutation(learning)[: round(share * len(learning))]), ""
     names, owner = np.unique(cells.specimens[learning], return_inverse=True)
     pattern = pattern_of_specimens(cells.labels[learning], owner, len(names))
-    chosen: list[int] = []
-    short: list[int] = []
+    chosen, short = list[int](), 0
     for label in np.unique(pattern):
         members = rng.permutation(np.flatnonzero(pattern == label))
         # Two specimens must be left to learn from: one alone teaches its staining, not a pattern.
         if len(members) < 3:
-            short.append(int(label))
-            continue
-        chosen.extend(members[: max(1, min(round(share * len(members)), len(members) - 2))])
-    note = (
-        f"{len(short)} pattern(s) with fewer than three training specimens have no validation "
-        "cell: a fixed number of epochs"
-        if short
-        else ""
-    )
+            short += 1
+        else:
+            chosen.extend(members[: max(1, min(round(share * len(members)), len(members) - 2))])
+    note = f"{short} pattern(s) with fewer than three training specimens have no validation cell"
+    note = f"{note}: a fixed number of epochs" if short else ""
     return learning[np.isin(owner, chosen)], note
 
 
@@ -244,7 +222,7 @@ def _known_specimens(cells: Grouped, protocol: str) -> NDArray[np.str_]:
         raise HEp2Error(
             f"protocol={protocol} needs the specimen of every cell, but {unknown} of "
             f"{len(cells.specimens)} cells have none: supply them (data=i3a: specimens.csv), "
-            "or use protocol=random, whose figures are leaky"
+            "or use protocol=random, whose metrics are leaky"
         )
     return cells.specimens
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ from hep2.data.cells import Row
 from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
 from hep2.data.manifest import read_csv, read_manifest
+from hep2.data.simulator import cells as simulator
 from hep2.errors import HEp2Error
 
 I3A_CLASSES = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "NuMem", "Golgi")
@@ -27,31 +28,66 @@ PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar",
 # "There are 1,884 cellular images in the dataset, all of them extracted from the 40 different
 # specimen images ... there are 905 and 979 cell images for the training and testing sets"
 # (Vununu, Lee and Kwon, on the set of Wiliem et al. 2013).
-SNPHEP2_FIGURES = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
+SNPHEP2_COUNTS = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
+
+Files = Mapping[str, list[Path]]  # by the image ID without its leading zeros
 
 
 def i3a(root: str | None, name: str = "i3a") -> ImageSource:
-    """I3A contest, Task 1: see `contest_rows` for the folder's form.
+    """I3A contest, Task 1.
 
-    A cell's ID is its image ID as the CSV writes it (of the public copy without CSV: the file's
-    name without suffix).
+    Labels come from gt_training.csv (`Image ID,Image class`) or, without it, from the folders
+    tra/val/tes/<class>/. Images are named by their ID, with or without leading zeros, anywhere
+    below the root; those below tra, val or tes belong to that pool. specimens.csv
+    (`Image ID,Specimen`) is optional: without it the specimens are unknown, all empty. A cell's ID
+    is its image ID as the CSV writes it (without a CSV: the file's name without suffix).
+
+    Raises:
+        HEp2Error: the folder has neither form, or a CSV cannot be read.
     """
     base, problems = _existing(root, "i3a"), list[str]()
-    return image_source(name, base, contest_rows(base, problems), problems, I3A_CLASSES)
+    files = defaultdict(list)
+    for file in image_files(base):
+        files[_number(file.stem)].append(file)
+    specimens = _specimens(base / SPECIMENS, problems)
+    if (base / LABELS).is_file():
+        rows = list(_labelled_by_csv(base, files, specimens, problems))
+    elif all((base / folder).is_dir() for folder in POOL_FOLDERS):
+        rows = list(_labelled_by_folder(base, files, specimens, problems))
+    else:
+        raise HEp2Error(
+            f"{base} has neither {LABELS} nor the folders tra, val and tes;"
+            " add data.root=<the folder of the I3A data set>"
+        )
+    pools = Counter(row.pool for row in rows)
+    counts = [pools[pool] for pool in PUBLIC_SPLIT]
+    if any(counts) and counts != list(PUBLIC_SPLIT.values()):
+        here, there = ("/".join(map(str, split)) for split in (counts, PUBLIC_SPLIT.values()))
+        text = f"i3a: train/val/test hold {here} cells here, {there} in the public copy"
+        warnings.warn(text, stacklevel=2)
+    return image_source(name, base, rows, problems, I3A_CLASSES)
 
 
 def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphep2") -> ImageSource:
-    """SNPHEp-2 as a manifest with pools; warns where its figures are not the published ones."""
+    """SNPHEp-2 as a manifest with pools; warns where its counts are not the published ones."""
     base, problems = _existing(root, "snphep2"), list[str]()
     rows = read_manifest(base / manifest, base, problems)
-    _compare_with_published(rows)
+    pools = Counter(row.pool for row in rows)
+    counts = (len(rows), len({row.specimen for row in rows}), pools["train"], pools["test"])
+    differing = [
+        f"{count} {what} (published: {published})"
+        for count, (what, published) in zip(counts, SNPHEP2_COUNTS.items(), strict=True)
+        if count != published
+    ]
+    if differing:
+        text = f"snphep2: this copy holds {', '.join(differing)}"
+        warnings.warn(f"{text}; results on it are not comparable with published ones", stacklevel=2)
     return image_source(name, base, rows, problems, PAPER_CLASSES)
 
 
 def folder(root: str | None, name: str = "folder") -> ImageSource:
     """Images in `<label>/<specimen>/<image>`; a cell's ID is this path."""
-    base, problems = _existing(root, "folder"), list[str]()
-    rows = []
+    base, problems, rows = _existing(root, "folder"), list[str](), list[Row]()
     for file in image_files(base):
         parts = file.relative_to(base).parts
         identity = "/".join(parts)
@@ -70,13 +106,13 @@ def manifest(
     allow_outside: bool = False,
     name: str = "manifest",
 ) -> ImageSource:
-    """Any images, listed in a CSV `image,label,specimen[,pool]`.
+    """Any images, listed in a CSV `image,label,specimen[,pool]`: see `read_manifest`.
 
     Args:
         root: the folder that the CSV's paths are relative to, or the CSV itself (then its folder).
         manifest: the CSV, relative to the root or absolute.
         allow_outside: accept images outside the root.
-        name: the data set's name.
+        name: of the data set.
     """
     path, problems = _existing(root, "manifest"), list[str]()
     csv_file, base = (path, path.parent) if path.is_file() else (path / manifest, path)
@@ -84,37 +120,26 @@ def manifest(
     return image_source(name, base, rows, problems)
 
 
-def synthetic(
-    cells: int = 1884, specimens: int = 40, seed: int = 0, name: str = "synthetic"
-) -> "SyntheticSource":
-    """Simulated cells: see `hep2.data.simulator.cells.simulate`."""
-    return SyntheticSource(name, cells, specimens, seed)
-
-
 @dataclass(frozen=True)
 class SyntheticSource:
-    """The simulator as a source; it simulates at the size that is asked for."""
+    """Simulated cells (see `hep2.data.simulator.cells.simulate`), at the size that is asked for."""
 
-    name: str
-    cells: int
-    specimens: int
-    seed: int
+    cells: int = 1884
+    specimens: int = 40
+    seed: int = 0
+    name: str = "synthetic"
     synthetic: bool = True
     classes: tuple[str, ...] = PAPER_CLASSES
 
     @property
     def rows(self) -> list[Row]:
         """Simulated cells, without an image."""
-        from hep2.data.simulator.cells import annotations
-
-        columns = annotations(self.cells, self.specimens, self.seed)
+        columns = simulator.annotations(self.cells, self.specimens, self.seed)
         return [Row(*cell) for cell in zip(*(column.tolist() for column in columns), strict=True)]
 
     def fingerprint(self) -> str:
         """Changes with the parameters, the simulator's version and NumPy's random streams."""
-        from hep2.data.simulator.cells import VERSION
-
-        return repr((self.cells, self.specimens, self.seed, VERSION, np.__version__))
+        return repr((self.cells, self.specimens, self.seed, simulator.VERSION, np.__version__))
 
     def dtype(self) -> np.dtype[Any]:
         """uint8."""
@@ -122,9 +147,11 @@ class SyntheticSource:
 
     def images(self, size: int, channel: str) -> Iterator[Pixels]:
         """Simulate; the channel says nothing here, as the images are grey."""
-        from hep2.data.simulator.cells import photographs
+        photographs = simulator.photographs(self.cells, self.specimens, size, self.seed)
+        return chain.from_iterable(photographs)
 
-        return chain.from_iterable(photographs(self.cells, self.specimens, size, self.seed))
+
+synthetic = SyntheticSource  # by this name conf/data/synthetic.yaml asks for it
 
 
 def _existing(root: str | None, data: str) -> Path:
@@ -136,52 +163,15 @@ def _existing(root: str | None, data: str) -> Path:
     return path
 
 
-def contest_rows(root: Path, problems: list[str]) -> list[Row]:
-    """The cells of a contest folder.
-
-    Labels come from gt_training.csv (`Image ID,Image class`) or, without it, from the folders
-    tra/val/tes/<class>/. Images are named by their ID, with or without leading zeros, anywhere
-    below the root; those below tra, val or tes belong to that pool. specimens.csv
-    (`Image ID,Specimen`) is optional: without it the specimens are unknown, all empty.
-
-    Args:
-        root: the folder.
-        problems: gets a sentence for every row that cannot be used.
-
-    Raises:
-        HEp2Error: the folder has neither form, or a CSV cannot be read.
-    """
-    files = _files_by_number(root)
-    specimens = _specimens(root / SPECIMENS, problems)
-    if (root / LABELS).is_file():
-        rows = list(_labelled_by_csv(root, files, specimens, problems))
-    elif all((root / folder).is_dir() for folder in POOL_FOLDERS):
-        rows = list(_labelled_by_folder(root, files, specimens, problems))
-    else:
-        raise HEp2Error(
-            f"{root} has neither {LABELS} nor the folders tra, val and tes;"
-            " add data.root=<the folder of the I3A data set>"
-        )
-    _compare_with_public_split(rows)
-    return rows
-
-
 def _number(identity: str) -> str:
     """An image ID without its leading zeros."""
     return str(int(identity)) if identity.isdecimal() else identity
 
 
-def _files_by_number(root: Path) -> Mapping[str, list[Path]]:
-    files = defaultdict(list)
-    for file in image_files(root):
-        files[_number(file.stem)].append(file)
-    return dict(files)
-
-
-def _specimens(path: Path, problems: list[str]) -> Mapping[str, str]:
-    if not path.is_file():
-        return {}
+def _specimens(path: Path, problems: list[str]) -> dict[str, str]:
     specimens: dict[str, str] = {}
+    if not path.is_file():
+        return specimens
     for number, cell in read_csv(path, ("Image ID", "Specimen"), problems):
         identity, specimen = cell["Image ID"], cell["Specimen"]
         first = specimens.setdefault(_number(identity), specimen)
@@ -193,10 +183,7 @@ def _specimens(path: Path, problems: list[str]) -> Mapping[str, str]:
 
 
 def _labelled_by_csv(
-    root: Path,
-    files: Mapping[str, list[Path]],
-    specimens: Mapping[str, str],
-    problems: list[str],
+    root: Path, files: Files, specimens: Mapping[str, str], problems: list[str]
 ) -> Iterator[Row]:
     for number, cell in read_csv(root / LABELS, ("Image ID", "Image class"), problems):
         identity, label = cell["Image ID"], cell["Image class"]
@@ -210,61 +197,19 @@ def _labelled_by_csv(
         elif not found:
             problems.append(f"{origin} ({identity}): missing file: no image of this name in {root}")
         else:
-            specimen = specimens.get(_number(identity), "")
-            yield Row(identity, label, specimen, _pool(found[0], root), found[0], origin)
+            folders = found[0].relative_to(root).parts[:-1]
+            pool = next((POOL_FOLDERS[part] for part in folders if part in POOL_FOLDERS), "")
+            yield Row(identity, label, specimens.get(_number(identity), ""), pool, found[0], origin)
 
 
 def _labelled_by_folder(
-    root: Path,
-    files: Mapping[str, list[Path]],
-    specimens: Mapping[str, str],
-    problems: list[str],
+    root: Path, files: Files, specimens: Mapping[str, str], problems: list[str]
 ) -> Iterator[Row]:
     for number, found in files.items():
         for file in found:
             parts = file.relative_to(root).parts
-            if parts[0] not in POOL_FOLDERS:
-                continue
-            if len(parts) == 3:
-                pool = POOL_FOLDERS[parts[0]]
-                specimen = specimens.get(number, "")
-                yield Row(file.stem, parts[1], specimen, pool, file, "/".join(parts))
-            else:
-                problems.append(f"{'/'.join(parts)}: not in {parts[0]}/<class>/; move it there")
-
-
-def _pool(file: Path, root: Path) -> str:
-    parts = file.relative_to(root).parts[:-1]
-    return next((POOL_FOLDERS[part] for part in parts if part in POOL_FOLDERS), "")
-
-
-def _compare_with_public_split(rows: Sequence[Row]) -> None:
-    counts = Counter(row.pool for row in rows)
-    found = {pool: counts[pool] for pool in PUBLIC_SPLIT}
-    if any(found.values()) and found != PUBLIC_SPLIT:
-        figures = "/".join(str(count) for count in found.values())
-        published = "/".join(str(count) for count in PUBLIC_SPLIT.values())
-        warnings.warn(
-            f"i3a: train/val/test hold {figures} cells here, {published} in the public copy",
-            stacklevel=3,
-        )
-
-
-def _compare_with_published(rows: Sequence[Row]) -> None:
-    found = {
-        "cells": len(rows),
-        "specimens": len({row.specimen for row in rows}),
-        "training cells": sum(row.pool == "train" for row in rows),
-        "test cells": sum(row.pool == "test" for row in rows),
-    }
-    differing = [
-        f"{found[what]} {what} (published: {published})"
-        for what, published in SNPHEP2_FIGURES.items()
-        if found[what] != published
-    ]
-    if differing:
-        warnings.warn(
-            f"snphep2: this copy holds {', '.join(differing)}; results on it are not comparable"
-            " with published ones",
-            stacklevel=3,
-        )
+            pool, origin = POOL_FOLDERS.get(parts[0]), "/".join(parts)
+            if pool and len(parts) == 3:
+                yield Row(file.stem, parts[1], specimens.get(number, ""), pool, file, origin)
+            elif pool:
+                problems.append(f"{origin}: not in {parts[0]}/<class>/; move it there")

@@ -10,11 +10,10 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -22,13 +21,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells, Row, Source
+from hep2.data.cells import Cells, Source
 from hep2.data.images import Pixels, check_channel
 from hep2.errors import HEp2Error
-from hep2.files import locked, watched, whole_file, write_atomic
+from hep2.files import locked, reserve, watched, whole_file, write_atomic
 
 FORMAT = 2  # raise it when decoding, resizing or the files' layout change
-HEADER = ("id", "label", "specimen", "pool")
 KEYED = ("classes", "image_size", "channel", "shape", "dtype", "cells_hash")
 WIDEN = 257  # 255 * 257 = 65535: full scale stays full scale
 BLOCK = 1 << 24  # bytes hashed at a time
@@ -44,17 +42,17 @@ def open_cells(source: Source, cache_dir: Path, image_size: int, channel: str) -
 
     Of two processes that want the same cells, the second waits for the first.
 
-    Args:
-        source: where the cells come from.
-        cache_dir: folder of all stores; made if need be.
-        image_size: side of the stored images, pixels.
-        channel: which channel of colour images: "green", "red", "blue" or "mean".
-
     Raises:
         HEp2Error: bad rows or images (all are named), a bad setting, or a cache that cannot be
             written.
     """
-    _check_settings(source.name, image_size, channel)
+    check_channel(channel)
+    if not isinstance(image_size, int) or image_size not in IMAGE_SIZES:
+        raise HEp2Error(f"data.image_size={image_size} must be a whole number from 8 to 1024")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source.name):
+        raise HEp2Error(
+            f"data.name='{source.name}' may hold letters, digits, '_', '.' and '-' only"
+        )
     asked = _short_hash(repr((FORMAT, source.fingerprint(), image_size, channel)))
     folder = Path(cache_dir) / f"{source.name}-{asked}"
     with suppress(BrokenStoreError):
@@ -72,14 +70,6 @@ def open_cells(source: Source, cache_dir: Path, image_size: int, channel: str) -
             f"the image cache cannot be written in {cache_dir}: {error};"
             " free some space or choose another folder with cache_dir=<folder>"
         ) from error
-
-
-def _check_settings(name: str, image_size: int, channel: str) -> None:
-    check_channel(channel)
-    if not isinstance(image_size, int) or image_size not in IMAGE_SIZES:
-        raise HEp2Error(f"data.image_size={image_size} must be a whole number from 8 to 1024")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise HEp2Error(f"data.name='{name}' may hold letters, digits, '_', '.' and '-' only")
 
 
 def _read_or_build(folder: Path, source: Source, size: int, channel: str) -> Cells:
@@ -110,7 +100,11 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
     images = watched(source.images(size, channel), f"{source.name}: cells", len(rows))
     with whole_file(pixels) as file:
         _write_images(file, images, shape, dtype)
-    table = _csv_text(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "label", "specimen", "pool"))
+    writer.writerows((row.id, row.label, row.specimen, row.pool) for row in rows)
+    table = text.getvalue()
     write_atomic(folder / "cells.csv", table)
     meta = {
         "store": folder.name,
@@ -144,32 +138,9 @@ def _write_images(
         raise ValueError(f"a source gave more or fewer images than its {shape[0]} cells")
 
 
-def reserve(file: IO[bytes], length: int) -> None:
-    """Make room for a file on the disk where the system can promise that: better now than later.
-
-    Raises:
-        OSError: there is no room.
-    """
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, length)
-    else:
-        file.truncate(length)
-
-
-def _csv_text(rows: Sequence[Row]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows((row.id, row.label, row.specimen, row.pool) for row in rows)
-    return text.getvalue()
-
-
 def _read(folder: Path, source: Source) -> Cells:
-    """Open a store; the images are a read-only memory map.
-
-    Raises:
-        BrokenStoreError: it is not there, not whole, or not what it says.
-    """
+    """Open a store, or raise BrokenStoreError: it is not there, not whole, or not what it says."""
+    pixels = folder / "images.npy"
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
         checksum = meta.pop("checksum")
@@ -178,35 +149,21 @@ def _read(folder: Path, source: Source) -> Cells:
         table = (folder / "cells.csv").read_bytes().decode()
         if _short_hash(table) != meta["cells_hash"]:
             raise BrokenStoreError("cells.csv was changed")
-        images = map_npy(folder / "images.npy")
+        images = map_npy(pixels)
         if list(images.shape) != meta["shape"] or images.dtype.name != meta["dtype"]:
             raise BrokenStoreError(f"images.npy is {images.dtype.name} {images.shape}")
-        _check_pixels(folder / "images.npy", meta)
+        # Pixels are hashed again only if the file was touched: copied, or written to.
+        touched = pixels.stat().st_mtime_ns != meta["images_mtime_ns"]
+        if touched and _content_key(meta, pixels) != meta["key"]:
+            raise BrokenStoreError("images.npy was changed")
         _, *records = csv.reader(io.StringIO(table, newline=""))
         ids, labels, specimens, pools = map(np.array, zip(*records, strict=True))
         rank = {label: position for position, label in enumerate(source.classes)}
         indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
-    return Cells(
-        images=images,
-        ids=ids,
-        labels=indices,
-        specimens=specimens,
-        pools=pools,
-        classes=source.classes,
-        name=source.name,
-        key=meta["key"],
-        synthetic=source.synthetic,
-    )
-
-
-def _check_pixels(file: Path, meta: dict[str, Any]) -> None:
-    """Hash the pixels again, but only if the file was touched: copied, or written to."""
-    if file.stat().st_mtime_ns == meta["images_mtime_ns"]:
-        return
-    if _content_key(meta, file) != meta["key"]:
-        raise BrokenStoreError("images.npy was changed")
+    of_source = (source.classes, source.name, meta["key"], source.synthetic)
+    return Cells(images, ids, indices, specimens, pools, *of_source)
 
 
 def _short_hash(text: str) -> str:
@@ -224,11 +181,9 @@ def _content_key(meta: dict[str, Any], images: Path) -> str:
 
 
 def map_npy(path: Path) -> NDArray[Any]:
-    """Map a .npy file.
+    """Map a .npy file; never unpickles, nor reads other formats, as `np.load` does.
 
-    `np.load` looks into the file to choose a reader, one of which is for zip archives; here the
-    reader is fixed. It never unpickles, and a header that promises more than the file holds is an
-    error before any memory is spent on it.
+    A header that promises more than the file holds is an error before memory is spent on it.
 
     Raises:
         OSError: the file is missing or cannot be read.

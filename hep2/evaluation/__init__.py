@@ -1,1 +1,1 @@
-"""From finished runs to figures that can be believed."""
+"""From finished runs to scores that can be believed."""

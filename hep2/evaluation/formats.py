@@ -1,14 +1,17 @@
-"""A table: captioned rows of text, as aligned text for the terminal and as Markdown."""
+"""A table: captioned rows of text, as aligned text for the terminal, Markdown and LaTeX."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import Self, TypeVar
 
 from hep2.evaluation.results import Spread
 from hep2.evaluation.statistics import Interval
 
-NOTHING = "–"  # noqa: RUF001  the dash that tables print where there is no figure
+T = TypeVar("T")
+
+NOTHING = "–"  # noqa: RUF001  the dash that tables print where there is no value
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,22 @@ class Table:
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(
+        cls,
+        caption: str,
+        things: Iterable[T],
+        columns: Mapping[str, Callable[[T], str]],
+        notes: Sequence[str] = (),
+    ) -> Self:
+        """A table with a row for each thing: by heading, the text that its cell holds."""
+        rows = [[text(thing) for text in columns.values()] for thing in things]
+        return cls(caption, list(columns), rows, list(notes))
+
     def as_text(self) -> str:
         """Aligned columns for the terminal."""
-        heading = [
-            list(line) for line in zip_longest(*map(str.splitlines, self.heading), fillvalue="")
-        ]
-        columns = zip(*heading, *self.rows, strict=True)
-        widths = [max(map(len, column)) for column in columns]
+        heading = list(zip_longest(*map(str.splitlines, self.heading), fillvalue=""))
+        widths = [max(map(len, column)) for column in zip(*heading, *self.rows, strict=True)]
         rule = ["-" * width for width in widths]
         padded = [
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -36,16 +48,35 @@ class Table:
 
     def as_markdown(self) -> str:
         """A Markdown table under its caption."""
-        lines = [self.heading, ["---"] * len(self.heading), *self.rows]
-        body = ["| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines]
+        rows = [[text.replace("|", "\\|").replace("\n", " ") for text in row]
+                for row in [self.heading, ["---"] * len(self.heading), *self.rows]]  # fmt: skip
+        body = ["| " + " | ".join(row) + " |" for row in rows]
         notes = [f"- {note}" for note in self.notes]
         return "\n".join([f"**{self.caption}**", "", *body, "", *notes]).rstrip() + "\n"
 
+    def as_latex(self) -> str:
+        """A `table` environment, the notes below the table."""
+        heading, *rows = (
+            " & ".join(map(escaped, row)) + r" \\" for row in [self.heading, *self.rows]
+        )
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{escaped(self.caption)}}}",
+            r"\centering",
+            rf"\begin{{tabular}}{{{'l' * len(self.heading)}}}",
+            *(r"\hline", heading, r"\hline", *rows, r"\hline"),
+            r"\end{tabular}",
+            *(rf"\par\footnotesize {escaped(note)}" for note in self.notes),
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
 
-def spread_text(values: Spread, scale: int, digits: int) -> str:
-    """Mean and, where there are several folds, deviation."""
+
+def spread_text(values: Spread, scale: int) -> str:
+    """Mean and, where there are several folds, deviation: per cent (scale 100) or plain (1)."""
     if math.isnan(values.mean):
         return NOTHING
+    digits = 2 if scale == 100 else 3
     mean = f"{scale * values.mean:.{digits}f}"
     return mean if math.isnan(values.sd) else f"{mean} ± {scale * values.sd:.{digits}f}"
 
@@ -57,44 +88,13 @@ def interval_text(values: Interval, signed: bool = False) -> str:
     return estimate if math.isnan(values.low) else f"{estimate} [{low}, {high}]"
 
 
-def _in_markdown(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-_SPECIAL = {
+_SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$",
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", NOTHING: "--",
-}  # fmt: skip
-
-
-def results_tex(shown: Sequence[Table]) -> str:
-    """Each table as a `table` environment, its notes below it."""
-    return "\n".join(_environment(table) for table in shown)
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", NOTHING: "--", "\n": " ",
+})  # fmt: skip
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in text.replace("\n", " "))
-
-
-def _environment(table: Table) -> str:
-    lines = [" & ".join(map(escaped, row)) + r" \\" for row in [table.heading, *table.rows]]
-    notes = [rf"\par\footnotesize {escaped(note)}" for note in table.notes]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            rf"\caption{{{escaped(table.caption)}}}",
-            r"\centering",
-            rf"\begin{{tabular}}{{{'l' * len(table.heading)}}}",
-            r"\hline",
-            lines[0],
-            r"\hline",
-            *lines[1:],
-            r"\hline",
-            r"\end{tabular}",
-            *notes,
-            r"\end{table}",
-            "",
-        ]
-    )
+    """Text that LaTeX prints unchanged."""
+    return text.translate(_SPECIAL)

@@ -1,12 +1,12 @@
-"""What a leak is worth: one method on the same cells, dealt out at random and by specimens."""
+"""What a leak is worth: one method on the same cells, split at random and by specimens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hep2 import metrics
-from hep2.evaluation.results import Group
+from hep2.evaluation.results import Group, columns
 from hep2.evaluation.statistics import Interval, paired_difference, specimen_confusions
 from hep2.metrics import FloatArray, StringArray
 
@@ -24,61 +24,42 @@ class LeakGap(NamedTuple):
     folds: tuple[int, int]  # finished, of each
 
 
-def leak_gaps(groups: Iterable[Group]) -> list[LeakGap]:
+def leak_gaps(groups: Sequence[Group]) -> list[LeakGap]:
     """Compare, for every method, the protocols `random` and `specimen`.
 
-    Both test every cell once, each in a fold of its own, so the comparison is paired: on the cells
-    that both have tested (all of them when all folds are finished), resampled by specimens.
-    Methods with one of the protocols alone, or with different data, are left out.
+    Both test every cell once, so the comparison is paired: on the cells that both have tested (all
+    of them when all folds are finished), resampled by specimens. Methods with one of the protocols
+    alone, or with different data, are left out.
     """
-    known = {(g.first.data, g.first.method, g.first.protocol): g for g in groups}
-    gaps = []
-    for (data, method, protocol), leaky in known.items():
-        honest = known.get((data, method, HONEST))
-        if protocol != LEAKY or honest is None or not honest.specimens_known:
-            continue
-        if leaky.first.data_key == honest.first.data_key and leaky.specimens_known:
-            gap = _gap(leaky, honest)
-            gaps += [gap] if gap else []
-    return gaps
+    leaky, honest = (
+        {(group.first.data, group.first.data_key, group.first.method): group
+         for group in groups if group.first.protocol == protocol and group.specimens_known}
+        for protocol in (LEAKY, HONEST)
+    )  # fmt: skip
+    gaps = [_gap(leaky[place], honest[place]) for place in leaky if place in honest]
+    return [gap for gap in gaps if gap]
 
 
 def _gap(leaky: Group, honest: Group) -> LeakGap | None:
-    common: StringArray = np.intersect1d(_tested(leaky), _tested(honest))
+    common = np.intersect1d(*(columns(group.runs, "ids")[0] for group in (leaky, honest)))
     if not len(common):
         return None
-    first, second = _confusions(leaky, common), _confusions(honest, common)
-    values = [float(metrics.mca(part.sum(axis=0))) for part in (first, second)]
+    first, second = (_confusions(group, common) for group in (leaky, honest))
     return LeakGap(
-        leaky,
-        values[0],
-        values[1],
-        paired_difference(first, second, metrics.mca),
-        len(common),
-        (len(leaky.by_fold), len(honest.by_fold)),
+        group=leaky,
+        leaky=float(metrics.mca(first.sum(axis=0))),
+        honest=float(metrics.mca(second.sum(axis=0))),
+        difference=paired_difference(first, second, metrics.mca),
+        cells=len(common),
+        folds=(len(leaky.by_fold), len(honest.by_fold)),
     )
-
-
-def _tested(group: Group) -> StringArray:
-    return np.concatenate([run.cells.ids for run in group.runs])
 
 
 def _confusions(group: Group, wanted: StringArray) -> FloatArray:
     """Counts of the wanted cells by specimen, (S, C, C); seeds share a cell's weight."""
-    cells = [run.cells for run in group.runs]
-    ids = np.concatenate([part.ids for part in cells])
-    names, place, times = np.unique(ids, return_inverse=True, return_counts=True)
-    chosen = np.isin(names, wanted)[place]
-    columns: Sequence[FloatArray | StringArray] = [
-        np.concatenate([getattr(part, name) for part in cells])[chosen]
-        for name in ("specimens", "targets", "outputs")
-    ]
-    specimens, targets, outputs = columns
-    _, counts = specimen_confusions(
-        np.asarray(specimens, dtype=np.str_),
-        np.asarray(targets, dtype=np.int64),
-        np.asarray(outputs, dtype=np.int64),
-        len(group.first.classes),
-        1.0 / times[place][chosen],
-    )
-    return counts
+    ids, *calls = columns(group.runs, "ids", "specimens", "targets", "outputs")
+    chosen = np.isin(ids, wanted)
+    _, place, times = np.unique(ids[chosen], return_inverse=True, return_counts=True)
+    specimens, targets, outputs = (column[chosen] for column in calls)
+    classes = len(group.first.classes)
+    return specimen_confusions(specimens, targets, outputs, classes, 1.0 / times[place])[1]

@@ -1,9 +1,10 @@
 """What a page shows: for each data set and protocol its tables and pictures, in their order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
 
-from hep2.evaluation import published, tables
+from hep2.evaluation import provenance, published, tables
 from hep2.evaluation.formats import NOTHING, Table
 from hep2.evaluation.leak import LeakGap
 from hep2.evaluation.plots import cells, confusion, methods, networks
@@ -23,10 +24,10 @@ PROTOCOLS = {
     "loso": "One specimen is held out at a time. No specimen is on both sides, and every cell is "
     "tested once.",
     "random": "LEAKY: cells are dealt out at random, so that cells of one specimen, cut from one "
-    "image, stand on both sides. The figures tell how well known specimens are recognised again, "
+    "image, are on both sides. The scores tell how well known specimens are recognised again, "
     "not how well new ones are diagnosed. They are here to be compared with papers that split so.",
     "public_split": "LEAKY: the fixed split that a public copy of the data is published with. It "
-    "was drawn over cells, so that cells of one specimen stand on both sides.",
+    "was drawn over cells, so that cells of one specimen are on both sides.",
 }
 
 
@@ -46,29 +47,29 @@ class Block:
     title: str
     words: str
     ranking: Picture
-    tables: list[Table]
-    comparisons: Table | None
-    beside: Table | None
+    headline: list[Table]
+    details: list[Table]
+    comparisons: list[Table]  # one or none, as the next
+    published: list[Table]
     methods: list[Method]
     encoders: list[Picture]
     curves: list[Picture]
 
     @property
-    def all_tables(self) -> list[Table]:
+    def tables(self) -> list[Table]:
         """Those for terminal and paper: all but the mistakes of each method."""
-        return [*self.tables, *(table for table in (self.comparisons, self.beside) if table)]
+        return [*self.headline, *self.details, *self.comparisons, *self.published]
 
     @property
     def pictures(self) -> list[Picture]:
         """All of them, the most important first."""
-        firsts = [p for method in self.methods[:1] for p in method.pictures]
-        others = [p for method in self.methods[1:] for p in method.pictures]
-        return [self.ranking, *firsts, *self.encoders, *self.curves, *others]
+        first, *others = (method.pictures for method in self.methods)
+        return [self.ranking, *first, *self.encoders, *self.curves, *chain(*others)]
 
 
 @dataclass
 class Page:
-    """Everything that the template fills in."""
+    """What the template fills in."""
 
     name: str
     synthetic: str
@@ -83,14 +84,13 @@ class Page:
 
     @property
     def results(self) -> list[Table]:
-        """Every table of figures that were computed here, and of published ones beside them."""
-        blocks = [table for block in self.blocks for table in block.all_tables]
-        return [*blocks, *self.leaks, *self.clusters]
+        """Every table of metrics that were computed here, and of comparable published ones."""
+        return [*chain(*(b.tables for b in self.blocks)), *self.leaks, *self.clusters]
 
     @property
     def pictures(self) -> list[Picture]:
         """Every picture once, the most important first."""
-        return [*self.paper, *(p for block in self.blocks for p in block.pictures)]
+        return [*self.paper, *chain(*(b.pictures for b in self.blocks))]
 
 
 def make_page(
@@ -102,100 +102,80 @@ def make_page(
 ) -> Page:
     """Draw all pictures and set all tables of a page.
 
-    Args:
-        name: of the runs.
-        runs: all finished ones.
-        blocks: ranked results, one list for each data set and protocol.
-        gaps: what leaks are worth.
-        clusters: tables of unsupervised runs.
+    `runs` are all finished ones, `blocks` ranked results, one list for each data set and protocol;
+    in `gaps` those of one data set come together; `clusters` are tables of unsupervised runs.
     """
     firsts = [block[0].group.first for block in blocks]
-    beside = [row for run in firsts for row in published.beside(run.data, run.protocol)]
-    others = [row for row in published.ROWS if row not in beside]
-    caption = "published figures of ANOTHER data set or protocol: not comparable with those above"
-    by_data = [[g for g in gaps if g.group.first.data == data] for data in _data_of(gaps)]
+    places = {(run.data, run.protocol) for run in firsts}
+    others = [row for row in published.ROWS if (row.data, row.protocol) not in places]
+    caption = "published scores of ANOTHER data set or protocol: not comparable with those above"
+    by_data = groupby(gaps, key=lambda gap: gap.group.first.data)
+    like_paper = any(run.classes == PAPER_CLASSES for run in firsts)
     return Page(
         name=name,
-        synthetic=tables.synthetic_words(runs),
+        synthetic=provenance.synthetic_words(runs),
         blocks=[_block(results, runs) for results in blocks],
-        leaks=[tables.leaks(part) for part in by_data],
+        leaks=[tables.leaks(list(part)) for _, part in by_data],
         clusters=list(clusters),
-        audits=tables.audits(runs),
+        audits=provenance.audits(runs),
         elsewhere=tables.published(caption, others),
-        provenance=[tables.origins(runs), tables.commands(runs)],
-        remark=published.paper_statement(),
-        paper=[confusion.paper_picture()]
-        if any(r.classes == PAPER_CLASSES for r in firsts)
-        else [],
+        provenance=[provenance.origins(runs), provenance.commands(runs)],
+        remark=published.PAPER_STATEMENT,
+        paper=[confusion.paper_picture()] if like_paper else [],
     )
 
 
 def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     run = results[0].group.first
-    beside = published.beside(run.data, run.protocol)
+    printed = published.published_for(run.data, run.protocol)
     pairs = compare_with_first(results)
     here = [r for r in runs if (r.data, r.protocol) == (run.data, run.protocol)]
-    caption = f"published figures: {run.data}, protocol {protocol_label(run)}"
+    kinds: dict[tuple[str, str], list[Run]] = {}
+    for other in here:
+        kinds.setdefault((other.stage, other.method), []).append(other)
+    caption = f"published scores: {run.data}, protocol {protocol_label(run)}"
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
         words=PROTOCOLS.get(run.protocol, ""),
-        ranking=methods.ranking(results, beside),
-        tables=[tables.over_folds(results), tables.pooled(results), tables.recalls(results),
-                tables.further(results)],
-        comparisons=tables.comparisons(run, pairs) if pairs else None,
-        beside=tables.published(caption, beside) if beside else None,
-        methods=[method_shown(result) for result in watched(results, "pictures")],
+        ranking=methods.ranking(results, printed),
+        headline=[tables.over_folds(results), tables.pooled(results)],
+        details=[tables.recalls(results), tables.secondary(results)],
+        comparisons=[tables.comparisons(run, pairs)] if pairs else [],
+        published=[tables.published(caption, printed)] if printed else [],
+        methods=[show_method(result) for result in watched(results, "pictures")],
         encoders=encoder_pictures(here),
-        curves=_curves(here),
-    )  # fmt: skip
-
-
-def method_shown(result: Result) -> Method:
-    """The pictures of one method, and its most confident mistakes."""
-    shown = [confusion.confusion_picture(result), methods.specimen_strips(result)]
-    shown.append(methods.reliability(result))
-    sheet = cells.confident_mistakes(result)
-    if sheet is None:
-        return Method(result.method, [p for p in shown if p], None)
-    shown.append(cells.mistake_gallery(result, sheet))
-    run = result.group.first
-    table = Table(
-        tables.caption(run, f"the most confident mistakes of {result.method}"),
-        ["cell", "specimen", "target", "output", "confidence %"],
-        [
-            [
-                str(cell["id"]),
-                str(cell["specimen"]) or NOTHING,
-                plain_name(str(cell["target"])),
-                plain_name(str(cell["output"])),
-                f"{100 * float(cell['confidence']):.2f}",
-            ]
-            for cell in sheet.cells
-        ],
+        curves=[p for kind in kinds.values() for p in networks.learning_curves(kind)],
     )
-    return Method(result.method, [p for p in shown if p], table)
+
+
+def show_method(result: Result) -> Method:
+    """The pictures of one method, and its most confident mistakes."""
+    pictures = [confusion.confusion_picture(result), *methods.specimen_strips(result),
+                methods.reliability(result)]  # fmt: skip
+    sheet = cells.confident_mistakes(result)
+    if not sheet:
+        return Method(result.method, pictures, None)
+    mistakes = Table.of(
+        tables.caption(result.group.first, f"the most confident mistakes of {result.method}"),
+        sheet.cells,
+        {
+            "cell": lambda cell: str(cell["id"]),
+            "specimen": lambda cell: str(cell["specimen"]) or NOTHING,
+            "target": lambda cell: plain_name(str(cell["target"])),
+            "output": lambda cell: plain_name(str(cell["output"])),
+            "confidence %": lambda cell: f"{100 * float(cell['confidence']):.2f}",
+        },
+    )
+    return Method(result.method, [*pictures, cells.mistake_gallery(result, sheet)], mistakes)
 
 
 def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:
     """Reconstructions and latents of each encoder, of its first fold that kept some."""
-    shown: list[Picture] = []
-    drawn: set[tuple[str, str]] = set()
+    shown: dict[tuple[str, str], Picture] = {}
     for run in sorted(runs, key=lambda run: (run.method, run.fold, run.seed)):
         sheet, latents = reconstructions_of(run), latents_of(run)
-        if sheet and ("sheet", run.method) not in drawn:
-            drawn.add(("sheet", run.method))
-            shown.append(cells.reconstruction_sheet(run, sheet))
-        if latents and ("map", run.method) not in drawn:
-            drawn.add(("map", run.method))
-            shown.append(networks.latent_maps(run, latents))
-    return shown
-
-
-def _curves(runs: Sequence[Run]) -> list[Picture]:
-    kinds = dict.fromkeys((run.stage, run.method) for run in runs)
-    drawn = (networks.learning_curves([r for r in runs if (r.stage, r.method) == k]) for k in kinds)
-    return [picture for picture in drawn if picture]
-
-
-def _data_of(gaps: Iterable[LeakGap]) -> list[str]:
-    return list(dict.fromkeys(gap.group.first.data for gap in gaps))
+        if sheet and ("sheet", run.method) not in shown:
+            shown["sheet", run.method] = cells.reconstruction_sheet(run, sheet)
+        if latents and ("map", run.method) not in shown:
+            shown["map", run.method] = networks.latent_maps(run, latents)
+    return list(shown.values())

@@ -1,29 +1,30 @@
-"""The figures of one method: over its folds, pooled over them, and against another method's."""
+"""The runs of one method and their metrics: over folds, pooled, and against another method."""
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hep2 import metrics
 from hep2.errors import HEp2Error
-from hep2.evaluation.statistics import (
-    Interval,
-    SignTest,
-    holm,
-    paired_difference,
-    sign_test,
-    specimen_confusions,
-    specimen_interval,
-)
-from hep2.files import neutral
-from hep2.metrics import ConfusionStatistic, FloatArray, StringArray
+from hep2.evaluation import statistics
+from hep2.evaluation.statistics import Interval, SignTest
+from hep2.files import escape_formula
+from hep2.metrics import HEADLINE, RANKED_BY, FloatArray, StringArray
 from hep2.rundir.result import Run, data_label, protocol_label
+
+NAN = float("nan")
+NO_INTERVAL = Interval(NAN, NAN, NAN)
+
+
+class Spread(NamedTuple):
+    """Mean over folds, sample standard deviation (NaN for one fold), and number of folds."""
+
+    mean: float
+    sd: float
+    folds: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Group:
 
     @property
     def first(self) -> Run:
-        """Any of them: what is asked of it is the same for all."""
+        """Any of them, for what is the same for all."""
         return self.runs[0]
 
     @property
@@ -54,6 +55,47 @@ class Group:
     def missing_folds(self) -> list[int]:
         """Folds of the protocol that no finished run covers."""
         return sorted(set(range(self.first.folds)) - {run.fold for run in self.runs})
+
+    @property
+    def seconds(self) -> Spread:
+        """Wall time of a run and of the encoders that it started from, over folds."""
+        return self.spread([run.seconds + run.encoder_seconds for run in self.runs])
+
+    def spread(self, values: Iterable[float]) -> Spread:
+        """Spread over folds of one value a run, in their order: of the means over seeds."""
+        folds: dict[int, list[float]] = {}
+        for run, value in zip(self.runs, values, strict=True):
+            folds.setdefault(run.fold, []).append(value)
+        return spread([spread(seeds).mean for seeds in folds.values()])
+
+
+@dataclass(frozen=True)
+class Result:
+    """The metrics of one method on one data set under one protocol."""
+
+    group: Group
+    measures: dict[str, Spread]  # over folds, of every metric of `metrics.summarise`, by name
+    recalls: list[Spread]  # over folds, in the order of the classes
+    confusion: FloatArray  # counts pooled over folds, shape (C, C), rows = output class
+    pooled: dict[str, Interval]  # headline metrics of the pooled counts, with 95 % intervals
+    specimens: int | None  # number of test specimens; None where they are not known
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        return self.group.first.method
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method against another on the same test cells; `p_holm` is adjusted over the table."""
+
+    first: str
+    second: str
+    folds: int
+    difference: Interval
+    signs: SignTest
+    p_holm: float
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
@@ -76,15 +118,19 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 def _check_poolable(earlier: Run, later: Run) -> None:
     remedy = "give one of them another name=..., or delete it"
+    both = f"{earlier.path} and {later.path}"
     for what in ("data_key", "classes", "folds", "synthetic", "leaky"):
         here, there = getattr(earlier, what), getattr(later, what)
         if here != there:
-            raise HEp2Error(
-                f"{earlier.path} and {later.path} cannot be pooled, their {what} differ "
-                f"({here} and {there}): {remedy}"
-            )
+            differ = f"their {what} differ ({here} and {there})"
+            raise HEp2Error(f"{both} cannot be pooled, {differ}: {remedy}")
     if (earlier.fold, earlier.seed) == (later.fold, later.seed):
-        raise HEp2Error(f"{earlier.path} and {later.path} are the same fold and seed: {remedy}")
+        raise HEp2Error(f"{both} are the same fold and seed: {remedy}")
+
+
+def columns(runs: Sequence[Run], *names: str) -> list[Any]:
+    """Columns of `Predictions`, e.g. "targets", of several runs one below the other."""
+    return [np.concatenate([getattr(run.cells, name) for run in runs]) for name in names]
 
 
 def pooled_confusions(group: Group, folds: Iterable[int]) -> tuple[StringArray, FloatArray]:
@@ -94,114 +140,57 @@ def pooled_confusions(group: Group, folds: Iterable[int]) -> tuple[StringArray, 
     a cell in several folds (`published`) counts it as often, always within its specimen.
 
     Returns:
-        Specimen names, shape (S,), one empty name where they are not known; counts, shape
-        (S, C, C), rows = output class.
+        Specimen names (S,), one empty name where they are not known; counts (S, C, C).
     """
-    by_fold = group.by_fold
-    parts = [(run, 1 / len(by_fold[fold])) for fold in folds for run in by_fold[fold]]
-    tables = [(run.cells, weight) for run, weight in parts]
-    return specimen_confusions(
-        np.concatenate([cells.specimens for cells, _ in tables]),
-        np.concatenate([cells.targets for cells, _ in tables]),
-        np.concatenate([cells.outputs for cells, _ in tables]),
-        len(group.first.classes),
-        np.concatenate([np.full(len(cells.ids), weight) for cells, weight in tables]),
-    )
-
-
-POOLED: dict[str, ConfusionStatistic] = {
-    "aca": metrics.aca,
-    "mca": metrics.mca,
-    "macro_f1": metrics.macro_f1,
-}
-
-
-class Spread(NamedTuple):
-    """Mean over folds, sample standard deviation (NaN for one fold), and number of folds."""
-
-    mean: float
-    sd: float
-    folds: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """The figures of one method on one data set under one protocol.
-
-    Attributes:
-        group: the runs.
-        measures: spread over folds of every measure of `metrics.summarise`, by name.
-        recalls: spread over folds of each class's recall, in the order of the classes.
-        confusion: counts pooled over folds, shape (C, C), rows = output class.
-        pooled: aca, mca and macro_f1 of the pooled counts, with their 95 % intervals.
-        specimens: number of test specimens; None where they are not known.
-        seconds: spread over folds of the wall time, with that of the encoders.
-    """
-
-    group: Group
-    measures: dict[str, Spread]
-    recalls: list[Spread]
-    confusion: FloatArray
-    pooled: dict[str, Interval]
-    specimens: int | None
-    seconds: Spread
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        return self.group.first.method
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One method against another on the same test cells; `p_holm` is adjusted over the table."""
-
-    first: str
-    second: str
-    folds: int
-    difference: Interval
-    signs: SignTest
-    p_holm: float
+    members = group.by_fold
+    runs = [run for fold in folds for run in members[fold]]
+    weights = [np.full(len(run.cells.ids), 1 / len(members[run.fold])) for run in runs]
+    specimens, targets, outputs = columns(runs, "specimens", "targets", "outputs")
+    classes = len(group.first.classes)
+    counted = np.concatenate(weights)
+    return statistics.specimen_confusions(specimens, targets, outputs, classes, counted)
 
 
 def summarise_group(group: Group) -> Result:
-    """Compute the figures of one group.
+    """Compute the metrics of one group.
 
-    A fold's figure is the mean over its seeds; means and deviations run over folds. Where a fold's
+    A fold's value is the mean over its seeds; means and deviations run over folds. Where a fold's
     targets lack a class, its recall is left out of that class's mean.
     """
-    folds = [_mean_over_seeds([_figures(run) for run in runs]) for runs in group.by_fold.values()]
-    classes = len(group.first.classes)
+    cells, classes = [run.cells for run in group.runs], len(group.first.classes)
+    scores = [
+        metrics.summarise(c.targets, c.outputs, c.probabilities, classes, c.known_specimens)
+        for c in cells
+    ]
+    recalls = np.array([metrics.recalls(c.confusion()) for c in cells])  # (runs, C)
     names, confusions = pooled_confusions(group, group.by_fold)
-    known = group.specimens_known
+    known, total = group.specimens_known, confusions.sum(axis=0)
     return Result(
         group=group,
-        measures={
-            name: spread([fold[name] for fold in folds])
-            for name in folds[0]
-            if not name.startswith("recall/")
+        measures={name: group.spread([s.get(name, NAN) for s in scores]) for name in scores[0]},
+        recalls=[group.spread(column) for column in recalls.T.tolist()],
+        confusion=total,
+        pooled={
+            metric.name: statistics.specimen_interval(confusions, metric.function)
+            if known
+            else Interval(float(metric.function(total)), NAN, NAN)
+            for metric in HEADLINE
         },
-        recalls=[spread([fold[f"recall/{c}"] for fold in folds]) for c in range(classes)],
-        confusion=confusions.sum(axis=0),
-        pooled={name: _pooled(confusions, statistic, known) for name, statistic in POOLED.items()},
         specimens=len(names) if known else None,
-        seconds=wall_time(group.by_fold),
     )
 
 
-def wall_time(by_fold: Mapping[int, Sequence[Run]]) -> Spread:
-    """Seconds a fold, mean over its seeds: of the run, and of the encoders that it started from."""
-    return spread(
-        [
-            spread([run.seconds + run.encoder_seconds for run in runs]).mean
-            for runs in by_fold.values()
-        ]
-    )
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation (divisor n - 1) of the values that are numbers."""
+    defined = np.array([value for value in values if not np.isnan(value)])
+    mean = float(defined.mean()) if len(defined) else NAN
+    sd = float(defined.std(ddof=1)) if len(defined) > 1 else NAN
+    return Spread(mean, sd, len(defined))
 
 
 def rank(results: Sequence[Result]) -> list[Result]:
     """Sort by mean MCA over folds, best first; equal ones by name."""
-    return sorted(results, key=lambda result: (-result.measures["mca"].mean, result.method))
+    return sorted(results, key=lambda result: (-result.measures[RANKED_BY].mean, result.method))
 
 
 def compare_with_first(results: Sequence[Result]) -> list[Comparison]:
@@ -210,117 +199,66 @@ def compare_with_first(results: Sequence[Result]) -> list[Comparison]:
     Pairs without such a fold, or without known specimens, are left out. The p-values of the sign
     tests are adjusted for the number of pairs by Holm's method.
     """
-    pairs = []
-    for other in results[1:]:
-        folds = _common_folds(results[0].group, other.group)
-        if folds and results[0].group.specimens_known and other.group.specimens_known:
-            _, ours = pooled_confusions(results[0].group, folds)
-            _, theirs = pooled_confusions(other.group, folds)
-            difference = paired_difference(ours, theirs, metrics.mca)
-            pairs.append((other.method, len(folds), difference, sign_test(ours, theirs)))
-    adjusted = holm([signs.p for *_, signs in pairs])
+    first, pairs = results[0].group, []
+    for other in [result.group for result in results[1:]]:
+        folds = _common_folds(first, other)
+        if folds and first.specimens_known and other.specimens_known:
+            (_, ours), (_, theirs) = (pooled_confusions(group, folds) for group in (first, other))
+            difference = statistics.paired_difference(ours, theirs, metrics.mca)
+            pairs.append((other, len(folds), difference, statistics.sign_test(ours, theirs)))
+    adjusted = statistics.holm([signs.p for *_, signs in pairs])
     return [
-        Comparison(results[0].method, method, folds, difference, signs, p)
-        for (method, folds, difference, signs), p in zip(pairs, adjusted, strict=True)
+        Comparison(first.first.method, other.first.method, folds, difference, signs, p)
+        for (other, folds, difference, signs), p in zip(pairs, adjusted, strict=True)
     ]
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation (divisor n - 1) of the values that are numbers."""
-    defined = np.array([value for value in values if not np.isnan(value)])
-    mean = float(defined.mean()) if len(defined) else float("nan")
-    sd = float(defined.std(ddof=1)) if len(defined) > 1 else float("nan")
-    return Spread(mean, sd, len(defined))
-
-
-def _figures(run: Run) -> dict[str, float]:
-    cells, classes = run.cells, len(run.classes)
-    figures = metrics.summarise(
-        cells.targets, cells.outputs, cells.probabilities, classes, cells.known_specimens
-    )
-    recalls = metrics.recalls(cells.confusion())
-    return figures | {f"recall/{c}": float(recall) for c, recall in enumerate(recalls)}
-
-
-def _mean_over_seeds(seeds: list[dict[str, float]]) -> dict[str, float]:
-    return {
-        name: spread([seed.get(name, float("nan")) for seed in seeds]).mean for name in seeds[0]
-    }
-
-
-def _pooled(confusions: FloatArray, statistic: ConfusionStatistic, known: bool) -> Interval:
-    if known:
-        return specimen_interval(confusions, statistic)
-    return Interval(float(statistic(confusions.sum(axis=0))), float("nan"), float("nan"))
 
 
 def _common_folds(first: Group, second: Group) -> list[int]:
     """Folds in which every run of both groups tests the same cells of the same data."""
+
+    def tested(run: Run) -> frozenset[tuple[str, str, int]]:
+        rows = (column.tolist() for column in columns([run], "ids", "specimens", "targets"))
+        return frozenset(zip(*rows, strict=True))
+
     if first.first.data_key != second.first.data_key:
         return []
-    both = first.by_fold.keys() & second.by_fold.keys()
-    return [
-        fold
-        for fold in sorted(both)
-        if len({_tested(run) for run in first.by_fold[fold] + second.by_fold[fold]}) == 1
-    ]
-
-
-def _tested(run: Run) -> frozenset[tuple[str, str, int]]:
-    cells = run.cells
-    return frozenset(
-        zip(cells.ids.tolist(), cells.specimens.tolist(), cells.targets.tolist(), strict=True)
-    )
-
-
-CSV_COLUMNS = (
-    "data", "synthetic", "protocol", "leaky", "method", "metric", "mean", "sd", "folds_with_value",
-    "folds_finished", "folds", "missing_folds", "seeds", "pooled", "pooled_low", "pooled_high",
-)  # fmt: skip
+    ours, theirs = first.by_fold, second.by_fold
+    both = sorted(ours.keys() & theirs.keys())
+    return [fold for fold in both if len({tested(run) for run in ours[fold] + theirs[fold]}) == 1]
 
 
 def results_csv(results: Iterable[Result]) -> str:
     """One row a (method, metric), values in [0, 1]; metrics are named `<protocol>/test/<name>`.
 
-    Texts that a spreadsheet would run as a formula get an apostrophe in front (OWASP, CSV
-    injection).
+    Texts that a spreadsheet would run as a formula get an apostrophe in front (CSV injection).
     """
-    lines = io.StringIO(newline="")
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    import pandas
+
+    rows: list[tuple[Result, str, Spread]] = []
     for result in results:
-        for name, values in _named_spreads(result):
-            interval = result.pooled.get(name, Interval(math.nan, math.nan, math.nan))
-            writer.writerow([*_csv_head(result, name), *_csv_numbers(result, values, interval)])
-    return lines.getvalue()
+        rows += [(result, name, values) for name, values in result.measures.items()]
+        recalls = zip(result.group.first.classes, result.recalls, strict=True)
+        rows += [(result, f"recall/{name}", values) for name, values in recalls]
+    frame = pandas.DataFrame({name: [of(*row) for row in rows] for name, of in _COLUMNS.items()})
+    text: str = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    return text
 
 
-def _named_spreads(result: Result) -> list[tuple[str, Spread]]:
-    classes = result.group.first.classes
-    by_class = zip(classes, result.recalls, strict=True)
-    return [*result.measures.items(), *((f"recall/{name}", values) for name, values in by_class)]
-
-
-def _csv_head(result: Result, name: str) -> list[str]:
-    run = result.group.first
-    metric = f"{protocol_label(run)}/test/{name}"
-    truth = {True: "true", False: "false"}
-    texts = [data_label(run), truth[run.synthetic], protocol_label(run), truth[run.leaky]]
-    return [neutral(text) for text in [*texts, run.method, metric]]
-
-
-def _csv_numbers(result: Result, values: Spread, interval: Interval) -> list[str]:
-    group = result.group
-    counts = [values.folds, len(group.by_fold), group.first.folds]
-    return [
-        _number(values.mean),
-        _number(values.sd),
-        *map(str, counts),
-        " ".join(map(str, group.missing_folds)),
-        " ".join(map(str, sorted({run.seed for run in group.runs}))),
-        *map(_number, interval),
-    ]
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6f}"
+_COLUMNS: dict[str, Callable[[Result, str, Spread], object]] = {
+    "data": lambda result, *_: escape_formula(data_label(result.group.first)),
+    "synthetic": lambda result, *_: str(result.group.first.synthetic).lower(),
+    "protocol": lambda result, *_: escape_formula(protocol_label(result.group.first)),
+    "leaky": lambda result, *_: str(result.group.first.leaky).lower(),
+    "method": lambda result, *_: escape_formula(result.method),
+    "metric": lambda r, name, _: escape_formula(f"{protocol_label(r.group.first)}/test/{name}"),
+    "mean": lambda _, name, values: values.mean,
+    "sd": lambda _, name, values: values.sd,
+    "folds_with_value": lambda _, name, values: values.folds,
+    "folds_finished": lambda result, *_: len(result.group.by_fold),
+    "folds": lambda result, *_: result.group.first.folds,
+    "missing_folds": lambda result, *_: " ".join(map(str, result.group.missing_folds)),
+    "seeds": lambda result, *_: " ".join(map(str, sorted({run.seed for run in result.group.runs}))),
+    "pooled": lambda result, name, _: result.pooled.get(name, NO_INTERVAL).estimate,
+    "pooled_low": lambda result, name, _: result.pooled.get(name, NO_INTERVAL).low,
+    "pooled_high": lambda result, name, _: result.pooled.get(name, NO_INTERVAL).high,
+}

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals and tests whose unit is the specimen, not the cell.
+"""How sure a metric is: intervals and tests whose unit is the specimen, not the cell.
 
 Cells of one specimen share stain, focus and label, so they are not independent observations;
 resampling cells one by one gives intervals several times too narrow (benchmarks/
@@ -9,6 +9,8 @@ What the intervals cover is the choice of the test specimens. The scatter betwee
 (seeds) and between training sets is not in them; the standard deviation over folds hints at it.
 """
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,12 +33,12 @@ class Interval(NamedTuple):
 
 
 class SignTest(NamedTuple):
-    """Specimens on which the first method was better, worse, equal; two-sided exact p."""
+    """Numbers of specimens on which the first method was better, worse, equal."""
 
     better: int
     worse: int
     equal: int
-    p: float
+    p: float  # two-sided, exact
 
 
 class _Resampled(NamedTuple):
@@ -57,15 +59,8 @@ def specimen_confusions(
 ) -> tuple[StringArray, FloatArray]:
     """Count one confusion matrix a specimen.
 
-    Args:
-        specimens: specimen names, shape (N,).
-        targets: target class indices, shape (N,).
-        outputs: output class indices, shape (N,).
-        classes: number of classes C.
-        weights: what each row counts, shape (N,); 1 by default.
-
-    Returns:
-        Specimen names, sorted, shape (S,); counts, shape (S, C, C), rows = output class.
+    Specimen names and class indices of cells, and what each counts (1 by default), shape (N,)
+    -> sorted specimen names (S,); counts (S, C, C), rows = output class.
     """
     names, index = np.unique(specimens, return_inverse=True)
     flat = (index * classes + outputs) * classes + targets
@@ -80,7 +75,7 @@ def specimen_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a measure between 0 and 1 by bootstrap over specimens.
+    """Interval of a metric between 0 and 1 by bootstrap over specimens.
 
     Whole specimens are drawn with replacement within each pattern (the most frequent target of the
     specimen), because data sets fix the number of specimens a pattern. The interval is the
@@ -100,12 +95,12 @@ def specimen_interval(
 
     Returns:
         The estimate from all cells, and its interval. NaN bounds where the specimens say nothing
-        about their spread: a pattern with a single specimen, or no error (or no hit) at all.
+        of their spread: a pattern with a single specimen, or no error (or no hit) at all.
     """
     drawn = _resample([confusions], statistic, resamples, seed)
     here = drawn.estimate
     if not (0 < here < 1 and drawn.error > _NO_SPREAD):
-        return Interval(here, float("nan"), float("nan"))
+        return Interval(here, math.nan, math.nan)
     there = np.clip(drawn.estimates, 1e-6, 1 - 1e-6)
     shift = (_logit(there) - _logit(here)) * there * (1 - there)
     reach = _critical_value(shift, drawn.errors, level) * drawn.error / (here * (1 - here))
@@ -123,15 +118,8 @@ def paired_difference(
     """Interval of `statistic(first) - statistic(second)`, two methods on the same cells.
 
     Both methods are read on the same resampled specimens, so what makes a specimen easy or hard
-    for both cancels. Symmetric bootstrap-t as in `specimen_interval`, without transformation.
-
-    Args:
-        first: one confusion matrix a specimen, shape (S, C, C).
-        second: the same specimens, in the same order, by the other method.
-        statistic: a function of confusion matrices, e.g. `metrics.mca`.
-        resamples: number of bootstrap samples.
-        level: nominal coverage.
-        seed: of the random draws.
+    for both cancels. Symmetric bootstrap-t as in `specimen_interval`, without transformation. Of
+    each method one confusion matrix a specimen (S, C, C), the specimens in the same order.
 
     Raises:
         ValueError: the two are not on the same cells (target counts a specimen differ).
@@ -140,7 +128,7 @@ def paired_difference(
     drawn = _resample([first, second], statistic, resamples, seed)
     here = drawn.estimate
     if not drawn.error > _NO_SPREAD:
-        return Interval(here, float("nan"), float("nan"))
+        return Interval(here, math.nan, math.nan)
     reach = _critical_value(drawn.estimates - here, drawn.errors, level) * drawn.error
     return Interval(here, max(-1.0, here - reach), min(1.0, here + reach))
 
@@ -150,11 +138,8 @@ def sign_test(first: FloatArray, second: FloatArray) -> SignTest:
 
     Specimens on which both are equally accurate are dropped; under the null hypothesis the number
     of specimens on which the first is better is binomial with p = 1/2 (Conover, Practical
-    Nonparametric Statistics, 3rd ed., section 3.4). Without any untied specimen p is 1.
-
-    Args:
-        first: one confusion matrix a specimen, shape (S, C, C).
-        second: the same specimens, in the same order, by the other method.
+    Nonparametric Statistics, 3rd ed., section 3.4). Without any untied specimen p is 1. Matrices
+    as in `paired_difference`.
 
     Raises:
         ValueError: the two are not on the same cells (target counts a specimen differ).
@@ -179,9 +164,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in adjusted]
+    adjusted: list[float] = np.minimum(stepped, 1.0)[np.argsort(order)].tolist()
+    return adjusted
 
 
 def specimen_patterns(confusions: FloatArray) -> IntArray:
@@ -196,10 +180,8 @@ def _resample(
     patterns = specimen_patterns(methods[0])
     drawn = _draw(patterns, resamples, np.random.default_rng(seed))
     weights = np.vstack([np.ones(len(patterns)), drawn])  # row 0: the data themselves
-    values, influences = _influences(methods[0], weights, statistic)
-    for other in methods[1:]:
-        other_values, other_influences = _influences(other, weights, statistic)
-        values, influences = values - other_values, influences - other_influences
+    parts = [_influences(method, weights, statistic) for method in methods]
+    values, influences = (functools.reduce(np.subtract, part) for part in zip(*parts, strict=True))
     errors = _standard_errors(influences, weights, patterns)
     return _Resampled(float(values[0]), float(errors[0]), values[1:], errors[1:])
 

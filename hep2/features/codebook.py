@@ -1,5 +1,7 @@
 """The dual-region codebook descriptor of Wiliem et al. (WACV 2013, the paper's [3])."""
 
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,7 @@ def two_regions(mask: Mask, width: float) -> tuple[Mask, Mask]:
     return inside, rim
 
 
+@dataclass(eq=False)
 class Codebook:
     """Histograms of visual words inside the cell and on its rim.
 
@@ -63,16 +66,8 @@ class Codebook:
     Gaussians with soft assignment, and pooling over two regions. Ours: all sizes, standardised
     patches, and the cell's mask, found by a threshold because most data sets have none.
 
-    Args:
-        descriptor: "dct" (the lowest frequencies of a patch, without the DC term) or "sift".
-        codebook: "gmm" (the words are Gaussians, a patch counts by its posterior) or "kmeans" (a
-            patch counts by exp(-beta d^2), beta from the words' mean squared error).
-        words: size of the codebook.
-        patch: side of a patch, in pixels.
-        stride: between patches, in pixels.
-        coefficients: of the DCT.
-        rim: width of the rim, as a share of the image's side.
-        sample: how many training patches the codebook is learned from.
+    With "gmm" the words are Gaussians and a patch counts by its posterior; with "kmeans" it counts
+    by exp(-beta d^2), beta from the words' mean squared error.
 
     Shape:
         (B, H, W), in [0, 1] -> (B, 2 * words); each half sums to 1, or to 0 for an empty region
@@ -83,25 +78,21 @@ class Codebook:
 
     version = 1
 
-    def __init__(
-        self,
-        descriptor: str,
-        codebook: str,
-        words: int,
-        patch: int,
-        stride: int,
-        coefficients: int,
-        rim: float,
-        sample: int,
-    ) -> None:
-        if descriptor not in ("dct", "sift") or codebook not in ("gmm", "kmeans"):
+    descriptor: str  # "dct" (the lowest frequencies of a patch, without the DC term) or "sift"
+    codebook: str  # "gmm" or "kmeans"
+    words: int  # size of the codebook
+    patch: int  # side, in pixels
+    stride: int  # between patches, in pixels
+    coefficients: int  # of the DCT
+    rim: float  # width, as a share of the image's side
+    sample: int  # how many training patches the codebook is learned from
+
+    def __post_init__(self) -> None:
+        if self.descriptor not in ("dct", "sift") or self.codebook not in ("gmm", "kmeans"):
             raise HEp2Error(
-                f"descriptor={descriptor}, codebook={codebook} is unknown: choose dct or sift, and "
-                "gmm or kmeans"
+                f"descriptor={self.descriptor}, codebook={self.codebook} is unknown: choose dct or "
+                "sift, and gmm or kmeans"
             )
-        self.descriptor, self.codebook, self.words = descriptor, codebook, words
-        self.patch, self.stride, self.coefficients = patch, stride, coefficients
-        self.rim, self.sample = rim, sample
 
     def fit(self, images: Images, seed: int) -> None:
         """Learn the words from patches of training cells."""
@@ -138,12 +129,9 @@ class Codebook:
 
     def _assigned(self, patches: Images) -> NDArray[np.float64]:
         """Soft assignment: the softmax of each word's log density, shape (patches, words)."""
-        squares = (
-            patches**2 @ self.precisions.T
-            - 2 * patches @ (self.centres * self.precisions).T
-            + (self.centres**2 * self.precisions).sum(axis=1)
-        )
-        logs = self.offsets - squares / 2
+        centres, precisions = self.centres, self.precisions
+        squares = patches**2 @ precisions.T - 2 * patches @ (centres * precisions).T
+        logs = self.offsets - (squares + (centres**2 * precisions).sum(axis=1)) / 2
         shares = np.exp(logs - logs.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
@@ -185,11 +173,9 @@ def dct_descriptors(windows: Images, coefficients: int) -> Images:
 
 def _gaussians(patches: Images, words: int, seed: int) -> Words:
     """Centres, precisions (1 / variance) and log weights of a mixture of Gaussians."""
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # it finds the libraries that are loaded by then
 
     mixture = GaussianMixture(
         words, covariance_type="diag", reg_covar=RIDGE, max_iter=30, random_state=seed

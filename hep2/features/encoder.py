@@ -29,21 +29,13 @@ class EncoderCheckpoint:
     state: dict[str, Tensor]  # keys begin with the part: "encoder." or "decoder."
 
     def encoder(self) -> nn.Module:
-        """The encoder with its weights.
-
-        Raises:
-            HEp2Error: they are not those of this architecture.
-        """
+        """The encoder with its weights; as `load_into`."""
         network: nn.Module = build(ENCODERS, self.architecture, **self.network)
         self.load_into(network)
         return network
 
     def load_into(self, network: nn.Module, part: str = "encoder") -> None:
-        """Copy the weights and buffers of a part, all of them or none.
-
-        Raises:
-            HEp2Error: keys or shapes differ; the message names them.
-        """
+        """Copy a part's weights, or raise HEp2Error that names the keys or shapes that differ."""
         try:
             network.load_state_dict(self.weights(part), strict=True)
         except (RuntimeError, AttributeError, TypeError) as error:
@@ -52,16 +44,12 @@ class EncoderCheckpoint:
 
     def weights(self, part: str = "encoder") -> dict[str, Tensor]:
         """Weights and buffers of a part, under the names that they have in it."""
-        prefix = f"{part}."
-        return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+        keys = [key for key in self.state if key.startswith(f"{part}.")]
+        return {key.partition(".")[2]: self.state[key] for key in keys}
 
 
 def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
-    """The fold's own encoders that the configuration asks for.
-
-    Raises:
-        HEp2Error: one is missing, or belongs to another fold.
-    """
+    """The fold's own encoders that are asked for; HEp2Error: one is missing, or another fold's."""
     paths = encoder_paths(cfg, selected=not fold.split.note)
     return [
         read_encoder(path, fold.provenance, train_command(cfg, stage, model))
@@ -72,12 +60,8 @@ def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
 def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
     """Read an encoder and refuse one that was trained on other cells than `expected`.
 
-    An encoder of another fold has seen this fold's test specimens.
-
-    Args:
-        path: a checkpoint of stage 1.
-        expected: the provenance that this fold asks for.
-        remedy: the command that trains the right encoder, for the message.
+    An encoder of another fold has seen this fold's test specimens. `expected` is the provenance
+    that this fold asks for, `remedy` the command that trains the right encoder.
 
     Raises:
         HEp2Error: missing, damaged, of another fold, or without an encoder.
@@ -87,17 +71,15 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
     content = read_checkpoint(path)
     hparams = content["hyper_parameters"]
     forms = {"architecture": str, "network": dict, "provenance": dict}
-    lacking = [key for key, form in forms.items() if not isinstance(hparams.get(key), form)]
-    if lacking:
+    if lacking := [key for key, form in forms.items() if not isinstance(hparams.get(key), form)]:
         raise HEp2Error(f"{path} holds no encoder of hep2: it lacks {', '.join(lacking)}")
     found = hparams["provenance"]
-    wrong = [
-        f"{k} is {found.get(k)!r}, not {v!r}" for k, v in expected.items() if found.get(k) != v
-    ]
+    wrong = {k: v for k, v in expected.items() if found.get(k) != v}
     if wrong:
+        differ = "; ".join(f"{k} is {found.get(k)!r}, not {v!r}" for k, v in wrong.items())
         raise HEp2Error(
-            f"the encoder {path} belongs to another experiment ({'; '.join(wrong)}) and may have "
-            f"seen test specimens of this one; train the right one: {remedy}"
+            f"the encoder {path} belongs to another experiment ({differ}) and may have seen test "
+            f"specimens of this one; train the right one: {remedy}"
         )
     checkpoint = EncoderCheckpoint(
         path=path,

@@ -3,11 +3,9 @@
 import hashlib
 import json
 import math
-import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
@@ -25,35 +23,26 @@ from hep2.data.inputs import BATCH, CachedFeatures, CellImages, FeatureTable, Po
 from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
-from hep2.files import watched, whole_file
+from hep2.features.fisher import FisherVectors, normalised
+from hep2.files import reserve, watched, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 Matrix = NDArray[np.float32]
-Function = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a head is fed with.
-
-    Attributes:
-        inputs: the feature vectors.
-        checkpoints: of the encoders that made them; none of an extractor.
-        learned_with_labels: whether labels were read where they were learned; None: not learned.
-    """
+    """What a head is fed with."""
 
     inputs: CachedFeatures
-    checkpoints: list[EncoderCheckpoint]
-    learned_with_labels: bool | None
+    checkpoints: list[EncoderCheckpoint]  # of the encoders whose latents they are
+    learned_with_labels: bool | None  # whether labels were read in learning; None: not learned
 
 
 def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     """Compute the features of the fold's cells, or find them in the cache.
 
-    Args:
-        cfg: the run's configuration.
-        fold: whose cells.
-        orientations: of the training cells.
+    `orientations` is how many copies there are of a training cell, unless they are averaged too.
 
     Raises:
         HEp2Error: an encoder is missing, or belongs to another fold; `features.test_orientations`
@@ -64,11 +53,15 @@ def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
     checkpoints = own_encoders(cfg, fold)
     with_labels: bool | None = any(checkpoint.learned_with_labels for checkpoint in checkpoints)
     transforms = [encoding(one.encoder().to(device(cfg)), one.view) for one in checkpoints]
-    if not checkpoints:
+    if checkpoints and (local := plain(cfg.features.get("local"))):
+        transforms = [fisher_encoding(one, local, fold, device(cfg)) for one in checkpoints]
+        checkpoints = []
+    elif not checkpoints:
         transforms = [extraction(plain(cfg.features.extractor), fold)]
         with_labels = None if transforms[0].shared else False
+    copies = None if cfg.features.averaged else orientations
     tables = [
-        features_by(transform, fold, Path(cfg.cache_dir), orientations, averaged)
+        features_by(transform, fold, Path(cfg.cache_dir), copies, averaged)
         for transform in transforms
     ]
     return Features(concatenate(tables), checkpoints, with_labels)
@@ -76,41 +69,69 @@ def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
 
 @dataclass(frozen=True)
 class Transform:
-    """What turns cells into vectors: all that tells an encoder from an extractor.
+    """What turns cells into vectors: all that tells an encoder from an extractor."""
 
-    Attributes:
-        function: (B, 1, H, W) -> (B, D), on the CPU.
-        key: names it, with all that it has learned.
-        view: of the cells that it takes.
-        shared: whether it is the same in every fold.
-    """
-
-    function: Function
-    key: str
-    view: str = "intensity"
-    shared: bool = False
+    function: Callable[[Tensor], Tensor]  # (B, 1, H, W) -> (B, D), on the CPU
+    key: str  # names it, with all that it has learned
+    view: str = "intensity"  # of the cells that it takes
+    shared: bool = False  # whether it is the same in every fold
+    finish: Callable[[Tensor], Tensor] | None = None  # done to the mean over orientations
 
 
 def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
     """The transform of an encoder, which is frozen here and works on the device where it is."""
     encoder.eval().requires_grad_(False)
     where = next(encoder.parameters()).device
-    digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    key = f"{view}-{digest.hexdigest()[:16]}"
+    key = f"{view}-{_digest(encoder.state_dict())}"
     return Transform(lambda image: encoder(image.to(where)).float().cpu(), key, view)
 
 
-class Extractor(Protocol):
-    """Turns images into feature vectors. No label is ever passed to one.
+def _digest(values: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
-    Attributes:
-        version: of the code; raised with any change that moves a value, so that caches notice.
+
+def fisher_encoding(
+    checkpoint: EncoderCheckpoint, settings: dict[str, Any], fold: Fold, where: str
+) -> Transform:
+    """The transform of Fisher vectors, fitted to maps of the fold's training cells.
+
+    Raises:
+        HEp2Error: the encoder has no such map.
     """
+    encoder: Any = checkpoint.encoder().to(where).eval().requires_grad_(False)
+    vectors: FisherVectors = instantiate(settings, _convert_="all")
+    if not hasattr(encoder, "maps"):
+        raise HEp2Error(f"features.local: the encoder {checkpoint.architecture} has no maps")
 
-    version: int
+    def maps(image: Tensor) -> Tensor:
+        found: Tensor = encoder.maps(image.to(where), vectors.level)
+        return found.float().cpu()
+
+    images, train = CellImages(fold.cells, view=checkpoint.view), fold.split.train
+    seed, share = int(fold.provenance["seed"]), -(-vectors.sample // len(train))
+    rng = np.random.default_rng(seed)
+
+    def some(image: Tensor) -> Matrix:
+        columns = maps(image).flatten(2).transpose(1, 2).numpy()  # (B, H * W, C)
+        places = rng.random(columns.shape[:2]).argsort(axis=1)[:, :share, None]
+        return np.take_along_axis(columns, places, axis=1).reshape(-1, columns.shape[2])
+
+    vectors.fit(np.concatenate(list(in_batches(images, train, some))), seed)
+    learned = {str(number): part for number, part in enumerate(vectors.fitted())}
+    asked = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    key = f"fisher-{asked}-{_digest(encoder.state_dict() | learned)}"
+    return Transform(lambda image: vectors.gradients(maps(image)), key, checkpoint.view,
+                     finish=normalised)  # fmt: skip
+
+
+class Extractor(Protocol):
+    """Turns images into feature vectors. No label is ever passed to one."""
+
+    version: int  # of the code; raised with any change that moves a value, so that caches notice
 
     def transform(self, images: Matrix) -> Matrix:
         """Feature vectors: (B, H, W), in [0, 1] -> (B, D)."""
@@ -132,9 +153,7 @@ class Learner(Protocol):
 def fitted_extractor(settings: dict[str, Any], fold: Fold) -> Extractor:
     """The extractor of a configuration, fitted on the fold's training cells alone.
 
-    Args:
-        settings: `_target_` and arguments.
-        fold: validation cells are held out of fitting as test cells are.
+    `settings` are its `_target_` and arguments. Validation cells are held out as test cells are.
     """
     extractor: Extractor = instantiate(settings, _convert_="all")
     if isinstance(extractor, Learner):
@@ -158,58 +177,44 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
 
 
 def features_by(
-    transform: Transform, fold: Fold, cache_dir: Path, orientations: int, averaged: int = 1
+    transform: Transform, fold: Fold, cache_dir: Path, orientations: int | None, averaged: int = 1
 ) -> CachedFeatures:
     """Features of the cells of a fold, or those in the cache.
 
-    Where one orientation is all that is asked for of a transform that every fold shares, it sees
-    the whole data set once, for all folds.
-
-    Args:
-        transform: (B, 1, H, W) -> (B, D).
-        fold: whose cells.
-        cache_dir: where the matrices are kept.
-        orientations: 1 to 8 of the flips and quarter turns of a square, for training cells.
-        averaged: over how many of them the features of validation and test cells are averaged.
+    Training cells have a row for each of `orientations` flips and quarter turns, 1 to 8; validation
+    and test cells the mean over `averaged` of them. Where one is all that is asked for of a
+    transform that every fold shares, it sees the whole data set once, for all folds.
     """
     split, seed = fold.split, int(fold.provenance["seed"])
     images = CellImages(fold.cells, view=transform.view)
     size = next(in_batches(images, split.train[:1], transform.function)).shape[1]
 
     def table(cells: Positions, turns: int, mean: bool = False) -> FeatureTable:
+        def features(image: Tensor) -> Tensor:
+            every = [transform.function(oriented(image, turn)) for turn in range(turns)]
+            made = torch.stack(every, dim=1)
+            made = made.mean(dim=1, keepdim=True) if mean else made
+            return transform.finish(made) if transform.finish else made
+
+        def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
+            batches, start = in_batches(images, cells, features), 0
+            for made in watched(batches, "features", math.ceil(len(cells) / BATCH)):
+                out[start : start + len(made)] = made.numpy()
+                start += len(made)
+
         which = hashlib.sha256(cells.tobytes()).hexdigest()[:16]
         key = f"{fold.cells.key}-{which}-{transform.key}-{turns}{'mean' if mean else ''}"
-        fill = partial(_fill, transform.function, images, cells, turns)
         shape = (len(cells), 1 if mean else turns, size)
         return FeatureTable(cells, cached(cache_dir, key, shape, fill))
 
-    if transform.shared and orientations == averaged == 1:
+    if transform.shared and averaged == 1 and orientations in (None, 1):
         everything = table(np.arange(len(fold.cells)), 1)
         return CachedFeatures(everything, everything, seed)
     evaluated = np.sort(np.concatenate([split.val, split.test]))
-    return CachedFeatures(
-        table(split.train, orientations), table(evaluated, averaged, averaged > 1), seed
-    )
-
-
-def _fill(
-    function: Function, images: CellImages, cells: Positions, turns: int, out: Matrix
-) -> None:
-    """Write the features of cells in their first `turns` orientations, or the means over these.
-
-    Shape:
-        out: (cells, turns or 1, D); filled batch by batch, so memory does not grow
-    """
-
-    def features(image: Tensor) -> Tensor:
-        made = torch.stack([function(oriented(image, turn)) for turn in range(turns)], dim=1)
-        return made if out.shape[1] == turns else made.mean(dim=1, keepdim=True)
-
-    start = 0
-    batches = in_batches(images, cells, features)
-    for made in watched(batches, "features", math.ceil(len(cells) / BATCH)):
-        out[start : start + len(made)] = made.numpy()
-        start += len(made)
+    evaluation = table(evaluated, averaged, mean=averaged > 1)
+    if orientations is None:
+        return CachedFeatures(table(split.train, averaged, mean=averaged > 1), evaluation, seed)
+    return CachedFeatures(table(split.train, orientations), evaluation, seed)
 
 
 def concatenate(parts: Sequence[CachedFeatures]) -> CachedFeatures:
@@ -232,11 +237,7 @@ def cached(
     A file that is damaged (its checksum is read every time) or of another shape is recomputed. Two
     processes may compute the same matrix at once; the last to finish wins with the same bytes.
 
-    Args:
-        cache_dir: where caches are kept.
-        key: names everything that the matrix depends on.
-        shape: of the matrix.
-        fill: writes the values into a matrix of that shape.
+    `key` names everything that the matrix depends on, `fill` writes its values.
 
     Raises:
         HEp2Error: the cache cannot be written.
@@ -276,11 +277,7 @@ def _write(file: IO[bytes], shape: tuple[int, ...], fill: Callable[[Matrix], Non
     file.flush()
     start = file.tell()
     length = start + 4 * math.prod(shape)
-    # Room first: a full disk is an error here, and a bus error when a memory map is written to.
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, length)
-    else:
-        file.truncate(length)
+    reserve(file, length)  # a full disk is a bus error when a memory map is written to
     matrix = np.memmap(file, np.float32, "r+", start, shape)
     fill(matrix)
     matrix.flush()
@@ -289,7 +286,7 @@ def _write(file: IO[bytes], shape: tuple[int, ...], fill: Callable[[Matrix], Non
 
 
 def _checksum(file: IO[bytes], length: int) -> bytes:
-    """The CRC-32 of this many bytes, which are read."""
+    """The CRC-32 of the next `length` bytes."""
     checksum = 0
     while length > 0 and (block := file.read(min(BLOCK, length))):
         checksum = zlib.crc32(block, checksum)

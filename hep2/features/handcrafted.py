@@ -1,6 +1,7 @@
 """Handcrafted descriptors: scikit-image does the work, this joins them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,9 @@ ANGLES = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 HARALICK = ("contrast", "dissimilarity", "homogeneity", "ASM", "energy", "correlation", "entropy")
 
 
+@dataclass(eq=False)
 class Handcrafted:
     """Texture (LBP, GLCM, spectrum), intensity (histogram, moments) and shape (HOG) in one vector.
-
-    Args:
-        radii: of the uniform local binary patterns, in pixels.
-        distances: of the grey-level co-occurrences, in pixels.
-        bins: of the intensity histogram.
-        rings: of the radial power spectrum.
 
     Shape:
         (B, H, W), in [0, 1] -> (B, D)
@@ -28,11 +24,10 @@ class Handcrafted:
 
     version = 1
 
-    def __init__(
-        self, radii: Sequence[int], distances: Sequence[int], bins: int, rings: int
-    ) -> None:
-        self.radii, self.distances = radii, distances
-        self.bins, self.rings = bins, rings
+    radii: Sequence[int]  # of the uniform local binary patterns, in pixels
+    distances: Sequence[int]  # of the grey-level co-occurrences, in pixels
+    bins: int  # of the intensity histogram
+    rings: int  # of the radial power spectrum
 
     def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Describe each image by itself."""
@@ -40,15 +35,9 @@ class Handcrafted:
 
     def _describe(self, image: NDArray[np.float32]) -> Vector:
         grey = np.round(image * 255).astype(np.uint8)
-        return np.concatenate(
-            [
-                *(binary_patterns(grey, radius) for radius in self.radii),
-                cooccurrences(grey, self.distances),
-                intensities(image, self.bins),
-                radial_spectrum(image, self.rings),
-                gradients(image),
-            ]
-        )
+        parts = [binary_patterns(grey, radius) for radius in self.radii]
+        parts += [cooccurrences(grey, self.distances), intensities(image, self.bins)]
+        return np.concatenate([*parts, radial_spectrum(image, self.rings), gradients(image)])
 
 
 def binary_patterns(grey: NDArray[np.uint8], radius: int) -> Vector:

@@ -1,5 +1,6 @@
 """Floors: the pixels themselves, and their principal components."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,17 @@ class Pixels:
         return images.reshape(len(images), -1)
 
 
+@dataclass(eq=False)
 class PrincipalComponents:
     """Coordinates along the principal axes of the training cells' pixels.
 
-    Args:
-        components: how many; as many as there are training cells, where they are fewer.
-
     Shape:
-        (B, H, W) -> (B, components)
+        (B, H, W) -> (B, components), or as many as there were training cells, where they are fewer
     """
 
     version = 1
 
-    def __init__(self, components: int) -> None:
-        self.components = components
+    components: int
 
     def fit(self, images: Matrix, seed: int) -> None:
         """Find the axes."""

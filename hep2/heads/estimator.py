@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,27 +19,20 @@ Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 InnerFolds = list[tuple[Labels, Labels]]  # rows to learn from, rows held out
+HeldOut = tuple[Labels, Labels]  # of cells held out: labels, outputs
 Grid = Mapping[str, Sequence[Any]]  # values to try for each setting
 Settings = dict[str, Any]  # one value of each
 
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """What a head may learn from.
+    """What a head may learn from."""
 
-    Attributes:
-        features: shape (N, D).
-        labels: indices of patterns, shape (N,).
-        classes: how many patterns there are.
-        folds: inner folds that choose hyper-parameters; none where there are too few cells.
-        class_weights: of each pattern, for heads that can weigh; None for equal ones.
-    """
-
-    features: Matrix
-    labels: Labels
-    classes: int
-    folds: InnerFolds = field(default_factory=list)
-    class_weights: list[float] | None = None
+    features: Matrix  # shape (N, D)
+    labels: Labels  # indices of patterns, shape (N,)
+    classes: int  # how many patterns there are
+    folds: InnerFolds = field(default_factory=list)  # none where there are too few cells
+    class_weights: list[float] | None = None  # for heads that can weigh; None: equal ones
 
 
 class Estimator(Protocol):
@@ -55,11 +49,7 @@ class Estimator(Protocol):
 
 
 class Searched(ABC):
-    """A scikit-learn classifier whose settings have the highest mean MCA over the inner folds.
-
-    Args:
-        grid: candidates for each setting; {}: there is nothing to choose.
-    """
+    """A scikit-learn classifier whose settings have the highest mean MCA over the inner folds."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
@@ -72,7 +62,7 @@ class Searched(ABC):
     def fit(self, cells: TrainingCells) -> None:
         """Choose settings, then learn from all training cells."""
 
-        def held_out(settings: Settings) -> Iterator[tuple[Labels, Labels]]:
+        def held_out(settings: Settings) -> Iterator[HeldOut]:
             for learning, held in cells.folds:
                 model = self.fitted(settings, cells, learning)
                 yield cells.labels[held], model.predict(cells.features[held])
@@ -88,16 +78,12 @@ class Searched(ABC):
 
 
 class Classifier(Searched):
-    """Any classifier of scikit-learn that gives probabilities.
+    """Any classifier of scikit-learn that gives probabilities, with a grid of its settings.
 
     Class weights of the stage reach it where it has a setting `class_weight`.
 
-    Args:
-        classifier: not fitted.
-        grid: lists of values for some of its settings; {} tries nothing.
-
     Raises:
-        HEp2Error: the classifier gives no probabilities, or the grid is faulty.
+        HEp2Error: it gives no probabilities, or the grid is faulty; in `fit`: it refuses a setting.
     """
 
     def __init__(self, classifier: Any, grid: Grid) -> None:
@@ -106,16 +92,26 @@ class Classifier(Searched):
                 f"head.estimator.classifier={classifier} has no predict_proba: choose a classifier "
                 "that gives probabilities, e.g. sklearn.ensemble.RandomForestClassifier"
             )
-        _check(grid, type(classifier).__name__, classifier.get_params())
+        name, known = type(classifier).__name__, classifier.get_params()
+        if not isinstance(grid, Mapping):
+            raise HEp2Error(
+                f"head.estimator.grid={grid} must name settings of {name} and the values to try, "
+                "for example {max_features: [sqrt, 0.1]}; {} tries nothing"
+            )
+        for key, values in grid.items():
+            if key not in known:
+                raise HEp2Error(
+                    f"head.estimator.grid: {name} has no setting {key}; it has {', '.join(known)}"
+                )
+            if not isinstance(values, list) or not values or not _storable(values):
+                raise HEp2Error(
+                    f"head.estimator.grid: {key}={values} must be a list of numbers or words to try"
+                )
         super().__init__(grid)
         self.classifier = classifier
 
     def fitted(self, settings: Settings, cells: TrainingCells, rows: Labels) -> Any:
-        """A copy of the classifier with these settings; one pattern alone is not learned but named.
-
-        Raises:
-            HEp2Error: the classifier refuses the settings.
-        """
+        """A copy with these settings; one pattern alone is not learned but named."""
         from sklearn.base import clone
         from sklearn.dummy import DummyClassifier
 
@@ -127,39 +123,19 @@ class Classifier(Searched):
         try:
             return clone(self.classifier).set_params(**settings).fit(features, labels)
         except (ValueError, TypeError) as error:
+            name, reason = type(self.classifier).__name__, " ".join(str(error).split())
             raise HEp2Error(
-                f"head.estimator: {type(self.classifier).__name__} cannot learn with {settings}: "
-                f"{' '.join(str(error).split())}"
+                f"head.estimator: {name} cannot learn with {settings}: {reason}"
             ) from error
 
 
-def _check(grid: Any, name: str, known: Iterable[str]) -> None:
-    """Refuse a grid that a classifier of that name, with those settings, cannot try."""
-    if not isinstance(grid, Mapping):
-        raise HEp2Error(
-            f"head.estimator.grid={grid} must name settings of {name} and the values to try, for "
-            "example {max_features: [sqrt, 0.1]}; {} tries nothing"
-        )
-    for key, values in grid.items():
-        if key not in known:
-            raise HEp2Error(
-                f"head.estimator.grid: {name} has no setting {key}; it has {', '.join(known)}"
-            )
-        if not isinstance(values, list) or not values or not all(map(_plain, values)):
-            raise HEp2Error(
-                f"head.estimator.grid: {key}={values} must be a list of numbers or words to try"
-            )
-
-
-def _plain(value: Any) -> bool:
+def _storable(value: Any) -> bool:
     """Whether result.json can keep a value: a word, a finite number, true, null, lists of them."""
     if isinstance(value, list):
-        return all(map(_plain, value))
-    return (
-        value is None
-        or isinstance(value, str)
-        or (isinstance(value, int | float) and math.isfinite(value))
-    )
+        return all(map(_storable, value))
+    if isinstance(value, int | float):
+        return math.isfinite(value)
+    return isinstance(value, str | None)
 
 
 def combinations(grid: Grid) -> list[Settings]:
@@ -168,29 +144,20 @@ def combinations(grid: Grid) -> list[Settings]:
 
 
 def grid_search(
-    grid: Grid,
-    cells: TrainingCells,
-    held_out: Callable[[Settings], Iterable[tuple[Labels, Labels]]],
+    grid: Grid, cells: TrainingCells, held_out: Callable[[Settings], Iterable[HeldOut]]
 ) -> tuple[Settings, float | None]:
     """The settings of a grid with the highest mean MCA over inner folds, and that MCA.
 
     Of equal ones it is the first. Without inner folds it is the first of all, and there is no MCA.
-
-    Args:
-        grid: values to try, by name.
-        cells: with the inner folds.
-        held_out: of some settings: for each inner fold, labels and outputs of cells held out.
+    `held_out` gives, for each inner fold that settings can be tried on, what comes of them.
     """
     candidates = combinations(grid)
     if not cells.folds:
         return candidates[0], None
     scores = []
     for settings in candidates:
-        folds = [
-            mca(confusion_counts(labels, outputs, cells.classes))
-            for labels, outputs in held_out(settings)
-        ]
-        scores.append(float(np.mean(folds)) if folds else 0.0)
+        counts = [confusion_counts(*made, cells.classes) for made in held_out(settings)]
+        scores.append(float(np.mean([mca(count) for count in counts])) if counts else 0.0)
     best = int(np.argmax(scores))
     return candidates[best], scores[best]
 
@@ -198,31 +165,22 @@ def grid_search(
 def inner_folds(fold: Fold, count: int) -> InnerFolds:
     """Folds of the training cells, numbered by their place in `fold.split.train`.
 
-    They hold out what the outer split holds out: whole specimens, or single cells where the
-    protocol is leaky.
-
-    Args:
-        fold: validation cells take no part.
-        count: at most this many; fewer where there are fewer specimens.
+    At most `count`, fewer where there are fewer specimens. They hold out what the outer split holds
+    out: whole specimens, or single cells where the protocol is leaky.
     """
-    import warnings
-
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    train = fold.split.train
+    train, leaky = fold.split.train, fold.split.leaky
     labels, specimens = fold.cells.labels[train], fold.cells.specimens[train]
-    leaky = fold.split.leaky
     count = min(count, int(np.bincount(labels).max()) if leaky else len(np.unique(specimens)))
     if count < 2:
         return []
     kind: Any = StratifiedKFold if leaky else StratifiedGroupKFold
     splitter = kind(count, shuffle=True, random_state=0)
-
     with warnings.catch_warnings():
         # A pattern of fewer specimens than folds is held out in fewer of them, as it must be.
         warnings.filterwarnings("ignore", "The least populated class")
-        groups = None if leaky else specimens
-        return list(splitter.split(np.empty(len(train)), labels, groups))
+        return list(splitter.split(labels, labels, None if leaky else specimens))
 
 
 def in_columns(shares: Probabilities, present: Labels, classes: int) -> Probabilities:
@@ -230,9 +188,3 @@ def in_columns(shares: Probabilities, present: Labels, classes: int) -> Probabil
     table = np.zeros((len(shares), classes))
     table[:, present] = shares
     return table
-
-
-def softmax(values: Probabilities) -> Probabilities:
-    """Softmax over the last axis."""
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

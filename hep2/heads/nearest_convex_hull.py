@@ -46,11 +46,7 @@ class NearestConvexHull:
 
 
 def shares_of(squares: Points, means: Points) -> Probabilities:
-    """Probabilities from squared distances to hulls and to means, inf for absent patterns.
-
-    Shape:
-        two of (N, classes) -> (N, classes)
-    """
+    """Probabilities by squared distances to hulls and to means, inf: absent; all (N, classes)."""
     inside = squares == 0
     several = inside.any(axis=1, keepdims=True)
     deciding = np.where(several, np.where(inside, means, np.inf), squares)
@@ -61,13 +57,10 @@ def shares_of(squares: Points, means: Points) -> Probabilities:
 
 
 def squared_distances(queries: Points, points: Points) -> Points:
-    """Squared distances of some queries to the convex hull of points.
+    """Squared distances, shape (N,), of queries, (N, D), to the convex hull of points, (P, D).
 
     Where there are more dimensions than points, both are first turned into the points' own span;
     what sticks out of it adds up.
-
-    Shape:
-        (N, D), (P, D) -> (N,)
     """
     shift = points.mean(axis=0)
     points, queries = points - shift, queries - shift
@@ -77,8 +70,7 @@ def squared_distances(queries: Points, points: Points) -> Points:
         inside = queries @ axes
         outside = np.maximum((queries**2).sum(axis=1) - (inside**2).sum(axis=1), 0)
         points, queries = points @ axes, inside
-    within = [_squared_distance(points - query) for query in queries]
-    return np.asarray(outside + np.array(within))
+    return np.asarray(outside + [_squared_distance(points - query) for query in queries])
 
 
 def _squared_distance(points: Points) -> float:
@@ -99,11 +91,10 @@ def _squared_distance(points: Points) -> float:
         return 0.0
     points = points / scale  # the row of ones then weighs as much as the coordinates
     chosen = np.argsort(norms)[:START]
+    target = np.append(np.zeros(points.shape[1]), 1.0)
     least = np.inf
     while True:
         rows = np.vstack([points[chosen].T, np.ones(len(chosen))])
-        target = np.zeros(len(rows))
-        target[-1] = 1
         weights, _ = nnls(rows, target, maxiter=30 * len(chosen))
         weights /= weights.sum()
         nearest = weights @ points[chosen]

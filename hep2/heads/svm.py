@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from hep2.heads.estimator import (
+    HeldOut,
     Labels,
     Matrix,
     Probabilities,
@@ -15,25 +17,21 @@ from hep2.heads.estimator import (
     TrainingCells,
     grid_search,
     in_columns,
-    softmax,
 )
 
 Kernel = NDArray[np.float32]
-HeldOut = tuple[Labels, Probabilities, Labels]  # labels, decision values, patterns of the columns
+Decisions = tuple[Labels, Probabilities, Labels]  # labels, decision values, patterns of the columns
 
 
 class SVM:
     """RBF-SVM on standardised features; C and gamma by mean MCA over the inner folds.
 
     The squared distances between cells are computed once, and every kernel is made of them:
-    training on a kernel costs libsvm nothing for the length of a feature vector. Probabilities are
-    the softmax of the one-against-rest decision values (whose greatest is the SVM's own answer),
-    at the temperature that is best for the cells held out in the inner folds.
-
-    Args:
-        C: candidates for the penalty of a cell on the wrong side.
-        gamma: candidates for the kernel's width, in units of 1 / D (D: features that vary), which
-            is scikit-learn's gamma="scale" for standardised features.
+    training on a kernel costs libsvm nothing for the length of a feature vector. Candidates for
+    gamma are in units of 1 / D (D: features that vary), which is scikit-learn's gamma="scale" for
+    standardised features. Probabilities are the softmax of the one-against-rest decision values
+    (whose greatest is the SVM's own answer), at the temperature that is best for the cells held
+    out in the inner folds.
     """
 
     def __init__(self, C: Sequence[float], gamma: Sequence[float]) -> None:
@@ -52,7 +50,7 @@ class SVM:
         self.varying = max(int((self.scaler.var_ > 0).sum()), 1)
         squares = self._squares(self.support)
 
-        def outputs(settings: Settings) -> Iterator[tuple[Labels, Labels]]:
+        def outputs(settings: Settings) -> Iterator[HeldOut]:
             for labels, values, columns in self._held_out(squares, cells, **settings):
                 yield labels, columns[values.argmax(axis=1)]
 
@@ -60,16 +58,16 @@ class SVM:
         self.gamma = best["gamma"]
         self.temperature = best_temperature(self._held_out(squares, cells, **best))
         self.chosen = best | {"inner_mca": score, "temperature": self.temperature}
-        self.machine = _machine(best["C"], cells.class_weights)
         if len(self.present) > 1:
-            self.machine.fit(self._kernel(squares, self.gamma), cells.labels)
+            kernel = self._kernel(squares, self.gamma)
+            self.machine = _machine(best["C"], cells).fit(kernel, cells.labels)
 
     def probabilities(self, features: Matrix) -> Probabilities:
         """Softmax of the decision values."""
-        if len(self.present) < 2:
-            return in_columns(np.ones((len(features), 1)), self.present, self.classes)
-        kernel = self._kernel(self._squares(self._standardised(features)), self.gamma)
-        shares = softmax(_decisions(self.machine, kernel) / self.temperature)
+        shares = np.ones((len(features), 1))
+        if len(self.present) > 1:
+            kernel = self._kernel(self._squares(self._standardised(features)), self.gamma)
+            shares = softmax(_decisions(self.machine, kernel) / self.temperature, axis=1)
         return in_columns(shares, self.present, self.classes)
 
     def _standardised(self, features: Matrix) -> Matrix:
@@ -86,18 +84,18 @@ class SVM:
 
     def _held_out(
         self, squares: Kernel, cells: TrainingCells, C: float, gamma: float
-    ) -> Iterator[HeldOut]:
+    ) -> Iterator[Decisions]:
         """The cells that each inner fold holds out, but where it learns from one pattern alone."""
         kernel = self._kernel(squares, gamma)
         for learning, held in cells.folds:
             if len(np.unique(cells.labels[learning])) > 1:
-                machine = _machine(C, cells.class_weights)
-                machine.fit(kernel[np.ix_(learning, learning)], cells.labels[learning])
+                learned = kernel[np.ix_(learning, learning)]
+                machine = _machine(C, cells).fit(learned, cells.labels[learning])
                 values = _decisions(machine, kernel[np.ix_(held, learning)])
                 yield cells.labels[held], values, machine.classes_
 
 
-def best_temperature(folds: Iterator[HeldOut]) -> float:
+def best_temperature(folds: Iterator[Decisions]) -> float:
     """The temperature with the lowest cross-entropy of the cells held out; 1 without any.
 
     Cells of a pattern that their fold did not learn from do not count.
@@ -114,7 +112,7 @@ def best_temperature(folds: Iterator[HeldOut]) -> float:
 
     def cross_entropy(log_temperature: float) -> float:
         losses = [
-            -np.log(softmax(values / np.exp(log_temperature))[np.arange(len(rows)), rows])
+            -np.log(softmax(values / np.exp(log_temperature), axis=1)[np.arange(len(rows)), rows])
             for values, rows in known
         ]
         return float(np.concatenate(losses).mean())
@@ -123,10 +121,10 @@ def best_temperature(folds: Iterator[HeldOut]) -> float:
     return float(np.exp(found.x))
 
 
-def _machine(C: float, class_weights: list[float] | None) -> Any:
+def _machine(C: float, cells: TrainingCells) -> Any:
     from sklearn.svm import SVC
 
-    weights = None if class_weights is None else dict(enumerate(class_weights))
+    weights = None if cells.class_weights is None else dict(enumerate(cells.class_weights))
     return SVC(C=C, kernel="precomputed", class_weight=weights, break_ties=True, cache_size=500)
 
 

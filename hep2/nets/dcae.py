@@ -17,12 +17,13 @@ class Encoder(nn.Module):
     Args:
         image_size: side of the square input, in pixels; a multiple of 2 ** len(widths).
         widths: channels after each level.
+        bounded: of the decoder alone, which takes the same arguments.
 
     Shape:
         (B, 1, H, W) -> (B, latent_size)
     """
 
-    def __init__(self, image_size: int, widths: Sequence[int]) -> None:
+    def __init__(self, image_size: int, widths: Sequence[int], bounded: bool = True) -> None:
         super().__init__()
         self.side = side_after(image_size, len(widths))
         self.latent_size = widths[-1] * self.side**2
@@ -38,6 +39,22 @@ class Encoder(nn.Module):
             ]
         self.levels = nn.Sequential(*levels)
 
+    def maps(self, image: Tensor, level: int) -> Tensor:
+        """Feature maps behind a level, from 1.
+
+        Shape:
+            (B, 1, H, W) -> (B, widths[level - 1], H / 2 ** level, W / 2 ** level)
+
+        Raises:
+            HEp2Error: there is no such level.
+        """
+        if not 1 <= level <= len(self.levels) // 4:
+            raise HEp2Error(
+                f"features.local.level={level}: the encoder has {len(self.levels) // 4}"
+            )
+        maps: Tensor = self.levels[: 4 * level](image)
+        return maps
+
     def forward(self, image: Tensor) -> Tensor:
         """Encode a batch of images."""
         latent: Tensor = self.levels(image)  # (B, widths[-1], side, side)
@@ -50,12 +67,13 @@ class Decoder(nn.Module):
     Args:
         image_size: side of the square output, in pixels.
         widths: the encoder's widths, in the encoder's order.
+        bounded: whether the output is kept in [0, 1]; false for standardised images.
 
     Shape:
-        (B, latent_size) -> (B, 1, H, W), values in [0, 1]
+        (B, latent_size) -> (B, 1, H, W)
     """
 
-    def __init__(self, image_size: int, widths: Sequence[int]) -> None:
+    def __init__(self, image_size: int, widths: Sequence[int], bounded: bool = True) -> None:
         super().__init__()
         side = side_after(image_size, len(widths))
         self.shape = (widths[-1], side, side)
@@ -68,7 +86,8 @@ class Decoder(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         # The paper's decoder ends in f as well (its equation 2); f = sigmoid keeps z in [0, 1].
-        levels += [nn.ConvTranspose2d(outward[-1], 1, 4, stride=2, padding=1), nn.Sigmoid()]
+        levels.append(nn.ConvTranspose2d(outward[-1], 1, 4, stride=2, padding=1))
+        levels += [nn.Sigmoid()] if bounded else []
         self.levels = nn.Sequential(*levels)
 
     def forward(self, latent: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class MLP(nn.Module):
         widths: neurons of the hidden layers.
         dropout: probability that a hidden neuron is silenced in training.
         standardise: whether inputs are standardised.
+        batch_norm: whether hidden layers are normalised batch by batch before their ReLU.
 
     Shape:
         (B, inputs) -> (B, classes), logits
@@ -32,11 +33,14 @@ class MLP(nn.Module):
         widths: Sequence[int] = (250, 50),
         dropout: float = 0.0,
         standardise: bool = True,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.BatchNorm1d(inputs, affine=False)] if standardise else []
         for before, after in itertools.pairwise((inputs, *widths)):
-            layers += [nn.Linear(before, after), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            layers.append(nn.Linear(before, after))
+            layers += [nn.BatchNorm1d(after)] if batch_norm else []
+            layers += [nn.ReLU(inplace=True), nn.Dropout(dropout)]
         layers.append(nn.Linear(widths[-1] if widths else inputs, classes))
         self.layers = nn.Sequential(*layers)
 

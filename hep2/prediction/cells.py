@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.images import SUFFIXES, CellImage, ImageError, decoded, image_files
+from hep2.data.images import SUFFIXES, CellImage, decoded, image_files
+from hep2.data.inputs import in_unit_range
 from hep2.data.manifest import read_csv, shortened
 from hep2.errors import HEp2Error
 
@@ -19,37 +19,20 @@ BATCH = 256  # cells in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """One image to be looked at; all that memory holds of each for as long as others are named.
+    """One image to be looked at; all that memory holds of each for as long as others are named."""
 
-    Attributes:
-        id: the file's path in its folder.
-        specimen: where it came from, "" where that is not known.
-        folder: one object for all.
-    """
-
-    id: str
-    specimen: str
-    folder: Path
-
-    @property
-    def file(self) -> Path:
-        """Where it lies."""
-        return self.folder / self.id
+    id: str  # the file's path in its folder
+    specimen: str  # where it came from, "" where that is not known
+    folder: Path  # one object for all
 
 
 @dataclass(frozen=True)
 class CellBatch:
-    """Some cells.
-
-    Attributes:
-        cells: who they are.
-        image: those that could be decoded, shape (B, 1, H, W), float32 in [0, 1].
-        problems: for every cell why it could not, or "".
-    """
+    """Some cells."""
 
     cells: Sequence[NamedImage]
-    image: Tensor
-    problems: list[str]
+    image: Tensor  # those that could be decoded, shape (B, 1, H, W), float32 in [0, 1]
+    problems: list[str]  # for every cell why it could not, or ""
 
 
 def find_images(images: str | None) -> list[NamedImage]:
@@ -66,23 +49,18 @@ def find_images(images: str | None) -> list[NamedImage]:
         raise HEp2Error("which cells? images=<image, folder, or CSV with the column image>")
     path = Path(images)
     if path.is_dir():
-        found = [NamedImage(f.relative_to(path).as_posix(), "", path) for f in image_files(path)]
+        found = sorted(file.relative_to(path).as_posix() for file in image_files(path))
         if not found:
             raise HEp2Error(f"images={images}: no image below ({', '.join(sorted(SUFFIXES))})")
-        return sorted(found, key=lambda cell: cell.id)
+        return [NamedImage(name, "", path) for name in found]
     if not path.is_file():
         raise HEp2Error(f"images={images}: no such file or folder")
-    if path.suffix.lower() == ".csv":
-        return _listed(path)
-    return [NamedImage(path.name, "", path.parent)]
-
-
-def _listed(path: Path) -> list[NamedImage]:
-    problems: list[str] = []
-    cells = []
+    if path.suffix.lower() != ".csv":
+        return [NamedImage(path.name, "", path.parent)]
+    cells, problems, folder = list[NamedImage](), list[str](), path.parent
     for number, row in read_csv(path, ("image",), problems):
         if row["image"]:
-            cells.append(NamedImage(row["image"], row.get("specimen", ""), path.parent))
+            cells.append(NamedImage(row["image"], row.get("specimen", ""), folder))
         else:
             problems.append(f"{path.name} row {number}: no image is named")
     if problems:
@@ -92,23 +70,11 @@ def _listed(path: Path) -> list[NamedImage]:
 
 def batches(cells: Sequence[NamedImage], size: int, channel: str) -> Iterator[CellBatch]:
     """Batches of decoded cells; while one is being worked on, the next is being decoded."""
-    outcomes = decoded((cell.file for cell in cells), size, channel)
+    outcomes = decoded((cell.folder / cell.id for cell in cells), size, channel)
     for start in range(0, len(cells), BATCH):
         part = cells[start : start + BATCH]
-        yield _batch(part, list(islice(outcomes, len(part))), size)
-
-
-def in_unit_range(pixels: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
-    """Pixels as `hep2.data.inputs.CellImages` gives them to a network, in the same arithmetic."""
-    scaled = pixels.astype(np.float32)
-    scaled *= 1 / int(np.iinfo(pixels.dtype).max)
-    return scaled
-
-
-def _batch(
-    cells: Sequence[NamedImage], outcomes: Sequence[CellImage | ImageError], size: int
-) -> CellBatch:
-    good = [in_unit_range(one.pixels) for one in outcomes if isinstance(one, CellImage)]
-    image = torch.from_numpy(np.stack(good)[:, None]) if good else torch.empty(0, 1, size, size)
-    problems = ["" if isinstance(one, CellImage) else str(one) for one in outcomes]
-    return CellBatch(cells, image, problems)
+        made = list(islice(outcomes, len(part)))
+        good = [in_unit_range(one.pixels) for one in made if isinstance(one, CellImage)]
+        image = np.stack(good)[:, None] if good else np.empty((0, 1, size, size), np.float32)
+        problems = ["" if isinstance(one, CellImage) else str(one) for one in made]
+        yield CellBatch(part, torch.from_numpy(image), problems)

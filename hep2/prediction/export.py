@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
@@ -18,6 +19,7 @@ from hep2.prediction.models import Ensemble, load_ensemble
 
 TOLERANCE = 1e-5  # greatest difference of a probability between the file and the original
 INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]
+Inputs = tuple[Tensor, Tensor]
 Checked = tuple[bytes, list[NDArray[np.float32]]]  # a file, and what it gives for the trial images
 _TRIAL_CELLS = 5  # not the number that was traced: the batch must be free
 
@@ -31,14 +33,11 @@ class Exported(nn.Module):
         self.judges = ensemble.judges
 
     def forward(self, pixels: Tensor, full_scale: Tensor) -> tuple[Tensor, ...]:
-        """Name cells.
+        """Probabilities and, where an autoencoder is known, novelty; all is float32.
 
-        Args:
-            pixels: as the image file has them, shape (B, 1, H, W), float32.
-            full_scale: the pixel value that means 1: 255 or 65535; float32, no dimension.
-
-        Returns:
-            Probabilities, (B, classes); novelty, (B,), where an autoencoder is known. float32.
+        Shape:
+            pixels as the image file has them (B, 1, H, W), full_scale, the pixel value that means
+            1: 255 or 65535 () -> (B, classes), (B,)
         """
         probabilities, novelty = self.network(pixels * (1 / full_scale), self.orientations)
         outputs = (probabilities.float(), novelty.float())
@@ -50,17 +49,11 @@ def export(
 ) -> tuple[Path, str]:
     """Write an ensemble to one file and make sure that the file gives the same probabilities.
 
-    Args:
-        run: see `hep2.prediction.models.load_ensemble`.
-        runs_dir: where names of runs are looked up.
-        out: a name that ends in .onnx or .pt2 (torch.export).
-        orientations: see `hep2.prediction.models.load_ensemble`.
-
-    Returns:
-        The file, and what was checked, in a sentence.
+    `out` ends in .onnx or .pt2 (torch.export), all else as of `load_ensemble`. Returns the file,
+    and what was checked, in a sentence.
 
     Raises:
-        HEp2Error: an argument is wrong, a package is missing, or the file gives other figures.
+        HEp2Error: an argument is wrong, a package is missing, or the file gives other numbers.
     """
     writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
     target = Path(out or "")
@@ -70,11 +63,16 @@ def export(
     module = Exported(ensemble).eval()
     shape = (_TRIAL_CELLS, 1, ensemble.image_size, ensemble.image_size)
     drawn = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
-    pixels = drawn.float(), torch.tensor(255.0)
+    pixels, full_scale = drawn.float(), torch.tensor(255.0)
     with torch.inference_mode():
-        expected = [output.numpy() for output in module(*pixels)]
-    content, found = writers[target.suffix](module, description(ensemble), pixels)
-    gap = float(np.abs(found[0] - expected[0]).max())
+        expected = module(pixels, full_scale)[0].numpy()
+    shapes: Any = {"pixels": {0: torch.export.Dim("cells")}, "full_scale": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch
+        program = torch.export.export(module, (pixels[:2], full_scale), dynamic_shapes=shapes)
+        write = writers[target.suffix]
+        content, found = write(program, description(ensemble), (pixels, full_scale))
+    gap = float(np.abs(found[0] - expected).max())
     if not gap <= TOLERANCE:
         raise HEp2Error(
             f"{target} was not written: its probabilities differ by {gap:.1e} from the original's, "
@@ -108,22 +106,16 @@ def description(ensemble: Ensemble) -> dict[str, str]:
     }
 
 
-def _traced(module: Exported, pixels: tuple[Tensor, Tensor]) -> torch.export.ExportedProgram:
-    shapes: Any = {"pixels": {0: torch.export.Dim("cells")}, "full_scale": {}}
-    return torch.export.export(module, (pixels[0][:2], pixels[1]), dynamic_shapes=shapes)
-
-
-def _write_pt2(module: Exported, facts: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
-    extra = {f"{name}.txt": text for name, text in facts.items()}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside torch
+def _write_pt2(program: ExportedProgram, facts: dict[str, str], inputs: Inputs) -> Checked:
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.pt2"
-        torch.export.save(_traced(module, pixels), file, extra_files=extra)
-        outputs = torch.export.load(file).module()(*pixels)
+        extra = {f"{name}.txt": text for name, text in facts.items()}
+        torch.export.save(program, file, extra_files=extra)
+        outputs = torch.export.load(file).module()(*inputs)
         return file.read_bytes(), [output.detach().numpy() for output in outputs]
 
 
-def _write_onnx(module: Exported, facts: dict[str, str], pixels: tuple[Tensor, Tensor]) -> Checked:
+def _write_onnx(program: ExportedProgram, facts: dict[str, str], inputs: Inputs) -> Checked:
     try:
         import onnx
         import onnxruntime
@@ -134,20 +126,13 @@ def _write_onnx(module: Exported, facts: dict[str, str], pixels: tuple[Tensor, T
         ) from error
     for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(chatter).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _traced(module, pixels),
-            input_names=INPUTS,
-            output_names=OUTPUTS[: 1 + module.judges],
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
+    outputs = OUTPUTS[: len(program.graph_signature.user_outputs)]
+    names: Any = {"input_names": INPUTS, "output_names": outputs}
+    exported: Any = torch.onnx.export(program, **names, dynamo=True, verbose=False)
+    model = exported.model_proto
     onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    given = {name: value.numpy() for name, value in zip(INPUTS, pixels, strict=True)}
+    given = {name: value.numpy() for name, value in zip(INPUTS, inputs, strict=True)}
     return content, [np.asarray(output) for output in session.run(None, given)]

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,13 @@ from hep2.tasks.reconstruction import Reconstruction
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]  # of result.json
-
 PREDICTS = "prediction needs a run whose checkpoint holds an encoder and a head"
 
 
 class Member(nn.Module):
-    """The networks of one run.
+    """The networks of one run; the decoder is that of its encoder's autoencoder, if it is known.
 
-    Args:
-        task: encoder and head.
-        decoder: of the autoencoder that has this encoder; None where it is not known.
-        limit: the 99th percentile of the autoencoder's error on cells it had not learned from.
+    `limit` is the 99th percentile of the autoencoder's error on cells it had not learned from.
     """
 
     def __init__(self, task: Classification, decoder: nn.Module | None, limit: float) -> None:
@@ -41,40 +36,33 @@ class Member(nn.Module):
         assert task.encoder is not None, "a head alone takes features"
         self.encoder, self.head, self.decoder, self.limit = task.encoder, task.head, decoder, limit
         self.view = view_of(task.hparams["view"])
+        self.tested_with = task.hparams["test_orientations"]
 
     def forward(self, image: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
-        """Name cells.
+        """Probabilities, float64, and novelty: the reconstruction error over its limit.
 
-        Args:
-            image: shape (B, 1, H, W), in [0, 1].
-            orientations: over how many flips and quarter turns probabilities are averaged, 1 to 8.
+        Features are averaged over orientations as in `hep2.features.extraction`; the error is that
+        of the cell as it is, NaN where no autoencoder is known.
 
-        Returns:
-            Probabilities, shape (B, classes), float64; novelty, the reconstruction error over its
-            limit, shape (B,), NaN where no autoencoder is known.
+        Shape:
+            (B, 1, H, W), in [0, 1] -> (B, classes), (B,)
         """
         seen = self.view(image)
-        latent = self.encoder(seen)
-        total = self.head(latent).double().softmax(dim=1)
-        for turn in range(1, orientations):
-            total = total + self.head(self.encoder(oriented(seen, turn))).double().softmax(dim=1)
+        turned = [self.encoder(oriented(seen, turn)) for turn in range(orientations)]
+        logits = self.head(torch.stack(turned, dim=1).mean(dim=1))
+        probabilities = logits.double().softmax(dim=1)
         if self.decoder is None:
-            return total / orientations, torch.full_like(total[:, 0], torch.nan)
-        error = (self.decoder(latent) - seen).double().square().mean(dim=(1, 2, 3))
-        return total / orientations, error / self.limit
+            return probabilities, torch.full_like(probabilities[:, 0], torch.nan)
+        error = (self.decoder(turned[0]) - seen).double().square().mean(dim=(1, 2, 3))
+        return probabilities, error / self.limit
 
 
-class Members(nn.Module):
+class Members(nn.ModuleList):
     """One run or several: means of their probabilities and novelties."""
-
-    def __init__(self, members: Iterable[Member]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
 
     def forward(self, image: Tensor, orientations: int = 1) -> tuple[Tensor, Tensor]:
         """As of `Member`."""
-        outcomes = [member(image, orientations) for member in self.members]
-        probabilities, novelties = zip(*outcomes, strict=True)
+        probabilities, novelties = zip(*(one(image, orientations) for one in self), strict=True)
         return torch.stack(probabilities).mean(dim=0), torch.stack(novelties).mean(dim=0)
 
 
@@ -84,7 +72,7 @@ class Ensemble:
 
     network: Members  # names patterns
     runs: tuple[Path, ...]  # their directories
-    orientations: int  # to name each cell in
+    orientations: int  # to average a cell's features over
     judges: bool  # whether all of them can tell how strange a cell is
     classes: tuple[str, ...]  # pattern names
     image_size: int  # side of the images they take, pixels
@@ -96,36 +84,37 @@ class Ensemble:
 def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = None) -> Ensemble:
     """Load the finished runs that `run` means, which must be of one method.
 
-    Args:
-        run: a directory (a single run, or a method's with its folds below), or the name of runs.
-        runs_dir: where names are looked up.
-        orientations: to name each cell in, 1 to 8; None: as many as the runs were tested with.
+    `run` is a directory (a single run, or a method's with its folds below), or a name in
+    `runs_dir`; `orientations` None means as many as the runs were tested with.
 
     Raises:
-        HEp2Error: nothing finished is there, the runs are of several methods, one cannot name
+        HEp2Error: no finished run is there, they are of several methods, one of them cannot name
             patterns of images by itself, or `orientations` is not a number from 1 to 8.
     """
-    if orientations is not None:
-        check_orientations(orientations)
     if run is None:
         raise HEp2Error("which run? run=<name or directory>, e.g. run=default")
     root = Path(run) if Path(run).is_dir() else runs_dir / run
     found = _of_one_method(root, runs_dir)
-    tasks = {path: _classifier(path, result) for path, result in found.items()}
-    members = [Member(task, *_decoder(path, task)) for path, task in tasks.items()]
+    members = [_member(path, result) for path, result in found.items()]
     judges = all(member.decoder is not None for member in members)
     if not judges:
         log.warning("no autoencoder beside %s: strange cells are not recognised", root)
+    turns = members[0].tested_with if orientations is None else orientations
+    check_orientations(turns)
+    if orientations is None and any(member.tested_with != turns for member in members):
+        raise HEp2Error(
+            "the runs were tested in different numbers of orientations: give orientations=<1 to 8>"
+        )
     path, result = next(iter(found.items()))
-    config = OmegaConf.load(RunDir(path).config)
+    data = OmegaConf.load(RunDir(path).config).data
     return Ensemble(
         network=Members(members).eval().requires_grad_(False),
         runs=tuple(found),
-        orientations=orientations or _tested_with(tasks.values()),
+        orientations=turns,
         judges=judges,
         classes=tuple(map(str, result["classes"])),
-        image_size=int(config.data.image_size),
-        channel=str(config.data.channel),
+        image_size=int(data.image_size),
+        channel=str(data.channel),
         data=str(result["data"]),
         synthetic=bool(result["synthetic"]),
     )
@@ -151,7 +140,8 @@ def _of_one_method(root: Path, runs_dir: Path) -> dict[Path, Result]:
     return found
 
 
-def _classifier(path: Path, result: Result) -> Classification:
+def _member(path: Path, result: Result) -> Member:
+    """A run's networks; the decoder is that of the autoencoder, of its fold, with its encoder."""
     file = _weights(path, result)
     if not file.is_file():
         raise HEp2Error(f"{PREDICTS}, but there is no {file}")
@@ -159,8 +149,15 @@ def _classifier(path: Path, result: Result) -> Classification:
     settings = content["hyper_parameters"]
     if settings.get("architecture") is None or "head" not in settings:
         raise HEp2Error(f"{PREDICTS}, but {file} has features that none of its networks makes")
-    task: Classification = _loaded(Classification, content, file)
-    return task
+    task, ours = _loaded(Classification, file, content), _encoder(content)
+    for other in sorted(path.parents[2].glob(f"*/{path.parent.name}/{path.name}/result.json")):
+        result = read_result(other)
+        file, limit = _weights(other.parent, result), result.get("novelty", {}).get("mse")
+        if isinstance(limit, float) and limit > 0 and file.is_file():
+            theirs = _encoder(content := read_checkpoint(file))
+            if ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours):
+                return Member(task, _loaded(Reconstruction, file, content).decoder, limit)
+    return Member(task, None, math.nan)
 
 
 def _weights(path: Path, result: Result) -> Path:
@@ -168,7 +165,11 @@ def _weights(path: Path, result: Result) -> Path:
     return RunDir(path).last if result.get("validation") else RunDir(path).best
 
 
-def _loaded(kind: Any, content: dict[str, Any], file: Path) -> Any:
+def _encoder(content: dict[str, Any]) -> dict[str, Tensor]:
+    return {k: v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
+
+
+def _loaded(kind: type[nn.Module], file: Path, content: dict[str, Any]) -> Any:
     try:
         task = kind(**content["hyper_parameters"])
         task.load_state_dict(content["state_dict"], strict=True)
@@ -176,31 +177,3 @@ def _loaded(kind: Any, content: dict[str, Any], file: Path) -> Any:
         reason = " ".join(str(error).split())
         raise HEp2Error(f"{file} does not fit its own network: {reason}") from error
     return task
-
-
-def _decoder(path: Path, task: Classification) -> tuple[nn.Module | None, float]:
-    """Decoder and limit of the finished autoencoder, of this fold and seed, with this encoder."""
-    ours = {k: v for k, v in task.state_dict().items() if k.startswith("encoder.")}
-    for file in sorted(path.parents[2].glob(f"*/{path.parent.name}/{path.name}/result.json")):
-        result = read_result(file)
-        limit = result.get("novelty", {}).get("mse")
-        weights = _weights(file.parent, result)
-        if not isinstance(limit, float) or limit <= 0 or not weights.is_file():
-            continue
-        content = read_checkpoint(weights)
-        theirs = {k: v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
-        same = ours.keys() == theirs.keys()
-        if same and all(torch.equal(value, theirs[key]) for key, value in ours.items()):
-            return _loaded(Reconstruction, content, weights).decoder, limit
-    return None, math.nan
-
-
-def _tested_with(tasks: Iterable[Classification]) -> int:
-    """In how many orientations these runs saw their test cells."""
-    first, *others = (task.hparams["test_orientations"] for task in tasks)
-    if any(other != first for other in others):
-        raise HEp2Error(
-            "the runs were tested in different numbers of orientations: give orientations=<1 to 8>"
-        )
-    check_orientations(first)
-    return int(first)

@@ -58,7 +58,7 @@ def audit_of(run: Run) -> Mapping[str, Any] | None:
     if audit is not None and not (
         isinstance(audit, dict) and all(isinstance(audit.get(name), int | None) for name in counts)
     ):
-        raise damaged(run.path / "result.json", "key audit is no audit")
+        raise damaged(run.path / "result.json", "key audit is not an audit")
     return audit
 
 

@@ -28,7 +28,12 @@ INCIDENTAL = (
 )  # fmt: skip
 
 # Settings that came later, with what runs did before: absent means this.
-LATER = {"features.test_orientations": 1}
+LATER = {
+    "features.averaged": False,
+    "features.test_orientations": 1,
+    "model.network.bounded": True,
+    "stage.objective.name": "reconstruction",
+}
 
 
 @dataclass(unsafe_hash=True)
@@ -62,7 +67,7 @@ class RunDir:
     def claim(self, cfg: DictConfig) -> None:
         """Store the configuration here, unless the same one (see `check`) is stored already.
 
-        A run that failed before its first checkpoint has nothing to lose and is started anew.
+        A run that failed before its first checkpoint has nothing to lose and starts again.
 
         Raises:
             HEp2Error: as `check` does. Nothing is changed.
@@ -109,7 +114,7 @@ class RunDir:
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """Keep the reason where what is done here raises; an interruption is no failure."""
+        """Keep the reason where what is done here raises; an interruption is not a failure."""
         try:
             yield
         except Exception as error:
@@ -125,7 +130,7 @@ class RunDir:
                 write_atomic(self.failed, f"{sentence}\n")
 
     def forget_failure(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         with suppress(OSError):
             self.failed.unlink()
 

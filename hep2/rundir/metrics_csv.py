@@ -20,7 +20,7 @@ Row = dict[str, str]  # the cells of a row that hold a number, by column
 
 
 def read_rows(file: Path) -> tuple[list[str], list[Row]]:
-    """Columns and rows. A last line without its end, and what is no number, is left out.
+    """Columns and rows. A last line without its end, and what is not a number, is left out.
 
     Raises:
         OSError: the file cannot be read.

@@ -113,7 +113,7 @@ def _check_texts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
         raise ValueError(f"row {row}: id {ids.iloc[row - 2]!r} is empty or already in use")
     if row := _first(~patterns.isin(classes).all(axis=1)):
         target, output = patterns.iloc[row - 2]
-        raise ValueError(f"row {row}: {target!r} or {output!r} is no class of the run")
+        raise ValueError(f"row {row}: {target!r} or {output!r} is not a class of the run")
 
 
 def _probabilities(texts: NDArray[np.object_]) -> FloatArray:
@@ -127,7 +127,7 @@ def _probabilities(texts: NDArray[np.object_]) -> FloatArray:
     inside = ((shares >= -_OVERSHOOT) & (shares <= 1 + _OVERSHOOT)).all(axis=1)
     if bad := _first(~(inside & (np.abs(shares.sum(axis=1) - 1) <= _ROUNDING))):
         given = ", ".join(texts[bad - 2])
-        raise ValueError(f"row {bad}: probabilities {given} are no shares of one")
+        raise ValueError(f"row {bad}: probabilities {given} are not shares of one")
     return shares
 
 

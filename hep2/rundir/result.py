@@ -77,7 +77,7 @@ class Run:
 
     @property
     def encoder_collapsed(self) -> bool:
-        """Whether an encoder it started from had learned nothing: its figures say nothing."""
+        """Whether an encoder it started from had learned nothing: its metrics say nothing."""
         return bool(self.kept.get("collapsed_encoders"))
 
     @property
@@ -107,14 +107,14 @@ def read_result(file: Path) -> dict[str, Any]:
     """
 
     def refuse(text: str) -> NoReturn:  # Python's reader takes NaN and Infinity, JSON not
-        raise ValueError(f"{text} is no number")
+        raise ValueError(f"{text} is not a number")
 
     try:
         stored = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
     except (ValueError, OSError, RecursionError) as error:
         raise damaged(file, f"it cannot be read as JSON ({error})") from error
     if not isinstance(stored, dict):
-        raise damaged(file, "it is no JSON object")
+        raise damaged(file, "it is not a JSON object")
     return stored
 
 
@@ -180,11 +180,11 @@ def _check_against(run: Run, predictions: Predictions, counted: object) -> None:
     if counted != (found := len(predictions.ids)):
         raise damaged(file, f"it counts {counted} test cells, predictions.csv has {found}")
     confusion = predictions.confusion()
-    for name, metric in (("aca", metrics.aca), ("mca", metrics.mca)):
-        said = float(metric(confusion))
+    for metric in metrics.HEADLINE:
+        said = float(metric.function(confusion))
         for key, value in run.metrics.items():  # rounded; undefined (NaN) equals undefined
             close = np.isclose(value, said, rtol=0, atol=1e-4, equal_nan=True)
-            if key.endswith(f"/test/{name}") and not close:
+            if key.endswith(f"/test/{metric.name}") and not close:
                 raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {said:.4f}")
 
 
@@ -242,7 +242,7 @@ def collapsed_encoders(checkpoints: Iterable[Path]) -> list[str]:
             if read_result(RunDir(run).result).get("collapsed"):
                 collapsed.append(run)
     for run in collapsed:
-        log.warning("the encoder of %s has collapsed: figures of this run mean nothing", run)
+        log.warning("the encoder of %s has collapsed: this run's metrics mean nothing", run)
     return ["/".join(run.parts[-3:]) for run in collapsed]
 
 

@@ -22,7 +22,7 @@ class RunState:
 
     path: Path
     state: str  # one of STATES
-    detail: str  # its newest figure, or why it failed
+    detail: str  # its newest metric, or why it failed
 
 
 def run_states(root: Path) -> list[RunState]:

@@ -16,10 +16,13 @@ from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, Positions, in_batches
 from hep2.data.protocols import Split
+from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
 from hep2.rundir.result import name_metrics
 from hep2.stages.training import NetworkStage
+from hep2.tasks.denoising import Denoising
+from hep2.tasks.joint_embedding import JointEmbedding
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -28,6 +31,14 @@ log = logging.getLogger(__name__)
 Errors = NDArray[np.float64]  # mean squared error of each cell, shape (N,)
 
 NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
+
+# To add an objective: write its task, a subclass of `Reconstruction`, add it here, and give it a
+# conf/stage/<name>.yaml, whose `objective` has the settings of its constructor.
+OBJECTIVES: dict[str, type[Reconstruction]] = {
+    "reconstruction": Reconstruction,
+    "denoising": Denoising,
+    "joint_embedding": JointEmbedding,
+}
 
 
 class AutoencoderStage(NetworkStage):
@@ -39,12 +50,28 @@ class AutoencoderStage(NetworkStage):
 
     def configure_inputs(self) -> CellImages:
         """The fold's images, augmented."""
-        return augmented_images(self.cfg, self.fold, self.cfg.stage.view)
+        stage = self.cfg.stage
+        return augmented_images(self.cfg, self.fold, stage.view, raw=self.objective.perturbs)
+
+    @property
+    def objective(self) -> type[Reconstruction]:
+        """What is learned, by its name in OBJECTIVES.
+
+        Raises:
+            HEp2Error: unknown name.
+        """
+        name = self.cfg.stage.objective.name
+        if name not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise HEp2Error(f"stage.objective.name={name} is unknown: choose one of {known}")
+        return OBJECTIVES[name]
 
     def configure_task(self) -> Reconstruction:
         """A fresh autoencoder."""
         model, stage = self.cfg.model, self.cfg.stage
-        return Reconstruction(
+        settings = {key: value for key, value in plain(stage.objective).items() if key != "name"}
+        return self.objective(
+            **settings,
             architecture=model.architecture,
             network=plain(model.network),
             loss=stage.loss,
@@ -68,29 +95,25 @@ class AutoencoderStage(NetworkStage):
 
     def score(self) -> dict[str, Any]:
         """Reconstruction errors on the test cells, and whether the latents are worth a head."""
-        errors, latents = errors_and_latents(self.task, self.inputs, self.fold.split.test)
-        guessed = errors_of_mean_image(self.inputs, self.fold.split)
-        score = score_reconstruction(errors, guessed, latents)
+        split = self.fold.split
+        errors, latents = errors_and_latents(self.task, self.inputs, split.test)
+        score = score_reconstruction(errors, errors_of_mean_image(self.inputs, split), latents)
         if score.collapsed:
             log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
         places = latent_map(latents, self.cfg.seed)
         write_atomic(self.run.predictions, cells_csv(self.fold, errors, places))
+        validation, _ = errors_and_latents(self.task, self.inputs, split.val)
+        held_out = np.concatenate([validation, errors])
         return {
             "metrics": name_metrics(self.fold, "test", asdict(score)),
             "collapsed": score.collapsed,
             "labels_in_features": False,
-            "novelty": self._novelty(errors),
+            "novelty": {
+                "percentile": NOVEL_PERCENTILE,
+                "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
+                "cells": len(held_out),
+            },
             "reconstructions": self._reconstructions(errors),
-        }
-
-    def _novelty(self, errors: Errors) -> dict[str, float]:
-        """The error beyond which a cell is unlike the training set, of all cells held out."""
-        validation, _ = errors_and_latents(self.task, self.inputs, self.fold.split.val)
-        held_out = np.concatenate([validation, errors])
-        return {
-            "percentile": NOVEL_PERCENTILE,
-            "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
-            "cells": len(held_out),
         }
 
     def _reconstructions(self, errors: Errors) -> dict[str, Any]:
@@ -100,21 +123,23 @@ class AutoencoderStage(NetworkStage):
         shown = test[[row for row, _ in chosen]]
 
         def pixels(image: Tensor) -> Tensor:
-            made: Tensor = self.task(image.to(self.task.device))[:, 0]
+            made = self.task.displayed(self.task(image.to(self.task.device)))[:, 0]
             return (made.float().cpu() * 255).round().to(torch.uint8)
 
         images = torch.cat(list(in_batches(self.inputs, shown, pixels))).numpy()
         return reconstructions_record(self.fold, errors, chosen, images)
 
 
-def augmented_images(cfg: DictConfig, fold: Fold, view: str = "intensity") -> CellImages:
+def augmented_images(
+    cfg: DictConfig, fold: Fold, view: str = "intensity", raw: bool = False
+) -> CellImages:
     """The fold's images, with the augmentation that the configuration asks for."""
     settings = {key: value for key, value in plain(cfg.augment).items() if key != "name"}
     batched = settings.pop("batched", False)
     if not any(settings.values()):
-        return CellImages(fold.cells, view=view)
+        return CellImages(fold.cells, view=view, raw=raw)
     augmentation = Augmentation(**settings, seed=cfg.seed, cells=len(fold.cells))
-    return CellImages(fold.cells, augmentation, batched, view)
+    return CellImages(fold.cells, augmentation, batched, view, raw)
 
 
 def errors_and_latents(
@@ -128,11 +153,8 @@ def errors_and_latents(
         return squared_error(task.decoder(latent), image).cpu(), latent.float().cpu()
 
     task.eval()
-    errors = [torch.empty(0, dtype=torch.float64)]
-    latents = [torch.empty(0, task.encoder.latent_size)]
-    for error, latent in in_batches(images, cells, both):
-        errors.append(error)
-        latents.append(latent)
+    none = torch.empty(0, dtype=torch.float64), torch.empty(0, task.encoder.latent_size)
+    errors, latents = zip(none, *in_batches(images, cells, both), strict=True)
     return torch.cat(errors).numpy(), torch.cat(latents).numpy()
 
 
@@ -146,18 +168,11 @@ def errors_of_mean_image(images: CellImages, split: Split) -> Errors:
 
 @dataclass(frozen=True)
 class ReconstructionScore:
-    """How well an autoencoder reconstructs cells that it has never seen.
+    """How well an autoencoder reconstructs cells that it has never seen."""
 
-    Attributes:
-        mse: mean squared error over pixels and cells, intensities in [0, 1].
-        mse_of_mean_image: the same for a constant guess, the mean training image. An autoencoder
-            that is no better has learned nothing.
-        dead_latents: the share of latent values that are the same for all cells.
-    """
-
-    mse: float
-    mse_of_mean_image: float
-    dead_latents: float
+    mse: float  # mean squared error over pixels and cells, intensities in [0, 1]
+    mse_of_mean_image: float  # of the mean training image as the guess: to be beaten
+    dead_latents: float  # share of latent values that are the same for all cells
 
     @property
     def collapsed(self) -> bool:
@@ -168,13 +183,7 @@ class ReconstructionScore:
 def score_reconstruction(
     errors: Errors, guessed: Errors, latents: NDArray[np.float32]
 ) -> ReconstructionScore:
-    """Score an autoencoder on N cells.
-
-    Args:
-        errors: mean squared error of each cell's reconstruction, shape (N,).
-        guessed: the same for the constant guess, the mean of the training images, shape (N,).
-        latents: shape (N, D).
-    """
+    """Score N cells: their errors, shape (N,), those of the mean image, latents, shape (N, D)."""
     dead = latents.min(axis=0) == latents.max(axis=0)
     return ReconstructionScore(float(errors.mean()), float(guessed.mean()), float(dead.mean()))
 

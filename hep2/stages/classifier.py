@@ -29,18 +29,12 @@ from hep2.tasks.classification import Classification, balanced_weights
 
 
 class ClassifierStage(NetworkStage):
-    """A network that classifies, scored by its predictions of the test cells.
-
-    Attributes:
-        freeze: whether the encoder stays as it is.
-        start: the encoder that it starts from, set by `configure_inputs`; None: a fresh one.
-        labels_in_features: whether the features were learned with labels; None: not learned.
-    """
+    """A network that classifies, scored by its predictions of the test cells."""
 
     tunable = True
-    freeze: bool
-    start: EncoderCheckpoint | None
-    labels_in_features: bool | None
+    freeze: bool  # whether the encoder stays as it is
+    start: EncoderCheckpoint | None  # the encoder that it starts from; None: a fresh one
+    labels_in_features: bool | None  # whether they were learned with labels; None: not learned
     task: Classification
 
     @abstractmethod
@@ -50,12 +44,9 @@ class ClassifierStage(NetworkStage):
     def configure_task(self) -> Classification:
         """A fresh head behind its encoder."""
         cfg, fold, start = self.cfg, self.fold, self.start
-        architecture, network = (
-            (start.architecture, start.network) if start else self.fresh_encoder()
-        )
+        encoder = (start.architecture, start.network) if start else self.fresh_encoder()
         task = Classification(
-            architecture=architecture,
-            network=network,
+            *encoder,
             head={key: value for key, value in plain(cfg.head).items() if key != "name"},
             classes=list(fold.cells.classes),
             freeze=self.freeze,
@@ -72,10 +63,11 @@ class ClassifierStage(NetworkStage):
         return task
 
     @property
-    def monitor(self) -> str:
+    def monitor(self) -> str | None:
         """`val/loss`, or the MCA on validation cells where the stage asks for that."""
         by_mca = self.cfg.stage.get("choose_by", "loss") == "mca"
-        return f"val/{self.fold.protocol}/mca" if by_mca else "val/loss"
+        loss = super().monitor
+        return f"val/{self.fold.protocol}/mca" if loss and by_mca else loss
 
     def held_out_score(self) -> float:
         """The MCA."""
@@ -88,16 +80,15 @@ class ClassifierStage(NetworkStage):
         metrics = score_classifier(self.fold, self.run, self.probabilities())
         return metrics | {"labels_in_features": self.labels_in_features}
 
+    @torch.inference_mode()
     def probabilities(self) -> Probabilities:
         """Class probabilities of the test cells, shape (cells, classes)."""
         task = self.task.eval()
-        with torch.inference_mode():
-            logits = [
-                task.logits({key: value.to(task.device) for key, value in batch.items()})
-                for batch in self.datamodule.test_dataloader()
-            ]
-        parts = [part.double().softmax(dim=1) for part in logits]
-        return np.asarray(torch.cat(parts).cpu().numpy())
+        logits = [
+            task.logits({key: value.to(task.device) for key, value in batch.items()})
+            for batch in self.datamodule.test_dataloader()
+        ]
+        return np.asarray(torch.cat(logits).double().softmax(dim=1).cpu().numpy())
 
 
 class HeadStage(ClassifierStage):
@@ -128,11 +119,7 @@ class SupervisedStage(ClassifierStage):
     labels_in_features = True
 
     def configure_inputs(self) -> CellImages:
-        """The fold's images, augmented.
-
-        Raises:
-            HEp2Error: the head is not a network; the autoencoder is missing, or of another fold.
-        """
+        """The fold's images, augmented; HEp2Error where the head is not a network."""
         if is_estimator(self.cfg.head):
             raise HEp2Error(
                 f"stage={self.cfg.stage.name} trains a network, which head={self.cfg.head.name} is "
@@ -187,10 +174,8 @@ class EstimatorStage(Stage):
         """Predictions and metrics of the test cells, and the settings chosen."""
         test = self.inputs.evaluation.of(self.fold.split.test)
         metrics = score_classifier(self.fold, self.run, self.task.probabilities(test))
-        return metrics | {
-            "labels_in_features": self.labels_in_features,
-            "chosen": self.task.chosen,
-        }
+        known = {"labels_in_features": self.labels_in_features, "chosen": self.task.chosen}
+        return metrics | known
 
 
 def head(cfg: DictConfig, fold: Fold, run: RunDir) -> HeadStage | EstimatorStage:
@@ -199,38 +184,24 @@ def head(cfg: DictConfig, fold: Fold, run: RunDir) -> HeadStage | EstimatorStage
 
 
 def score_classifier(fold: Fold, run: RunDir, probabilities: Probabilities) -> dict[str, Any]:
-    """Write predictions.csv and return the metrics for result.json.
-
-    Args:
-        fold: whose test cells were classified.
-        run: where predictions.csv goes.
-        probabilities: of the test cells, shape (cells, classes).
-    """
+    """Write predictions.csv of the test cells, shape (cells, classes); return their metrics."""
     write_atomic(run.predictions, predictions_csv(fold, probabilities))
     test, classes = fold.split.test, fold.cells.classes
     targets, outputs = fold.cells.labels[test], probabilities.argmax(axis=1)
     specimens = fold.cells.specimens[test]
     known = specimens if np.all(specimens != "") else None
     metrics = summarise(targets, outputs, probabilities, len(classes), known)
-    recall = recalls(confusion_counts(targets, outputs, len(classes)))
+    recall = recalls(confusion_counts(targets, outputs, len(classes))).tolist()
     return {
         "metrics": name_metrics(fold, "test", metrics),
-        "recall": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(classes, recall, strict=True)
-        },
+        "recall": {k: None if np.isnan(v) else v for k, v in zip(classes, recall, strict=True)},
         "mistakes": mistakes_record(fold, probabilities),
     }
 
 
 def class_weights(cfg: DictConfig, fold: Fold) -> list[float] | None:
-    """None, the balanced ones, or those that the configuration lists.
-
-    Raises:
-        HEp2Error: the list has not one weight for each class.
-    """
-    asked = plain(cfg.stage.class_weights)
-    classes = fold.cells.classes
+    """None, the balanced ones, or those listed; HEp2Error where they are not one for each class."""
+    asked, classes = plain(cfg.stage.class_weights), fold.cells.classes
     if asked == "balanced":
         return balanced_weights(fold.cells.labels[fold.split.train], len(classes))
     if asked is None or (isinstance(asked, list) and len(asked) == len(classes)):

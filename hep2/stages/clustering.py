@@ -44,26 +44,22 @@ class ClusteringStage(NetworkStage):
         return task
 
     @property
-    def selecting(self) -> bool:
-        """Never: no metric of validation says which clusters are good."""
-        return False
+    def monitor(self) -> None:
+        """No metric of validation says which clusters are good."""
 
     def score(self) -> dict[str, Any]:
         """Agreement on the test cells, and predictions under the matching of the training cells."""
-        labels, split = self.fold.cells.labels, self.fold.split
-        count = len(self.fold.cells.classes)
+        split, count = self.fold.split, len(self.fold.cells.classes)
+        learned, targets = (self.fold.cells.labels[part] for part in (split.train, split.test))
         seen = self.task.assignments(self.inputs, split.train).argmax(dim=1).cpu().numpy()
-        patterns = match(labels[split.train], seen, count).patterns
+        patterns = match(learned, seen, count).patterns
         shares = self.task.assignments(self.inputs, split.test).double().cpu().numpy()
         named = shares[:, patterns.argsort()]  # columns in the order of the patterns
         clusters = named.argmax(axis=1)
         write_atomic(self.run.predictions, predictions_csv(self.fold, named))
         metrics = {
-            "clustering_accuracy": match(labels[split.test], clusters, count).accuracy,
-            "accuracy_matched_in_training": float((clusters == labels[split.test]).mean()),
-            **agreement(labels[split.test], clusters),
+            "clustering_accuracy": match(targets, clusters, count).accuracy,
+            "accuracy_matched_in_training": float((clusters == targets).mean()),
+            **agreement(targets, clusters),
         }
-        return {
-            "labels_in_features": False,
-            "metrics": name_metrics(self.fold, "test", metrics),
-        }
+        return {"labels_in_features": False, "metrics": name_metrics(self.fold, "test", metrics)}

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 
-from hep2.callbacks import EpochSeed, FiniteLoss
+from hep2.callbacks import EpochSeed, TerminateOnNaN
 from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint, resume_point
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
@@ -22,7 +22,7 @@ from hep2.rundir.directory import RunDir
 
 for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
     logging.getLogger(chatter).setLevel(logging.WARNING)
-# but the one who ends a run because a rank of it has died is to say so
+# But what ends a run because a rank of it has died is to say so.
 logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
 
 LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is half an hour
@@ -35,21 +35,11 @@ class Stage(ABC):
 
     A subclass fills in the hooks. They are called in this order: `configure_inputs`,
     `configure_task`, `train`, and then `score`, or `held_out_score` where it is a trial.
-
-    Args:
-        cfg: the run's configuration.
-        fold: whose training cells are learned from.
-        run: where checkpoints and predictions go.
-
-    Attributes:
-        inputs: what the task is fed with.
-        task: what learns, fresh until `train`.
-        tunable: whether `held_out_score` may choose its settings (`hep2.stages.tuning`).
     """
 
-    tunable = False
-    inputs: Any
-    task: Any
+    tunable = False  # whether `held_out_score` may choose its settings (`hep2.stages.tuning`)
+    inputs: Any  # what the task is fed with
+    task: Any  # what learns, fresh until `train`
 
     def __init__(self, cfg: DictConfig, fold: Fold, run: RunDir) -> None:
         self.cfg, self.fold, self.run = cfg, fold, run
@@ -59,8 +49,7 @@ class Stage(ABC):
     def variant(self: S, cfg: DictConfig, fold: Fold, run: RunDir) -> S:
         """The same stage, untrained, with other settings, cells or directory.
 
-        It has the same inputs, so `cfg` must not ask for others: they may have cost an encoder's
-        pass over the data set.
+        The inputs stay, so `cfg` must not ask for others: they may have cost an encoder's pass.
         """
         other = copy.copy(self)
         other.cfg, other.fold, other.run = cfg, fold, run
@@ -74,11 +63,7 @@ class Stage(ABC):
 
     @abstractmethod
     def configure_inputs(self) -> Any:
-        """Find or compute what the task is fed with.
-
-        Raises:
-            HEp2Error: an encoder is missing, or belongs to another fold.
-        """
+        """Find or compute them; HEp2Error where an encoder is missing, or of another fold."""
 
     @abstractmethod
     def configure_task(self) -> Any:
@@ -86,21 +71,14 @@ class Stage(ABC):
 
     @abstractmethod
     def train(self, loggers: list[Logger]) -> int | None:
-        """Learn.
-
-        Returns:
-            The number of epochs, or None on a process that has no say in the result.
-        """
+        """Learn; gives the number of epochs, or None on a process without a say in the result."""
 
     @abstractmethod
     def score(self) -> dict[str, Any]:
         """Read the test cells, once: write predictions.csv, return what result.json gets."""
 
     def held_out_score(self) -> float:
-        """How good on the test cells of its fold, in a trial those that an inner fold holds out.
-
-        The greater the better. Only for stages that are `tunable`.
-        """
+        """How good on the fold's test cells, in a trial those held out; the greater the better."""
         raise NotImplementedError
 
 
@@ -112,24 +90,17 @@ class NetworkStage(Stage):
     @property
     def datamodule(self) -> HEp2DataModule:
         """Batches of the fold's cells; a new module each time."""
-        cfg, cells = self.cfg, self.fold.cells
-        return HEp2DataModule(
-            self.inputs, cells.labels, self.fold.split, cfg.stage.batch_size, cfg.seed,
-            cfg.data.workers,
-        )  # fmt: skip
+        cfg, labels, split = self.cfg, self.fold.cells.labels, self.fold.split
+        size, workers = cfg.stage.batch_size, cfg.data.workers
+        return HEp2DataModule(self.inputs, labels, split, size, cfg.seed, workers)
 
     @property
-    def selecting(self) -> bool:
-        """Whether validation chooses among epochs.
+    def monitor(self) -> str | None:
+        """The metric of validation that chooses among epochs; None: the last epoch counts.
 
-        Where a pattern has no validation cell the loss must not choose: the last epoch counts.
+        Where a pattern has no validation cell the loss must not choose.
         """
-        return not self.fold.split.note
-
-    @property
-    def monitor(self) -> str:
-        """The metric of validation that chooses: `val/loss`, the lower the better."""
-        return "val/loss"
+        return None if self.fold.split.note else "val/loss"
 
     def train(self, loggers: list[Logger]) -> int | None:
         """Fit, from the last checkpoint where there is one; take the weights to be tested."""
@@ -146,33 +117,26 @@ class NetworkStage(Stage):
         if not trainer.is_global_zero:
             return None
         self.run.previous.unlink(missing_ok=True)
-        selected = self.run.best if self.selecting else self.run.last
+        selected = self.run.best if self.monitor else self.run.last
         self.task.load_state_dict(read_checkpoint(selected)["state_dict"], strict=True)
         return trainer.current_epoch
 
     def _trainer(self, loggers: list[Logger]) -> L.Trainer:
         """The trainer of the configuration, with our callbacks, checkpoints and time limit."""
-        cfg = self.cfg
+        cfg, files = self.cfg, CheckpointFiles()
+        greatest = self.monitor != "val/loss"
+        keeper = Checkpoints(self.run.path, files, self.monitor, greatest, cfg.checkpoint_seconds)
         named = instantiate(cfg.callbacks, _convert_="all").values()
         if not cfg.trainer.enable_progress_bar:  # Lightning refuses the two together
             named = [callback for callback in named if not isinstance(callback, ProgressBar)]
-        files = CheckpointFiles()
-        keeper = Checkpoints(
-            self.run.path,
-            files,
-            self.monitor if self.selecting else None,
-            self.monitor != "val/loss",  # then the greatest is the best
-            cfg.checkpoint_seconds,
-        )
         trainer: L.Trainer = instantiate(
             cfg.trainer,
-            callbacks=[EpochSeed(cfg.seed), FiniteLoss(self.fold.cells.ids), keeper, *named],
+            callbacks=[EpochSeed(cfg.seed), TerminateOnNaN(self.fold.cells.ids), keeper, *named],
             logger=loggers,
             default_root_dir=str(self.run.path),
             _convert_="all",
         )
-        if isinstance(trainer.strategy, DDPStrategy):
-            # Its constructor's only; but `trainer.strategy` is to stay a word.
+        if isinstance(trainer.strategy, DDPStrategy):  # a word in the YAML, so set afterwards
             trainer.strategy._timeout = LONGEST_WAIT
         trainer.strategy.checkpoint_io = files
         return trainer

@@ -1,9 +1,7 @@
 """Settings of a network that are chosen before its training proper, on inner folds.
 
 Every setting of the grid is tried on every inner fold of the training cells: as the head's grids
-of `hep2.heads` are, so that no method is tuned with more care than another. An inner fold holds
-whole training specimens out (single cells where the protocol is leaky); validation and test cells
-of the fold take no part.
+of `hep2.heads` are, so that no method is tuned with more care than another.
 """
 
 import contextlib
@@ -32,15 +30,8 @@ log = logging.getLogger(__name__)
 
 # Settings that a new network or its training reads; inputs are made once, for all trials. Settings
 # of a trial are named by dotted keys of the configuration, e.g. {"stage.optimizer.lr": 1e-3}.
-TUNED = (
-    "stage.optimizer",
-    "stage.batch_size",
-    "stage.epochs",
-    "stage.loss",
-    "model.network",
-    "head",
-    "trainer.gradient_clip_val",
-)
+TUNED = ("stage.optimizer", "stage.batch_size", "stage.epochs", "stage.loss", "model.network",
+         "head", "trainer.gradient_clip_val")  # fmt: skip
 
 
 def tuned(stage: S) -> tuple[S, dict[str, Any]]:
@@ -52,13 +43,17 @@ def tuned(stage: S) -> tuple[S, dict[str, Any]]:
     Raises:
         HEp2Error: the grid is faulty, or the loss was not finite whatever the settings.
     """
-    cfg = stage.cfg
-    grid = plain(cfg.tuning.grid)
-    if grid is None or not stage.tunable:
+    cfg, tuning = stage.cfg, stage.cfg.tuning
+    if tuning.grid is None or not stage.tunable:
         return stage, {}
-    asked = candidates(grid)
-    _check_trials(cfg.tuning.folds, cfg.tuning.epochs)
-    folds = inner_folds(stage.fold, cfg.tuning.folds)
+    asked = candidates(plain(tuning.grid))
+    if not isinstance(tuning.folds, int) or tuning.folds < 2:
+        raise HEp2Error(f"tuning.folds={tuning.folds} must be a whole number, 2 or more")
+    if not isinstance(tuning.epochs, int | float) or not 0 < tuning.epochs <= 1:
+        raise HEp2Error(
+            f"tuning.epochs={tuning.epochs} must be a share of stage.epochs, above 0, up to 1"
+        )
+    folds = inner_folds(stage.fold, tuning.folds)
     scores = _scores(stage, asked, folds) if folds else []  # without folds the first is taken
     best = int(np.argmax(scores)) if scores else 0
     chosen = stage.variant(with_settings(cfg, asked[best]), stage.fold, stage.run)
@@ -66,10 +61,7 @@ def tuned(stage: S) -> tuple[S, dict[str, Any]]:
 
 
 def candidates(grid: Any) -> list[Settings]:
-    """Every combination of a grid, in its order.
-
-    Args:
-        grid: lists of values by dotted keys.
+    """Every combination of a grid, lists of values by dotted keys, in its order.
 
     Raises:
         HEp2Error: it is not a grid, an entry is not a list, or a setting cannot be tuned.
@@ -87,19 +79,8 @@ def candidates(grid: Any) -> list[Settings]:
     return combinations(grid)
 
 
-def _check_trials(folds: Any, epochs: Any) -> None:
-    if not isinstance(folds, int) or folds < 2:
-        raise HEp2Error(f"tuning.folds={folds} must be a whole number, 2 or more")
-    if not isinstance(epochs, int | float) or not 0 < epochs <= 1:
-        raise HEp2Error(f"tuning.epochs={epochs} must be a share of stage.epochs, above 0, up to 1")
-
-
 def with_settings(cfg: DictConfig, settings: Settings) -> DictConfig:
-    """A configuration with other values of some of its settings.
-
-    Raises:
-        HEp2Error: it has no such setting.
-    """
+    """A configuration with other values of some settings; HEp2Error where it lacks one."""
     changed = cfg.copy()
     for key, value in settings.items():
         if OmegaConf.select(cfg, key) is None:
@@ -125,7 +106,7 @@ def _scores(stage: Stage, asked: list[Settings], folds: InnerFolds) -> list[floa
         log.info("tuning: %s gives %.4g on %d inner folds", shown, means[-1], len(folds))
     if max(means) == -math.inf:
         raise HEp2Error(
-            "the loss was no number with any setting of tuning.grid: look at the images, or put "
+            "the loss was not finite with any setting of tuning.grid: look at the images, or put "
             f"lower values of {', '.join(asked[0])} in"
         )
     return means
@@ -161,10 +142,6 @@ class Trials:
     """The scores so far, of one run and one configuration: `tuning.json` of the run directory.
 
     What was noted under another configuration, or cannot be read, is forgotten.
-
-    Args:
-        run: whose settings are tuned.
-        cfg: its configuration.
     """
 
     def __init__(self, run: RunDir, cfg: DictConfig) -> None:
@@ -185,12 +162,8 @@ class Trials:
 
     @rank_zero_only
     def note(self, settings: Settings, fold: int, score: float) -> None:
-        """Keep a score; minus infinity, which JSON lacks, becomes null.
-
-        Raises:
-            HEp2Error: the file cannot be written.
-        """
-        figure = score if math.isfinite(score) else None
+        """Keep a score; HEp2Error where the file cannot be written."""
+        figure = score if math.isfinite(score) else None  # JSON lacks minus infinity
         self.rows.append({"settings": settings, "fold": fold, "figure": figure})
         content = {"configuration": self.configuration, "trials": self.rows}
         write_atomic(self.run.tuning, json.dumps(content, indent=1) + "\n")

@@ -12,8 +12,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,31 +24,21 @@ from hep2.sweep.processes import Start, Started
 THREADS = "OMP_NUM_THREADS"  # read where the libraries are loaded: one value for all forked jobs
 
 
-class Nursery:
-    """Starts jobs as `hep2.sweep.processes.start` does, only sooner.
+class ForkServer:
+    """Starts jobs as `hep2.sweep.processes.start` does, only sooner; the server imports `preload`.
 
     Not for jobs that see a GPU: whatever touches CUDA before a fork breaks it behind the fork.
-
-    Args:
-        imported: modules that the process imports from which jobs are forked.
     """
 
-    def __init__(self, imported: Sequence[str] = ("hep2.sweep.preloaded",)) -> None:
+    def __init__(self, preload: Sequence[str] = ("hep2.sweep.forkserver_preload",)) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(list(imported))
+        self.context.set_forkserver_preload(list(preload))
         self.threads: str | None = None
 
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> tuple[Started, int]:
-        """Start a job: `command` is [interpreter, program, arguments ...].
-
-        Returns:
-            The process, and the length of the log before it.
-
-        Raises:
-            OSError: the log cannot be written.
-        """
+        """Start a job: `command` is [interpreter, program, arguments ...]."""
         whole = {**os.environ, **environment, **processes.marks()}
         wanted = whole.get(THREADS, "")
         if self.threads not in (None, wanted):
@@ -57,12 +46,20 @@ class Nursery:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             before = output.tell()
-        child = self.context.Process(target=_run, args=(list(command[1:]), whole, str(log)))
+        child = self.context.Process(target=_become, args=(list(command[1:]), whole, str(log)))
+        # The first start starts the server, which inherits the environment. The program of this
+        # process is hidden: a child would import it again, and has one of its own.
+        kept, program = dict(os.environ), sys.modules["__main__"]
+        os.environ.update(whole)
+        sys.modules["__main__"] = ModuleType("__main__")
         try:
-            with _seen_by_the_server(whole):
-                child.start()
+            child.start()
         except (EOFError, ConnectionError):  # the server has died; the next start makes another
             return processes.start(command, environment, log)
+        finally:
+            sys.modules["__main__"] = program
+            os.environ.clear()
+            os.environ.update(kept)
         self.threads = wanted
         return Forked(child), before
 
@@ -75,78 +72,42 @@ class Forked:
         assert child.pid is not None
         self.pid = child.pid
 
-    @property
-    def returncode(self) -> int | None:
+    def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs."""
         return self.child.exitcode
 
-    def poll(self) -> int | None:
-        """The same."""
-        return self.child.exitcode
+    returncode = property(poll)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end.
-
-        Raises:
-            TimeoutExpired: it has not ended in that many seconds.
-        """
+        """Wait for the end; raises `subprocess.TimeoutExpired` as Popen does."""
         self.child.join(timeout)
-        if timeout is not None and self.returncode is None:
+        if timeout is not None and self.child.exitcode is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
-        return self.returncode
+        return self.child.exitcode
 
 
-@contextmanager
-def _seen_by_the_server(environment: Mapping[str, str]) -> Iterator[None]:
-    """The first start starts the server, which inherits the environment.
-
-    The program of this process is hidden: a child would import it anew, and has one of its own.
-    """
-    kept, program = dict(os.environ), sys.modules["__main__"]
-    os.environ.update(environment)
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-        os.environ.clear()
-        os.environ.update(kept)
-
-
-def _run(words: list[str], environment: dict[str, str], log: str) -> None:
+def _become(words: list[str], environment: dict[str, str], log: str) -> None:
     """In the forked process: become the job."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server has a handler
     server = os.environ[processes.PARENT]  # it named itself, and ends with the sweep
     os.environ.clear()
     os.environ.update({**environment, processes.PARENT: server})
-    for stream, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, log, os.O_WRONLY | os.O_APPEND),
-        (2, log, os.O_WRONLY | os.O_APPEND),
-    ):
-        opened = os.open(path, flags)
-        os.dup2(opened, stream)
-        os.close(opened)
-    for output in (sys.stdout, sys.stderr):
-        output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    with open(os.devnull, "rb") as nothing, open(log, "ab") as output:
+        for stream, file in ((0, nothing), (1, output), (2, output)):
+            os.dup2(file.fileno(), stream)
+    for text in (sys.stdout, sys.stderr):
+        text.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = words
     # Exit handlers are not run behind it: those of the server (W&B's folder for pictures) would be.
     runpy.run_path(words[0], run_name="__main__")
 
 
 def starter(several: bool, gpus: Sequence[str]) -> Start:
-    """How jobs are best started: forked where there are several, and no GPU is in sight.
-
-    Args:
-        several: whether there will be more than one.
-        gpus: that they may see.
-    """
-    # Elsewhere the system's own libraries do not bear a fork.
+    """How jobs are best started: forked where there are several, and no GPU is in sight."""
+    # Elsewhere than on Linux the system's own libraries do not bear a fork.
     forks = sys.platform == "linux" and several and not gpus
-    return _nursery().start if forks else processes.start
+    return _server().start if forks else processes.start
 
 
-@cache
-def _nursery() -> Nursery:
-    return Nursery()
+_server = cache(ForkServer)

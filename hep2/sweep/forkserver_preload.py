@@ -1,7 +1,4 @@
-"""What the process that jobs are forked from does at its start: see `hep2.sweep.nursery`.
-
-Imported there and nowhere else.
-"""
+"""What the process that jobs are forked from does at its start; see `hep2.sweep.forkserver`."""
 
 import atexit
 import contextlib
@@ -14,7 +11,7 @@ from hep2.sweep.processes import die_with_parent, keep_freed_memory
 
 RUN = (
     "hep2.run",
-    "hep2.evaluation.dashboard",
+    "hep2.evaluation.report",
     "sklearn.decomposition",
     "sklearn.linear_model",
     "sklearn.manifold",
@@ -23,10 +20,7 @@ WANDB = ("wandb", "wandb.sdk.launch.inputs.internal")  # the latter at the start
 
 
 def _end(*_: Any) -> None:
-    """Leave at once, for the jobs end with this process; but not without exit handlers.
-
-    W&B's removes a folder for pictures that importing it has made.
-    """
+    # The jobs end with this process, at once; but W&B's exit handler removes a folder of its own.
     atexit._run_exitfuncs()
     os._exit(0)
 

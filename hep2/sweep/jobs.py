@@ -1,7 +1,8 @@
 """The jobs of a sweep: what each one is, where it writes, and which ones it waits for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,18 @@ from hep2.rundir.layout import encoder_runs, run_path
 
 @dataclass(frozen=True)
 class Job:
-    """One command line of a sweep.
+    """One command line of a sweep."""
 
-    Attributes:
-        number: from 1, in the order of the sweep.
-        title: the overrides that tell it from the sweep's other jobs.
-        overrides: all of them, in Hydra's grammar.
-        cfg: the composed configuration.
-        needs: numbers of the jobs that must have ended well before this one starts.
-    """
-
-    number: int
-    title: str
-    overrides: tuple[str, ...]
+    number: int  # from 1, in the order of the sweep
+    title: str  # the overrides that tell it from the sweep's other jobs
+    overrides: tuple[str, ...]  # all of them, in Hydra's grammar
     cfg: DictConfig
-    needs: tuple[int, ...] = ()
-    run: RunDir = field(init=False)
+    needs: tuple[int, ...] = ()  # numbers of the jobs that must have ended well before
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "run", RunDir(run_path(self.cfg)))
+    @cached_property
+    def run(self) -> RunDir:
+        """Where it writes."""
+        return RunDir(run_path(self.cfg))
 
     @property
     def epochs(self) -> int | None:
@@ -42,11 +36,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do.
-
-        Raises:
-            HEp2Error: its directory holds a run of another configuration.
-        """
+        """Whether nothing is left to do; HEp2Error where its directory holds another run."""
         if self.cfg.overwrite:
             return False
         self.run.check(self.cfg)
@@ -63,34 +53,29 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
         HEp2Error: two jobs would write different runs into one directory.
     """
     constant = set.intersection(*(set(words) for words in overrides)) if overrides else set()
-    numbers: dict[Path, int] = {}
-    jobs: list[Job] = []
+    jobs: dict[Path, Job] = {}
     for words, cfg in zip(overrides, configurations, strict=True):
         path = run_path(cfg)
-        if path in numbers:
-            _same_run(jobs[numbers[path] - 1], cfg)
+        if path in jobs:
+            _check_same(jobs[path], cfg)
             continue
-        numbers[path] = len(jobs) + 1
         title = " ".join(word for word in words if word not in constant) or path.as_posix()
-        jobs.append(Job(numbers[path], title, tuple(words), cfg))
-    return [_with_needs(job, numbers) for job in jobs]
+        jobs[path] = Job(len(jobs) + 1, title, tuple(words), cfg)
+
+    for path, job in jobs.items():
+        encoders = [jobs[run.path].number for run in encoder_runs(job.cfg) if run.path in jobs]
+        jobs[path] = replace(job, needs=tuple(encoders))
+    return list(jobs.values())
 
 
-def _same_run(first: Job, cfg: DictConfig) -> None:
+def _check_same(first: Job, cfg: DictConfig) -> None:
     known: Any = OmegaConf.to_container(first.cfg, resolve=True)
     differences = configuration_differences(known, cfg)
     if differences:
         key, _, values = differences[0].partition(": ")
         there, _, asked = values.partition(" there, ")
+        both = f"{key}={there} and {key}={asked.removesuffix(' asked')}"
         raise HEp2Error(
-            f"two jobs of this sweep would write into {first.run.path}, with {key}={there} and "
-            f"{key}={asked.removesuffix(' asked')}: tell them apart by their names, for example "
-            f"'name={first.cfg.name}-${{{key}}}'"
+            f"two jobs of this sweep would write into {first.run.path}, with {both}: "
+            f"tell them apart by their names, for example 'name={first.cfg.name}-${{{key}}}'"
         )
-
-
-def _with_needs(job: Job, numbers: dict[Path, int]) -> Job:
-    """What starts from an encoder waits for the sweep's job that trains it."""
-    paths = [run.path for run in encoder_runs(job.cfg)]
-    needs = tuple(numbers[path] for path in paths if path in numbers)
-    return Job(job.number, job.title, job.overrides, job.cfg, needs)

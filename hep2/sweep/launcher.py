@@ -1,6 +1,6 @@
 """The launcher of `python train.py -m`: every job is a process of its own.
 
-Lightning starts the further ranks of a run by running its command line again. Were all jobs run in
+Lightning starts the other ranks of a run by running its command line again. Were all jobs run in
 one process, that would be the whole sweep again, once a rank. A job that is a process with its own
 command line has no such trouble, and jobs share neither memory nor a crash.
 """
@@ -21,33 +21,23 @@ from hep2.errors import HEp2Error
 
 
 def register() -> None:
-    """Make the launcher known to Hydra as conf/hydra/launcher/processes.yaml names it.
-
-    Hydra takes plugins by names in the namespace `hydra_plugins` only.
-    """
+    """Make the launcher known to Hydra, which takes names in `hydra_plugins` only."""
     plugins = Plugins.instance()
     plugins.register(ProcessLauncher)
     plugins.class_name_to_class["hydra_plugins.hep2.ProcessLauncher"] = ProcessLauncher
 
 
 class ProcessLauncher(Launcher):
-    """Runs the jobs of a sweep as processes; exits with code 1 where one did not end well.
-
-    Args:
-        n_jobs: how many at a time.
-        fail_fast: the first failure ends the sweep.
-    """
+    """Runs `n_jobs` processes at a time; exits with code 1 where one did not end well."""
 
     def __init__(self, n_jobs: int = 1, fail_fast: bool = False) -> None:
-        self.n_jobs = n_jobs
-        self.fail_fast = fail_fast
+        self.n_jobs, self.fail_fast = n_jobs, fail_fast
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep what composes the jobs' configurations."""
-        self.loader = hydra_context.config_loader
-        self.config = config
+        self.loader, self.config = hydra_context.config_loader, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -55,14 +45,13 @@ class ProcessLauncher(Launcher):
         """Run one process for each list of overrides."""
         with cli.clear_errors():
             try:
-                well = self._all_well(job_overrides)
+                if not self._all_well(job_overrides):
+                    sys.exit(1)
             except (HEp2Error, HydraException):
                 raise
-            except Exception:  # a bug, which is not to be taken for a faulty command line
+            except Exception:  # a bug, not a faulty command line
                 traceback.print_exc()
-                well = False
-        if not well:
-            sys.exit(1)
+                sys.exit(1)
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _all_well(self, job_overrides: Sequence[Sequence[str]]) -> bool:
@@ -70,32 +59,27 @@ class ProcessLauncher(Launcher):
 
         from hep2.sweep.forkserver import starter
         from hep2.sweep.jobs import Job, plan
-        from hep2.sweep.processes import visible_gpus
+        from hep2.sweep.processes import Resources, visible_gpus
         from hep2.sweep.schedule import Schedule
         from hep2.sweep.view import follow
 
-        program = [sys.executable, sys.argv[0], *self._config_flags()]
+        hydra, program = self.config.hydra, [sys.executable, sys.argv[0]]
+        if hydra.job.config_name != "train":  # the flags that the sweep was started with
+            program += ["-cn", str(hydra.job.config_name)]
+        for source in hydra.runtime.config_sources:
+            if source.provider == "command-line":
+                program += ["-cd", str(source.path)]
 
         def command(job: Job) -> list[str]:
             return [*program, *job.overrides]
 
         jobs = plan(job_overrides, [self._compose(words) for words in job_overrides])
         gpus = visible_gpus()
-        schedule = Schedule(
-            jobs, command, self.n_jobs, self.fail_fast, gpus, start=starter(len(jobs) > 1, gpus)
-        )
+        start = starter(len(jobs) > 1, gpus)
+        schedule = Schedule(jobs, command, self.n_jobs, self.fail_fast, Resources(gpus), start)
         return follow(schedule, Console())
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         """What `train.py` gets to see with these overrides."""
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-
-    def _config_flags(self) -> list[str]:
-        """Hydra's flags that the sweep was started with, for its jobs as well."""
-        hydra = self.config.hydra
-        flags = [] if hydra.job.config_name == "train" else ["-cn", str(hydra.job.config_name)]
-        for source in hydra.runtime.config_sources:
-            if source.provider == "command-line":
-                flags += ["-cd", str(source.path)]
-        return flags

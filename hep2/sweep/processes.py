@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ LARGEST = 2**31 - 1  # bytes; mallopt takes an int
 def keep_freed_memory() -> None:
     """Stop glibc from handing the activations of a step back to the kernel. Call before torch.
 
-    glibc maps blocks beyond 32 MB anew each time and returns what is free at the heap's end; the
+    glibc maps blocks beyond 32 MB again each time and returns what is free at the heap's end; the
     kernel must zero every page again, which costs a training step on a CPU about a tenth of its
     time. Nothing is done on other C libraries. Large tensors also get huge pages (2 MB), unless
     the environment says otherwise.
@@ -43,48 +42,33 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
-    """End this process at once when the one that started it ends, however that happens.
+    """End this process, by a signal, at once when the one that started it ends, however it does.
 
     Meant to be the first thing that a program does. A sweep names itself in the environment of its
     jobs, and a job names itself to the ranks that Lightning starts.
-
-    Args:
-        by: the signal that ends it.
     """
     named = os.environ.get(PARENT, "")
     os.environ[PARENT] = str(os.getpid())
     if not named.isdigit():
         return
     parent = int(named)
-    if os.getppid() == parent:
-        _bind_to(parent, by)
-    if os.getppid() != parent and not _exists(parent):
-        os.kill(os.getpid(), signal.SIGKILL)  # it ended before we could be bound to it
-
-
-def _bind_to(parent: int, by: signal.Signals) -> None:
-    if sys.platform == "linux":
-        import ctypes
-
+    if os.getppid() == parent and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
-    else:
+    elif os.getppid() == parent:
         threading.Thread(target=_watch, args=(parent, by), daemon=True).start()
+    if os.getppid() != parent:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:  # it ended before we could be bound to it
+            os.kill(os.getpid(), signal.SIGKILL)
+        except PermissionError:  # it is there, and somebody else's
+            pass
 
 
 def _watch(parent: int, by: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), by)
-
-
-def _exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 class Started(Protocol):
@@ -114,8 +98,7 @@ def marks() -> dict[str, str]:
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> tuple[Started, int]:
     """Start a job in a process group of its own; its output is appended to a log file.
 
-    Returns:
-        The process, and the length of the log before it.
+    Returns the process and the length of the log before it.
 
     Raises:
         OSError: the log cannot be written.
@@ -137,7 +120,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 def stop(processes: Sequence[Started], patience: float = 5.0) -> None:
     """Ask process groups to end, and end those that do not within `patience` seconds."""
     for process in processes:
-        _signal_group(process, signal.SIGTERM)
+        signal_group(process, signal.SIGTERM)
     until = time.monotonic() + patience
     try:
         for process in processes:
@@ -145,25 +128,14 @@ def stop(processes: Sequence[Started], patience: float = 5.0) -> None:
                 process.wait(max(0.0, until - time.monotonic()))
     finally:  # a second Ctrl-C comes here as well
         for process in processes:
-            _signal_group(process, signal.SIGKILL)  # also what the group's leader left behind
+            signal_group(process, signal.SIGKILL)  # also what the group's leader left behind
             process.wait()
 
 
-def sweep_away(process: Started) -> None:
-    """End what a process that has ended may have left of its group."""
-    _signal_group(process, signal.SIGKILL)
-
-
-def _signal_group(process: Started, number: signal.Signals) -> None:
+def signal_group(process: Started, number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal all of a process's group; also what one that has ended may have left of it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -175,41 +147,53 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
     try:
-        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
+        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):  # also where there is no such tool
         return []
     gpus = [line for line in answer.stdout.splitlines() if line.startswith("GPU ")]
     return [str(number) for number in range(len(gpus))]
 
 
-def wants_gpu(trainer: DictConfig) -> bool:
-    """Whether a job trains on GPUs where there are any."""
-    return trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+class Resources:
+    """Cores (None: those that this process may use) and GPUs, shared out to the jobs of a sweep."""
+
+    def __init__(self, gpus: Sequence[str] = (), cores: int | None = None) -> None:
+        self.gpus = list(gpus)
+        if cores is None:
+            affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+            cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        self.cores = cores
+
+    def share(
+        self, trainer: DictConfig, n_jobs: int, taken: Sequence[str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """A job's environment variables (a user's own win), and the GPUs with the fewest jobs.
+
+        Args:
+            trainer: the job's `trainer` group.
+            n_jobs: how many jobs share the cores.
+            taken: GPUs of the jobs at work, as often as there are jobs on each.
+        """
+        wants_gpu = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+        available = self.gpus if wants_gpu else []
+        processes = processes_of(trainer, len(available))
+        environment = {}
+        if "OMP_NUM_THREADS" not in os.environ:  # all jobs together use every core once
+            environment["OMP_NUM_THREADS"] = str(max(1, self.cores // (n_jobs * processes)))
+        gpus = sorted(available, key=taken.count)[:processes]  # the first of equals
+        if gpus and not isinstance(trainer.devices, ListConfig):  # a list names them by itself
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        return environment, gpus
 
 
-def processes(trainer: DictConfig, gpus: int) -> int:
-    """How many processes a job has on this machine: one a device.
+def processes_of(trainer: DictConfig, gpus: int) -> int:
+    """How many processes a job has on this machine with this many GPUs (0: or it wants none).
 
-    Args:
-        trainer: the job's `trainer` group; `devices` is a number, a list, "auto" or -1 (all).
-        gpus: how many there are; 0 also for a job that wants none.
+    One a device: `trainer.devices` is a number, a list, "auto" or -1 (all).
     """
     devices = trainer.get("devices", 1)
     if isinstance(devices, list | ListConfig):
         return len(devices)
     text = str(devices)
     return int(text) if text.isdigit() and text != "0" else max(gpus, 1)
-
-
-def least_used(gpus: Sequence[str], taken: Sequence[str], wanted: int) -> list[str]:
-    """Choose GPUs for a job: those with the fewest jobs on them, the first of equals."""
-    return sorted(gpus, key=lambda gpu: (taken.count(gpu), gpus.index(gpu)))[:wanted]
-
-
-def threads(cores: int, n_jobs: int, processes: int) -> int:
-    """Threads for each process, so that all jobs together use every core once."""
-    return max(1, cores // (n_jobs * processes))

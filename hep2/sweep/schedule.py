@@ -1,39 +1,33 @@
 """Runs the jobs of a sweep: what may start does, what fails stops nobody else."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from omegaconf import ListConfig
-
 from hep2.errors import HEp2Error
 from hep2.files import holder
-from hep2.sweep import processes as hardware
 from hep2.sweep.jobs import Job
-from hep2.sweep.processes import Start, Started, start, stop, sweep_away
+from hep2.sweep.processes import Resources, Start, Started, signal_group, start, stop
 
 GOOD = ("done", "finished already")
 PAUSE = 0.2  # seconds between two looks at the processes
+MEANINGS = {  # of exit codes
+    -9: "killed (SIGKILL: out of memory, or another rank of it died)",
+    2: "its command line is wrong",
+    130: "it was interrupted",
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job of a sweep ended.
-
-    Attributes:
-        state: "done", "finished already", "failed", "skipped" (what it needs failed) or "stopped".
-        reason: why it is not done, in words.
-        seconds: how long its process ran.
-        log_from: where this attempt begins in its log, in bytes; None if it was not started.
-    """
+    """How a job of a sweep ended."""
 
     job: Job
-    state: str
-    reason: str = ""
-    seconds: float = 0.0
-    log_from: int | None = None
+    state: str  # done, finished already, failed, skipped (what it needs failed) or stopped
+    reason: str = ""  # why it is not done
+    seconds: float = 0.0  # how long its process ran
+    log_from: int | None = None  # where this attempt begins in its log; None: it was not started
 
     @property
     def good(self) -> bool:
@@ -58,11 +52,10 @@ class Schedule:
     Args:
         jobs: as `plan` made them.
         command: the command line of a job.
-        n_jobs: at most so many processes at a time.
+        n_jobs: at most this many processes at a time.
         fail_fast: the first failure stops all others.
-        gpus: what CUDA_VISIBLE_DEVICES may name.
-        cores: of the processor, to be shared out.
-        start: starts a process, as `hep2.sweep.processes.start` does.
+        resources: what the jobs share; None: this machine's cores, and no GPU.
+        start: as `hep2.sweep.processes.start`.
     """
 
     def __init__(
@@ -71,19 +64,14 @@ class Schedule:
         command: Callable[[Job], list[str]],
         n_jobs: int = 1,
         fail_fast: bool = False,
-        gpus: Sequence[str] = (),
-        cores: int | None = None,
+        resources: Resources | None = None,
         start: Start = start,
     ) -> None:
         if n_jobs < 1:
             raise HEp2Error(f"hydra.launcher.n_jobs={n_jobs} must be 1 or more")
-        self.jobs = jobs
-        self.command = command
-        self.n_jobs = n_jobs
-        self.fail_fast = fail_fast
-        self.gpus = list(gpus)
-        self.cores = hardware.cores() if cores is None else cores
-        self.start = start
+        self.jobs, self.command = jobs, command
+        self.n_jobs, self.fail_fast = n_jobs, fail_fast
+        self.resources, self.start = resources or Resources(), start
         self.waiting: list[Job] = list(jobs)
         self.running: list[Running] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -113,12 +101,13 @@ class Schedule:
 
     def _reap(self) -> list[Outcome]:
         ended = []
-        for one in [one for one in self.running if one.process.poll() is not None]:
+        for one in list(self.running):
+            if (code := one.process.poll()) is None:
+                continue
             self.running.remove(one)
-            sweep_away(one.process)
-            code = one.process.poll()
-            assert code is not None
-            state, reason = ("done", "") if code == 0 else ("failed", _meaning(code))
+            signal_group(one.process)  # what it may have left
+            other = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+            state, reason = ("failed", MEANINGS.get(code, other)) if code else ("done", "")
             if state == "failed":
                 one.job.run.record_failure(reason)  # where the job itself could say nothing
             seconds = time.monotonic() - one.since
@@ -130,48 +119,41 @@ class Schedule:
 
         What is not gets its directory now: one that stays empty says what is still missing.
         """
-        finished = [Outcome(job, "finished already") for job in self.waiting if _finished(job)]
-        ended = [self._end(outcome) for outcome in finished]
+        ended = []
+        for job in list(self.waiting):
+            with contextlib.suppress(HEp2Error):  # reported when its turn comes
+                if job.finished:
+                    ended.append(self._end(Outcome(job, "finished already")))
         for job in self.waiting:
-            with contextlib.suppress(OSError):  # told when its turn comes
+            with contextlib.suppress(OSError):
                 job.run.path.mkdir(parents=True, exist_ok=True)
         return ended
 
     def _start(self) -> list[Outcome]:
         ended = []
         for job in list(self.waiting):
-            outcome = self._in_vain(job)
-            if outcome is None and len(self.running) < self.n_jobs and self._ready(job):
+            needed = [self.outcomes[number] for number in job.needs if number in self.outcomes]
+            outcome = None
+            if lost := [one.job for one in needed if not one.good]:
+                reason = f"#{lost[0].number} {lost[0].title}, which it needs, did not end well"
+                outcome = Outcome(job, "skipped", reason)
+            elif len(needed) == len(job.needs) and len(self.running) < self.n_jobs:
                 outcome = self._launch(job)
             if outcome is not None:
                 ended.append(self._end(outcome))
         return ended
 
-    def _in_vain(self, job: Job) -> Outcome | None:
-        bad = [self.jobs[number - 1] for number in job.needs if self._is_bad(number)]
-        if not bad:
-            return None
-        reason = f"#{bad[0].number} {bad[0].title}, which it needs, did not end well"
-        return Outcome(job, "skipped", reason)
-
-    def _is_bad(self, number: int) -> bool:
-        return number in self.outcomes and not self.outcomes[number].good
-
-    def _ready(self, job: Job) -> bool:
-        if any(number not in self.outcomes for number in job.needs):
-            return False
-        who = holder(job.run.lock)
-        if who is None:
-            self.held.pop(job.number, None)
-        else:
-            self.held[job.number] = who
-        return who is None
-
     def _launch(self, job: Job) -> Outcome | None:
+        """Start a job, unless somebody else is at work on it; its outcome where it is known."""
+        self.held.pop(job.number, None)
+        if who := holder(job.run.lock):
+            self.held[job.number] = who
+            return None
         try:
             if job.finished:  # by somebody else, since this sweep began
                 return Outcome(job, "finished already")
-            environment, gpus = self._share(job)
+            taken = [gpu for one in self.running for gpu in one.gpus]
+            environment, gpus = self.resources.share(job.cfg.trainer, self.n_jobs, taken)
             process, log_from = self.start(self.command(job), environment, job.run.log)
         except HEp2Error as error:
             return Outcome(job, "failed", str(error))
@@ -180,21 +162,6 @@ class Schedule:
         self.waiting.remove(job)
         self.running.append(Running(job, process, gpus, log_from))
         return None
-
-    def _share(self, job: Job) -> tuple[dict[str, str], list[str]]:
-        """What a job may use of the machine, as environment variables; a user's own ones win."""
-        trainer = job.cfg.trainer
-        available = self.gpus if hardware.wants_gpu(trainer) else []
-        processes = hardware.processes(trainer, len(available))
-        environment = {}
-        if "OMP_NUM_THREADS" not in os.environ:
-            threads = hardware.threads(self.cores, self.n_jobs, processes)
-            environment["OMP_NUM_THREADS"] = str(threads)
-        taken = [gpu for one in self.running for gpu in one.gpus]
-        gpus = hardware.least_used(available, taken, processes)
-        if gpus and not isinstance(trainer.devices, ListConfig):  # a list names them by itself
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        return environment, gpus
 
     def _end(self, outcome: Outcome) -> Outcome:
         self.outcomes[outcome.job.number] = outcome
@@ -209,19 +176,3 @@ class Schedule:
         jobs = [one.job for one in self.running] + self.waiting
         self.running = []
         return [self._end(Outcome(job, "stopped", reason)) for job in jobs]
-
-
-def _finished(job: Job) -> bool:
-    with contextlib.suppress(HEp2Error):  # told when its turn comes
-        return job.finished
-    return False
-
-
-def _meaning(code: int) -> str:
-    if code == -9:
-        return "killed (SIGKILL: out of memory, or another rank of it died)"
-    if code < 0:
-        return f"killed by signal {-code}"
-    with contextlib.suppress(KeyError):
-        return {2: "its command line is wrong", 130: "it was interrupted"}[code]
-    return f"exit code {code}"

@@ -2,8 +2,9 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -21,49 +22,33 @@ class View:
     """Shows a schedule on a console."""
 
     def __init__(self, schedule: Schedule, console: Console) -> None:
-        self.schedule = schedule
-        self.console = console
+        self.schedule, self.console = schedule, console
         self._begun: dict[int, int] = {}  # epochs behind a job when its process started
-        self._live: Live | None = None
-        self._drawn = 0.0
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Keep the table on the screen, where there is one."""
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(console=self.console, auto_refresh=False, transient=True) as self._live:
-            yield
-        self._live = None
-
-    def update(self, ended: Sequence[Outcome]) -> None:
-        """Report what has ended, and draw the table anew once a second."""
-        for outcome in ended:
-            self._report(outcome)
-        if self._live is not None and time.monotonic() - self._drawn > 1:
-            self._live.update(self._table(), refresh=True)
-            self._drawn = time.monotonic()
-
-    def _report(self, outcome: Outcome) -> None:
-        job, of = outcome.job, len(self.schedule.jobs)
-        figure = read_progress(job.run.path).figure if outcome.state == "done" else ""
+    def report(self, outcome: Outcome) -> None:
+        """Print a line for a job that has ended."""
+        job = outcome.job
+        score = read_progress(job.run.path).figure if outcome.state == "done" else ""
         seconds = _duration(outcome.seconds) if outcome.seconds else ""
         state = f"[{COLOURS.get(outcome.state, 'yellow')}]{outcome.state}[/]"
-        words = [job.title, seconds, figure, outcome.reason]
+        words = (job.title, seconds, score, outcome.reason)
         line = "  ".join(escape(word) for word in words if word)
-        left = len(self.schedule.outcomes)
-        self.console.print(f"\\[{left}/{of}] #{job.number} {state}  {line}", soft_wrap=True)
+        count = f"\\[{len(self.schedule.outcomes)}/{len(self.schedule.jobs)}]"
+        self.console.print(f"{count} #{job.number} {state}  {line}", soft_wrap=True)
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """The jobs that run, and those that wait for somebody else's."""
         schedule = self.schedule
-        table = Table("#", "job", "epoch", "figure", "running", "left", caption=self._caption())
-        for one in schedule.running:
-            table.add_row(*(escape(word) for word in self._row(one)))
+        states = [outcome.state for outcome in schedule.outcomes.values()]
+        states += ["running"] * len(schedule.running) + ["waiting"] * len(schedule.waiting)
+        caption = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+        table = Table("#", "job", "epoch", "score", "running", "left", caption=caption)
+        rows = [self._row(one) for one in schedule.running]
         for job in schedule.waiting:
-            if job.number in schedule.held:
-                who = schedule.held[job.number]
-                table.add_row(str(job.number), escape(job.title), "", escape(f"waits for {who}"))
+            if who := schedule.held.get(job.number):
+                rows.append([str(job.number), job.title, "", f"waits for {who}"])
+        for row in rows:
+            table.add_row(*map(escape, row))
         return table
 
     def _row(self, one: Running) -> list[str]:
@@ -76,28 +61,27 @@ class View:
         rest = "" if left is None else _duration(left)
         return [str(job.number), job.title, epoch, progress.figure, _duration(seconds), rest]
 
-    def _caption(self) -> str:
-        states = [outcome.state for outcome in self.schedule.outcomes.values()]
-        counts = {state: states.count(state) for state in dict.fromkeys(states)}
-        counts["running"] = len(self.schedule.running)
-        counts["waiting"] = len(self.schedule.waiting)
-        return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-
 
 def follow(schedule: Schedule, console: Console) -> bool:
     """Drive a schedule to its end and show it; returns whether all ended well."""
     view = View(schedule, console)
-    with view.shown(), closing(schedule.steps()) as steps:
+    live = Live(console=console, auto_refresh=False, transient=True)
+    drawn = 0.0
+    with live if console.is_terminal else nullcontext(), closing(schedule.steps()) as steps:
         for ended in steps:
-            view.update(ended)
+            for outcome in ended:
+                view.report(outcome)
+            if console.is_terminal and time.monotonic() - drawn > 1:
+                live.update(view.table(), refresh=True)
+                drawn = time.monotonic()
     outcomes = [schedule.outcomes[job.number] for job in schedule.jobs]
-    good = sum(outcome.good for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if not outcome.good]
+    good = len(outcomes) - len(bad)
     console.print(f"{good} of {len(outcomes)} jobs are finished", highlight=False)
-    for outcome in outcomes:
-        if not outcome.good:
-            text = "\n".join(explained(outcome, schedule.command(outcome.job)))
-            console.print(text, soft_wrap=True, markup=False, highlight=False)
-    return good == len(outcomes)
+    for outcome in bad:
+        text = "\n".join(explained(outcome, schedule.command(outcome.job)))
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+    return not bad
 
 
 def explained(outcome: Outcome, command: Sequence[str]) -> list[str]:
@@ -105,15 +89,13 @@ def explained(outcome: Outcome, command: Sequence[str]) -> list[str]:
     job = outcome.job
     lines = ["", f"#{job.number} {outcome.state}: {job.title}: {outcome.reason}"]
     if outcome.log_from is not None:
-        lines.append(f"  the end of {job.run.log}:")
-        lines += [f"    {line}" for line in tail(outcome)]
+        lines += [f"  the end of {job.run.log}:", *(f"    {line}" for line in _tail(outcome))]
     if outcome.state == "failed":
         lines.append(f"  again: {shlex.join(['python', *command[1:]])}")
     return lines
 
 
-def tail(outcome: Outcome) -> list[str]:
-    """The last lines that a job's last attempt printed."""
+def _tail(outcome: Outcome) -> list[str]:
     try:
         with outcome.job.run.log.open("rb") as file:
             file.seek(outcome.log_from or 0)

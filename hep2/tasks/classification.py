@@ -24,9 +24,6 @@ class MeanClassAccuracy(Metric):
 
     torchmetrics' own macro accuracy also counts, as 0, a class that is only ever predicted; folds
     without a class would look worse than they are.
-
-    Shape:
-        logits (B, classes), targets (B,) -> ()
     """
 
     full_state_update = False
@@ -41,7 +38,7 @@ class MeanClassAccuracy(Metric):
         self.add_state("cells", torch.zeros(classes), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Count a batch."""
+        """Count a batch: logits, (B, classes), and targets, (B,)."""
         right = (logits.argmax(dim=1) == target).to(self.hits.dtype)
         self.hits.index_add_(0, target, right)
         self.cells.index_add_(0, target, torch.ones_like(right))
@@ -97,48 +94,33 @@ class Classification(L.LightningModule):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
-        self.val_metrics = MetricCollection(
-            {
-                "aca": MulticlassAccuracy(len(classes), average="micro"),
-                "mca": MeanClassAccuracy(len(classes)),
-            },
-            prefix=f"val/{protocol}/",
-        )
-        self.freeze_encoder = freeze
-        if self.frozen is not None:
-            self.frozen.requires_grad_(False)
-            self.frozen.eval()
-
-    @property
-    def frozen(self) -> nn.Module | None:
-        """The encoder, where there is one and it is frozen."""
-        return self.encoder if self.freeze_encoder else None
+        aca = MulticlassAccuracy(len(classes), average="micro")
+        metrics: dict[str, Any] = {"aca": aca, "mca": MeanClassAccuracy(len(classes))}
+        self.val_metrics = MetricCollection(metrics, prefix=f"val/{protocol}/")
+        self.freeze_encoder = freeze  # Lightning has a method `freeze`
+        if self.encoder is not None and freeze:
+            self.encoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Classification":
         """Set the mode; a frozen encoder stays in evaluation, or its buffers would drift."""
         super().train(mode)
-        if self.frozen is not None:
-            self.frozen.eval()
+        if self.encoder is not None and self.freeze_encoder:
+            self.encoder.eval()
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of images.
-
-        Shape:
-            (B, 1, H, W) -> (B, classes)
-        """
+        """Logits, (B, classes), of images, (B, 1, H, W)."""
         assert self.encoder is not None, "a head alone takes features"
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen is None):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             features = self.encoder(image)
         logits: Tensor = self.head(features)
         return logits
 
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits of a batch of images, or of features that were computed before."""
-        if "features" in batch:
-            logits: Tensor = self.head(batch["features"])
-            return logits
-        return self(batch["image"])  # type: ignore[no-any-return]
+        known = batch.get("features")
+        logits: Tensor = self(batch["image"]) if known is None else self.head(known)
+        return logits
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
@@ -153,8 +135,7 @@ class Classification(L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Cross-entropy, ACA and MCA on cells of other specimens."""
         logits = self.logits(batch)
-        loss = F.cross_entropy(logits, batch["label"])
-        self.val_loss.update(loss, weight=len(logits))
+        self.val_loss.update(F.cross_entropy(logits, batch["label"]), weight=len(logits))
         self.val_metrics.update(logits, batch["label"])
 
     def on_validation_epoch_end(self) -> None:

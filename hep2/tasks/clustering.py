@@ -27,14 +27,8 @@ class Clustering(L.LightningModule):
     (Guo et al. 2018). Ours: distances are measured in units of their mean at the start, because
     latents of thousands of values are so far from all centres that t is nearly flat there.
 
-    Args:
-        architecture: name of the pair in the tables of `hep2.nets.architectures`.
-        network: arguments of both networks, plain values.
-        clusters: how many centres.
-        loss: of the reconstruction: "mse", "l1" or "ssim".
-        clustering_weight: of the clustering loss KL(p || q) beside the reconstruction.
-        optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
-        provenance: as in `Reconstruction`.
+    Arguments that `Reconstruction` lacks: `clusters`, how many centres, and `clustering_weight`, of
+    the clustering loss KL(p || q) beside the reconstruction.
     """
 
     scale: Tensor
@@ -72,11 +66,7 @@ class Clustering(L.LightningModule):
         self.scale.fill_(max(found.inertia_ / len(latents), 1e-12))
 
     def assign(self, latent: Tensor) -> Tensor:
-        """Soft assignments (Xie et al. 2016, equation 1).
-
-        Shape:
-            (B, latent_size) -> (B, clusters), rows sum to 1
-        """
+        """Soft assignments (Xie et al. 2016, equation 1), (B, clusters), rows sum to 1."""
         closeness = 1 / (1 + torch.cdist(latent, self.centres).square() / self.scale)
         return closeness / closeness.sum(dim=1, keepdim=True)
 
@@ -108,8 +98,8 @@ class Clustering(L.LightningModule):
         shares, targets = self.assign(latent), self.targets[batch["index"]]
         divergence = (targets * (targets.log() - shares.log())).sum(dim=1).mean()
         loss: Tensor = rebuilt + self.hparams["clustering_weight"] * divergence
-        figures = {"train/loss": loss, "train/reconstruction": rebuilt, "train/kl": divergence}
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(latent))
+        parts = {"train/loss": loss, "train/reconstruction": rebuilt, "train/kl": divergence}
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(latent))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
@@ -125,10 +115,6 @@ class Clustering(L.LightningModule):
 
 
 def sharpened(shares: Tensor) -> Tensor:
-    """The target distribution: p ~ q^2 / cluster size (Xie et al. 2016, equation 3).
-
-    Shape:
-        (N, clusters) -> (N, clusters), rows sum to 1
-    """
+    """The target distribution, (N, clusters): p ~ q^2 / cluster size (Xie et al., equation 3)."""
     weights = shares.square() / shares.sum(dim=0)
     return weights / weights.sum(dim=1, keepdim=True)

@@ -14,13 +14,8 @@ def adamw(
 ) -> tuple[list[torch.optim.Optimizer], list[dict[str, object]]]:
     """AdamW with a learning rate that is scheduled by step, in the form that Lightning expects.
 
-    Args:
-        parameters: what is learned.
-        steps: optimiser steps of the whole training.
-        lr: the highest learning rate.
-        weight_decay: AdamW's decoupled decay.
-        schedule: "one_cycle" (up for 30 % of the steps, then down to nearly zero), "cosine" (down
-            to zero) or "constant".
+    `lr` is the highest, `steps` are those of the whole training. Schedules: "one_cycle" (up for
+    30 % of the steps, then down to nearly zero), "cosine" (down to zero) or "constant".
 
     Raises:
         HEp2Error: unknown schedule, or a setting that is not a number.
@@ -35,8 +30,7 @@ def adamw(
         "constant": None,
     }
     if schedule not in schedules:
-        raise HEp2Error(
-            f"stage.optimizer.schedule={schedule} is unknown: choose one of {', '.join(schedules)}"
-        )
+        known = ", ".join(schedules)
+        raise HEp2Error(f"stage.optimizer.schedule={schedule} is unknown: choose one of {known}")
     new = schedules[schedule]
     return [optimizer], [{"scheduler": new(), "interval": "step"}] if new else []

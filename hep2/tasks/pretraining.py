@@ -19,11 +19,8 @@ def pretrain_layers(
     Hinton and Salakhutdinov (2006) pre-train with restricted Boltzmann machines; plain
     autoencoders (Bengio et al. 2007) do the same service here. The layers below stay as they are.
 
-    Args:
-        task: an untrained dense autoencoder, on the device that shall do the work.
-        datamodule: of the fold; its training batches are used as they come in the first epochs.
-        epochs: for each pair of layers.
-        lr: Adam's learning rate.
+    The task is untrained, on the device that shall do the work. Each pair gets this many epochs,
+    whose batches are those of the first epochs of training.
 
     Raises:
         HEp2Error: the network is not dense.

@@ -15,11 +15,7 @@ from hep2.tasks.optim import adamw
 
 
 def ssim_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """1 - SSIM (Wang et al. 2004) of images in [0, 1]: 0 for equal images, at most 2.
-
-    Shape:
-        two of (B, 1, H, W) -> ()
-    """
+    """1 - SSIM (Wang et al. 2004) of images in [0, 1], (B, 1, H, W); 0 for equal, at most 2."""
     similarity = structural_similarity_index_measure(reconstruction, image, data_range=1.0)
     assert isinstance(similarity, Tensor)  # a tuple only when the full map is asked for
     return 1 - similarity
@@ -35,11 +31,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def reconstruction_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of a name.
-
-    Raises:
-        HEp2Error: unknown name.
-    """
+    """The loss of a name; HEp2Error where it is unknown."""
     if name not in LOSSES:
         raise HEp2Error(f"stage.loss={name} is unknown: choose one of {', '.join(LOSSES)}")
     return LOSSES[name]
@@ -55,11 +47,13 @@ class Reconstruction(L.LightningModule):
         network: arguments of both networks, plain values.
         loss: "mse", "l1" or "ssim".
         optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
-        view: of the cells that the networks see, a name of `hep2.data.views`; kept in the
-            checkpoint, so that the encoder is fed with the same later.
         provenance: what the weights were learned from: data key, split hash, protocol, fold, seed.
             Kept in the checkpoint, so that no other fold can use it by mistake.
+        view: of the cells that the networks see, a name in `hep2.data.inputs.VIEWS`; kept, so that
+            the encoder is fed with the same later.
     """
+
+    perturbs = False  # true: training batches hold intensities, whatever the view
 
     def __init__(
         self,
@@ -78,24 +72,21 @@ class Reconstruction(L.LightningModule):
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct images.
-
-        Shape:
-            (B, 1, H, W) -> (B, 1, H, W)
-        """
+        """Reconstruct images, (B, 1, H, W) -> (B, 1, H, W)."""
         reconstruction: Tensor = self.decoder(self.encoder(image))
         return reconstruction
 
     def pair(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What the networks are given in training, and what is wanted of them: here both the image.
 
-        Random numbers may be drawn: they are seeded at the start of every epoch. Validation and
-        test ask nothing here; they compare an image as it is with its reconstruction.
-
-        Shape:
-            "image": (B, 1, H, W) -> two of (B, 1, H, W)
+        Both of shape (B, 1, H, W). Random numbers may be drawn: they are seeded at the start of
+        every epoch. Validation and test compare an image as it is with its reconstruction.
         """
         return batch["image"], batch["image"]
+
+    def displayed(self, image: Tensor) -> Tensor:
+        """What the networks see, as intensities in [0, 1] for a picture; here they are that."""
+        return image
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The loss of one batch."""

@@ -55,7 +55,7 @@ def test_symmetries_agree_to_the_last_bit_of_interpolation(eighth: int) -> None:
     image = waves()[0, 0]
     expected = geometry.d4(image, SQUARE[eighth])
     assert np.array_equal(oriented(image, DRAWN[eighth]), expected)
-    packed = torch.tensor([[DRAWN[eighth], 0, 1, 0]], dtype=torch.float32)
+    packed = torch.tensor([[DRAWN[eighth], 0, 1, 0, 1, 0, 0]], dtype=torch.float32)
     found = augment_batch(torch.from_numpy(image / 255).float()[None, None], packed)
     np.testing.assert_allclose(found[0, 0], expected / 255, atol=1e-4)
 
@@ -65,6 +65,24 @@ def test_ways_agree_on_the_same_draws() -> None:
     one_by_one, at_once = both_ways(waves())
     assert (one_by_one - at_once).abs().max() < 2 * LEVEL
     assert (one_by_one - at_once).abs().mean() < 0.6 * LEVEL
+
+
+@pytest.mark.parametrize("pose", [{"scale": 0.3}, {"translate": 0.1},
+                                  {"scale": 0.15, "translate": 0.05}])  # fmt: skip
+def test_ways_agree_on_size_and_place(pose: dict[str, float]) -> None:
+    one_by_one, at_once = both_ways(waves().astype(np.uint16) * 257, **pose)
+    inside = (..., slice(6, -6), slice(6, -6))  # the reflections of the two differ by a pixel
+    assert (one_by_one - at_once)[inside].abs().max() < 0.5 * LEVEL
+    still, _ = both_ways(waves().astype(np.uint16) * 257)
+    assert (one_by_one - still).abs().mean() > 4 * LEVEL
+
+
+def test_a_shift_moves_the_cell_by_its_share_of_the_side() -> None:
+    image = np.zeros((1, 1, 32, 32), np.uint8)
+    image[0, 0, 16, 16] = 255
+    draws = torch.tensor([[0, 0, 1, 0, 1, 4 / 32, -2 / 32]], dtype=torch.float32)
+    found = augment_batch(torch.from_numpy(image / 255).float(), draws)[0, 0]
+    assert found[14, 20] > 0.99 and found.sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_ways_agree_on_16_bits() -> None:
@@ -89,13 +107,16 @@ def test_a_draw_hangs_on_seed_epoch_and_cell_alone() -> None:
 
 
 def test_draws_stay_within_their_limits_and_fill_them() -> None:
-    every = Augmentation(True, 30.0, 0.2, 0.4, seed=0, cells=20_000)
+    every = Augmentation(True, 30.0, 0.2, 0.4, 0, 20_000, scale=0.15, translate=0.05)
     draws = every.draw(0, np.arange(20_000))
     assert set(draws.orientation) == set(range(8))
     for values, middle, limit in (
         (draws.angle, 0, 30),
         (draws.gain, 1, 0.4),
         (draws.shift, 0, 0.2),
+        (draws.size, 1, 0.15),
+        (draws.across, 0, 0.05),
+        (draws.down, 0, 0.05),
     ):
         assert np.abs(values - middle).max() <= limit
         assert np.abs(values - middle).max() > 0.99 * limit

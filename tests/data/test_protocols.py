@@ -311,7 +311,7 @@ def test_missing_specimens_are_counted_and_the_way_out_is_called_leaky(protocol:
     specimens = np.where(np.arange(32) < 3, "", cells.specimens)
     message = (
         rf"^protocol={protocol} needs the specimen of every cell, but 3 of 32 cells have none: "
-        r"supply them .*, or use protocol=random, whose figures are leaky$"
+        r"supply them .*, or use protocol=random, whose metrics are leaky$"
     )
     with pytest.raises(HEp2Error, match=message):
         split_of(Grouping(cells.labels, specimens, cells.pools), protocol)

@@ -1,5 +1,4 @@
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -172,13 +171,13 @@ def test_snphep2_with_the_published_figures_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     figures = {"cells": 9, "specimens": 9, "training cells": 3, "test cells": 6}
-    monkeypatch.setattr(sources, "SNPHEP2_FIGURES", figures)
+    monkeypatch.setattr(sources, "SNPHEP2_COUNTS", figures)
     sources.snphep2(str(snphep2(tmp_path / "data")))
     assert not recwarn.list
 
 
 def test_published_figures() -> None:
-    figures = sources.SNPHEP2_FIGURES
+    figures = sources.SNPHEP2_COUNTS
     assert figures == {
         "cells": 1884,
         "specimens": 40,
@@ -301,7 +300,7 @@ def fake_simulator(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     module.photographs = photographs  # type: ignore[attr-defined]
     module.annotations = annotations  # type: ignore[attr-defined]
     module.VERSION = 1  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hep2.data.simulator.cells", module)
+    monkeypatch.setattr(sources, "simulator", module)
     return calls
 
 
@@ -320,7 +319,7 @@ def test_synthetic_is_simulated_once(tmp_path: Path, fake_simulator: list[dict[s
     assert np.array_equal(cells[1].images[:, 0], made)
     open_cells(sources.synthetic(seed=1), tmp_path, 16, "green")
     assert len(fake_simulator) == 2
-    sys.modules["hep2.data.simulator.cells"].VERSION = 2  # type: ignore[attr-defined]
+    sources.simulator.VERSION = 2  # type: ignore[misc]
     open_cells(source, tmp_path, 16, "green")
     assert len(fake_simulator) == 3
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,10 +18,21 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 
 from hep2.callbacks import PENALTY, LinearProbe, ridge_outputs
+from hep2.evaluation.report import record_of
 from hep2.run import fit
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.tracking import log_record
 from hep2.wandb_run import WandbRun
+
+
+@pytest.fixture(autouse=True)
+def wandb_ends(monkeypatch):
+    """W&B's service names itself in the environment; processes of later tests would look for it."""
+    monkeypatch.setenv("WANDB_SERVICE", "")  # what was there before is there again afterwards
+    monkeypatch.delenv("WANDB_SERVICE")
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 @pytest.mark.parametrize(("cells", "features"), [(30, 80), (80, 10)])
@@ -45,7 +57,8 @@ class Images:
     key = "image"
 
     def __init__(self, labels):
-        self.images = 0.2 * torch.rand(len(labels), 1, 16, 16)
+        noise = torch.Generator().manual_seed(0)
+        self.images = 0.2 * torch.rand(len(labels), 1, 16, 16, generator=noise)
         for image, label in zip(self.images, labels, strict=True):
             image[:, :, 5 * label : 5 * label + 5] += 0.8
 
@@ -172,7 +185,7 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
     run_dir, *_ = write_run(tmp_path / "runs")
     description = {"project": "hep2", "name": "x", "config": {}}
     logger = WandbRun(run_dir, "offline", description)
-    log_record([logger], run_dir)
+    log_record([logger], partial(record_of, run_dir))
     logger.finish(0)
     (folder,) = (run_dir / "wandb").glob("offline-run-*")
     items = [entry["item"] for entry in inspected(folder)["history"]]
@@ -192,7 +205,7 @@ def test_a_run_that_cannot_be_drawn_stops_nothing(tmp_path, caplog):
     (run_dir / "predictions.csv").write_text("torn")
     logger = WandbRun(run_dir, "offline", {"project": "hep2", "config": {}})
     logger._run = SimpleNamespace(log=lambda _: None, finish=lambda exit_code: None)
-    log_record([logger], run_dir)
+    log_record([logger], partial(record_of, run_dir))
     assert "W&B is off from here on (HEp2Error" in caplog.text
 
 

@@ -70,7 +70,7 @@ def overhang(figure):
 
 def drawn_texts(drawn, result):
     """The texts of the picture, one list a panel: title first, then the cells by row."""
-    figures.confusion_png(result)
+    figures.confusion_picture(result, large=True)
     return [[axes.get_title(), *(t.get_text() for t in axes.texts)] for axes in drawn[0][0].axes]
 
 
@@ -84,10 +84,10 @@ def test_nothing_leaves_its_picture(tmp_path, drawn):
         )
     )
     result = result_of(run)
-    figures.confusion_png(result)
+    figures.confusion_picture(result, large=True)
     figures.confusion_picture(result)
     figures.paper_picture()
-    plots.ranking([result], published.beside("snphep2", "published"))
+    plots.ranking([result], published.published_for("snphep2", "published"))
     plots.specimen_strips(result)
     plots.reliability(result)
     training_plots.learning_curves([result.group.first])
@@ -121,8 +121,8 @@ def test_other_classes_stand_alone_and_leaks_are_named(tmp_path, drawn):
 
 def test_the_picture_is_a_png_and_the_same_every_time(tmp_path):
     result = result_of(write_run(tmp_path))
-    picture = figures.confusion_png(result)
-    assert picture == figures.confusion_png(result)
+    picture = figures.confusion_picture(result, large=True).png
+    assert picture == figures.confusion_picture(result, large=True).png
     image = Image.open(io.BytesIO(picture))
     assert image.format == "PNG"
     assert image.width > 1.9 * image.height  # two panels

@@ -14,8 +14,8 @@ from helpers.made_up_runs import cells_of_fold, write_reconstruction, write_run
 
 from hep2 import metrics
 from hep2.errors import HEp2Error
+from hep2.evaluation import provenance
 from hep2.evaluation import report as html
-from hep2.evaluation import tables as provenance
 from hep2.evaluation.formats import NOTHING, escaped
 from hep2.evaluation.leak import leak_gaps
 from hep2.evaluation.page import Page
@@ -151,7 +151,7 @@ def test_hostile_names_are_text(page):
 def test_synthetic_is_said_everywhere(page):
     outline = Outline(page)
     assert "synthetic" in outline.texts["title"][0] and "synthetic" in outline.texts["h1"][0]
-    published = ("published figures", "PUBLISHED figures")
+    published = ("published scores", "PUBLISHED scores")
     for tag in ("caption", "figcaption"):
         for text in outline.texts[tag]:
             assert "synthetic" in text.lower() or any(word in text for word in published), text

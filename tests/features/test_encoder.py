@@ -97,7 +97,7 @@ def test_a_truncated_checkpoint_is_refused(share: float, encoder_file: Path) -> 
     encoder_file.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(HEp2Error) as caught:
         read_encoder(encoder_file, PROVENANCE, REMEDY)
-    assert str(caught.value).startswith(f"{encoder_file} is damaged or no checkpoint of hep2 (")
+    assert str(caught.value).startswith(f"{encoder_file} is damaged or not a checkpoint of hep2 (")
     assert str(caught.value).endswith("): delete its folder and train again")
 
 
@@ -115,7 +115,7 @@ def test_no_garbage_gets_past_the_reader(
 @pytest.mark.parametrize("content", [{}, [1, 2], {"state_dict": {}}, "text"])
 def test_plain_data_that_are_no_checkpoint_are_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(HEp2Error, match=r"other\.ckpt is no checkpoint of hep2: it lacks"):
+    with pytest.raises(HEp2Error, match=r"other\.ckpt is not a checkpoint of hep2: it lacks"):
         read_checkpoint(tmp_path / "other.ckpt")
 
 
@@ -188,7 +188,7 @@ def test_a_checkpoint_runs_no_code(
     if form != "pickle":  # the payload is live
         torch.load(encoder_file, weights_only=False)
         target.rmdir()
-    with pytest.raises(HEp2Error, match=r"encoder\.ckpt is damaged or no checkpoint of hep2"):
+    with pytest.raises(HEp2Error, match=r"encoder\.ckpt is damaged or not a checkpoint of hep2"):
         read_encoder(encoder_file, PROVENANCE, REMEDY)
     assert not target.exists()
 
@@ -277,7 +277,7 @@ def test_an_archive_of_another_form_is_refused(
         else:
             setattr(archive.filelist[-1], *attribute)
         archive._didModify = True
-    with pytest.raises(HEp2Error, match=r"no checkpoint of hep2 \(ValueError\)") as caught:
+    with pytest.raises(HEp2Error, match=r"not a checkpoint of hep2 \(ValueError\)") as caught:
         read_checkpoint(encoder_file)
     assert str(caught.value.__cause__) == reason
 
@@ -288,5 +288,5 @@ def test_a_changed_bit_is_found(encoder_file: Path) -> None:
         content.index(weights_of(encoder_file)["encoder.levels.0.weight"].numpy().tobytes())
     ] ^= 64
     encoder_file.write_bytes(content)
-    with pytest.raises(HEp2Error, match=r"is damaged or no checkpoint of hep2"):
+    with pytest.raises(HEp2Error, match=r"is damaged or not a checkpoint of hep2"):
         read_checkpoint(encoder_file)

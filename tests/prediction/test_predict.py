@@ -12,10 +12,9 @@ from helpers.trained_runs import CLASSES, write_pair
 from hep2.data.augment import oriented
 from hep2.data.cells import Cells
 from hep2.data.images import load_cell
-from hep2.data.inputs import CellImages
+from hep2.data.inputs import CellImages, in_unit_range
 from hep2.errors import HEp2Error
 from hep2.prediction import cells as prediction_cells
-from hep2.prediction.cells import in_unit_range
 from hep2.prediction.predict import predict
 
 
@@ -43,12 +42,13 @@ def shares(rows):
     return np.array([[float(row[f"p_{name}"]) for name in CLASSES] for row in rows])
 
 
-def own_shares(task, images, turn=0, view="intensity"):
-    """By the networks themselves, from the images as training gives them."""
+def own_shares(task, images, turns=1, view="intensity"):
+    """By the networks themselves, from the images as training gives them; features are averaged."""
     cells = Cells(images[:, None], *(np.array([""] * len(images)),) * 4, CLASSES, "x", "y")
     batch = CellImages(cells, view=view).gather(np.arange(len(images)), epoch=None)
     with torch.inference_mode():
-        return task(oriented(batch, turn)).double().softmax(dim=1).numpy()
+        features = sum(task.encoder(oriented(batch, turn)) for turn in range(turns)) / turns
+        return task.head(features).double().softmax(dim=1).numpy()
 
 
 def ask(tmp_path, images, run="default", orientations=1):
@@ -81,10 +81,10 @@ def test_all_folds_are_an_ensemble(tmp_path, folder):
     np.testing.assert_allclose(shares(rows), expected, atol=1e-6)
 
 
-def test_eight_orientations_are_averaged_and_make_turns_irrelevant(tmp_path, folder):
+def test_features_of_eight_orientations_are_averaged_and_make_turns_irrelevant(tmp_path, folder):
     _, task = write_pair(tmp_path / "runs")
     _, rows = ask(tmp_path, folder, orientations=8)
-    expected = np.mean([own_shares(task, draw(9), turn) for turn in range(8)], axis=0)
+    expected = own_shares(task, draw(9), turns=8)
     np.testing.assert_allclose(shares(rows), expected, atol=1e-6)
     turned_folder = write_images(tmp_path / "turned", np.rot90(draw(9), axes=(1, 2))[:, :, ::-1])
     _, same = ask(tmp_path, turned_folder, orientations=8)
@@ -252,7 +252,7 @@ def test_several_methods_are_named(tmp_path, folder):
 def test_a_damaged_checkpoint_is_named_and_runs_nothing(tmp_path, folder):
     path, _ = write_pair(tmp_path / "runs")
     (path / "best.ckpt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(HEp2Error, match=r"best\.ckpt is damaged or no checkpoint"):
+    with pytest.raises(HEp2Error, match=r"best\.ckpt is damaged or not a checkpoint"):
         ask(tmp_path, folder)
 
 

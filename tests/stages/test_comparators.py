@@ -39,13 +39,15 @@ CHEAP = (*TINY, "stage.epochs=1", "stage.batch_size=32")
 CHEAP_FEATURES = {
     "codebook": ("features.extractor.words=8", "features.extractor.sample=1000"),
     "pca": ("features.extractor.components=8",),
+    "dcae_fisher": tuple(f"features.local.{few}" for few in ("components=4", "gaussians=2")),
 }
 CHEAP_HEADS = {
     "svm": ("head.estimator.C=[1,10]", "head.estimator.gamma=[1]"),
     "forest": ("head.estimator.classifier.n_estimators=5",),
 }
 DENSE = ("model=dense_ae", "model.network.widths=[32,16]")
-ENCODERS = {"dcae": (), "dcae_gradient": (), "dense_ae": DENSE}
+PLUS = ("augment=pose", "model.network.bounded=false")
+ENCODERS = {"dcae": (), "dcae_gradient": (), "dense_ae": DENSE, "dcae_plus": PLUS}
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
 """Sweeps, with a stand-in for train.py that only says when and with what it ran."""
 
+import importlib.util
+import inspect
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from hep2 import cli, config
@@ -22,10 +26,9 @@ from hep2.files import holder, locked
 from hep2.rundir.metrics_csv import Progress, read_progress, remaining
 from hep2.rundir.state import run_states
 from hep2.sweep import launcher
-from hep2.sweep import processes as hardware
-from hep2.sweep.forkserver import Forked, Nursery, starter
+from hep2.sweep.forkserver import Forked, ForkServer, starter
 from hep2.sweep.jobs import Job, plan
-from hep2.sweep.processes import start, stop
+from hep2.sweep.processes import Resources, processes_of, start, stop, visible_gpus
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import follow
 
@@ -62,7 +65,8 @@ class Sweep:
         return [*program, str(self.folder), str(job.number), str(seconds), str(code)]
 
     def schedule(self, n_jobs: int = 1, fail_fast: bool = False, gpus: list[str] | None = None):
-        return Schedule(self.jobs, self.command, n_jobs, fail_fast, gpus or [], cores=8)
+        resources = Resources(gpus or [], cores=8)
+        return Schedule(self.jobs, self.command, n_jobs, fail_fast, resources)
 
     def run(self, n_jobs: int = 1, fail_fast: bool = False, gpus: list[str] | None = None):
         schedule = self.schedule(n_jobs, fail_fast, gpus)
@@ -159,16 +163,27 @@ def test_gpus_are_shared_out(tmp_path):
 def test_processes_of_a_job(devices, expected):
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         trainer = compose("train", [f"trainer.devices={devices}"]).trainer
-    assert hardware.processes(trainer, gpus=4) == expected
+    assert processes_of(trainer, gpus=4) == expected
     if expected == 4:
-        assert hardware.processes(trainer, gpus=0) == 1
+        assert processes_of(trainer, gpus=0) == 1
 
 
 def test_visible_gpus_are_those_that_the_user_lets_us_see():
-    assert hardware.visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 5"}) == ["2", "5"]
-    assert hardware.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
-    assert hardware.least_used(["0", "1", "2"], taken=["0", "0", "2"], wanted=2) == ["1", "2"]
-    assert [hardware.threads(16, jobs, 2) for jobs in (1, 3, 16)] == [8, 2, 1]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "2, 5"}) == ["2", "5"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+
+
+def test_a_job_gets_the_least_used_gpus_and_its_share_of_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    resources = Resources(["0", "1", "2"], cores=16)
+    trainer = OmegaConf.create({"devices": 2})
+    environment, gpus = resources.share(trainer, 1, taken=["0", "0", "2"])
+    assert gpus == ["1", "2"]
+    assert environment == {"OMP_NUM_THREADS": "8", "CUDA_VISIBLE_DEVICES": "1,2"}
+    shares = [resources.share(trainer, jobs, [])[0]["OMP_NUM_THREADS"] for jobs in (1, 3, 16)]
+    assert shares == ["8", "2", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert "OMP_NUM_THREADS" not in resources.share(trainer, 1, [])[0]
 
 
 def test_a_failure_is_told_with_its_log_and_stops_nobody(tmp_path):
@@ -313,18 +328,20 @@ sys.exit(int(sys.argv[3]))
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Nursery:
-    return Nursery(imported=())
+def fork_server() -> ForkServer:
+    return ForkServer(preload=())
 
 
-def forked(nursery: Nursery, folder: Path, name: str, *words: object, **environment: str):
+def forked(fork_server: ForkServer, folder: Path, name: str, *words: object, **environment: str):
     (folder / "program.py").write_text(FORKED)
     command = [sys.executable, str(folder / "program.py"), str(folder / name), *map(str, words)]
-    return nursery.start(command, {"OMP_NUM_THREADS": "1", **environment}, folder / "new/log.txt")
+    return fork_server.start(
+        command, {"OMP_NUM_THREADS": "1", **environment}, folder / "new/log.txt"
+    )
 
 
-def test_a_forked_job_is_a_process_of_its_own(tmp_path, nursery):
-    process, log_from = forked(nursery, tmp_path, "a", 0, 3, MARK="of a")
+def test_a_forked_job_is_a_process_of_its_own(tmp_path, fork_server):
+    process, log_from = forked(fork_server, tmp_path, "a", 0, 3, MARK="of a")
     assert isinstance(process, Forked)
     assert (process.wait(60), process.poll(), process.returncode, log_from) == (3, 3, 3, 0)
     report = json.loads((tmp_path / "a").read_text())
@@ -336,7 +353,7 @@ def test_a_forked_job_is_a_process_of_its_own(tmp_path, nursery):
     assert (report["stdin"], report["deaf"]) == ("", False)
     log = tmp_path / "new/log.txt"
     assert log.read_text() == f"this is {tmp_path}/a 0 3\nan error\n"
-    other, log_from = forked(nursery, tmp_path, "b", 0, 0)
+    other, log_from = forked(fork_server, tmp_path, "b", 0, 0)
     assert other.wait(60) == 0
     assert log_from == len(f"this is {tmp_path}/a 0 3\nan error\n"), "its output is appended"
     report = json.loads((tmp_path / "b").read_text())
@@ -344,8 +361,8 @@ def test_a_forked_job_is_a_process_of_its_own(tmp_path, nursery):
     assert "MARK" not in os.environ
 
 
-def test_a_forked_job_is_stopped_like_any_other(tmp_path, nursery):
-    process, _ = forked(nursery, tmp_path, "a", 60, 0)
+def test_a_forked_job_is_stopped_like_any_other(tmp_path, fork_server):
+    process, _ = forked(fork_server, tmp_path, "a", 60, 0)
     while not (tmp_path / "a").is_file():
         assert process.poll() is None
         time.sleep(0.02)
@@ -356,37 +373,49 @@ def test_a_forked_job_is_stopped_like_any_other(tmp_path, nursery):
     assert _gone(process.pid)
 
 
-def test_an_exception_in_a_forked_job_is_told_in_its_log(tmp_path, nursery):
-    process, _ = forked(nursery, tmp_path, "a", 0, "no number")
+def test_an_exception_in_a_forked_job_is_told_in_its_log(tmp_path, fork_server):
+    process, _ = forked(fork_server, tmp_path, "a", 0, "no number")
     assert process.wait(60) == 1
     assert "ValueError: invalid literal" in (tmp_path / "new/log.txt").read_text()
 
 
-def test_jobs_start_again_after_the_server_has_died(tmp_path, nursery):
-    forked(nursery, tmp_path, "a", 0, 0)[0].wait(60)
+def test_jobs_start_again_after_the_server_has_died(tmp_path, fork_server):
+    forked(fork_server, tmp_path, "a", 0, 0)[0].wait(60)
     os.kill(json.loads((tmp_path / "a").read_text())["parent"], signal.SIGKILL)
-    assert forked(nursery, tmp_path, "b", 0, 0)[0].wait(60) == 0
-    process, _ = forked(nursery, tmp_path, "c", 0, 4)
+    assert forked(fork_server, tmp_path, "b", 0, 0)[0].wait(60) == 0
+    process, _ = forked(fork_server, tmp_path, "c", 0, 4)
     assert isinstance(process, Forked)
     assert process.wait(60) == 4
 
 
-def test_another_number_of_threads_needs_another_start(tmp_path, nursery):
-    forked(nursery, tmp_path, "a", 0, 0)[0].wait(60)
-    process, _ = forked(nursery, tmp_path, "b", 0, 0, OMP_NUM_THREADS="2")
+def test_another_number_of_threads_needs_another_start(tmp_path, fork_server):
+    forked(fork_server, tmp_path, "a", 0, 0)[0].wait(60)
+    process, _ = forked(fork_server, tmp_path, "b", 0, 0, OMP_NUM_THREADS="2")
     assert isinstance(process, subprocess.Popen)
     assert process.wait(60) == 0
     report = json.loads((tmp_path / "b").read_text())
     assert report["environment"]["OMP_NUM_THREADS"] == "2"
 
 
+def test_what_the_fork_server_imports_exists():
+    """A name that is gone would be passed over in silence, and every job be slow."""
+    (module,) = inspect.signature(ForkServer).parameters["preload"].default
+    names = [module, *re.findall(r'"(hep2\.\S+|sklearn\.\S+|wandb[\w.]*)"', source(module))]
+    assert len(names) == 8
+    assert all(importlib.util.find_spec(name) for name in names)
+
+
+def source(module: str) -> str:
+    return (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+
+
 def test_jobs_that_see_a_gpu_and_single_jobs_are_not_forked():
     assert starter(True, ["0"]) is start
     assert starter(False, []) is start
-    assert starter(True, []).__func__ is Nursery.start
+    assert starter(True, []).__func__ is ForkServer.start
 
 
-def test_a_sweep_of_forked_jobs(tmp_path, nursery):
+def test_a_sweep_of_forked_jobs(tmp_path, fork_server):
     sweep = Sweep(tmp_path, *FOLDS[:3])
     (tmp_path / "program.py").write_text(STAND_IN)
 
@@ -395,7 +424,9 @@ def test_a_sweep_of_forked_jobs(tmp_path, nursery):
         return [sys.executable, str(tmp_path / "program.py"), *words[5:]]
 
     sweep.codes = {2: 7}
-    schedule = Schedule(sweep.jobs, command, n_jobs=2, cores=2, start=nursery.start)
+    schedule = Schedule(
+        sweep.jobs, command, 2, resources=Resources(cores=2), start=fork_server.start
+    )
     out = io.StringIO()
     assert not follow(schedule, Console(file=out, width=80))
     assert [schedule.outcomes[number].state for number in (1, 2, 3)] == ["done", "failed", "done"]

@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -5,13 +6,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import Configure
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.run import fit
+from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.stages.autoencoder import (
+    OBJECTIVES,
+    AutoencoderStage,
     ReconstructionScore,
     errors_and_latents,
     score_reconstruction,
@@ -97,7 +102,7 @@ def test_ssim_agrees_with_scikit_image() -> None:
     assert found == pytest.approx(1 - np.mean(expected), abs=0.02)
 
 
-class Denoising(Reconstruction):
+class Masking(Reconstruction):
     """What a new objective has to say."""
 
     def pair(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -109,7 +114,7 @@ class Denoising(Reconstruction):
 
 def test_an_objective_of_its_own_is_a_subclass_with_another_pair() -> None:
     torch.manual_seed(0)
-    learner = Denoising("dcae", {"image_size": 32, "widths": [2, 3]}, "mse", OPTIMIZER, {}).eval()
+    learner = Masking("dcae", {"image_size": 32, "widths": [2, 3]}, "mse", OPTIMIZER, {}).eval()
     image, _ = pair()
     given = torch.cat([torch.zeros_like(image[:, :, :16]), image[:, :, 16:]], dim=2)
     loss = learner.training_step({"image": image}, 0)
@@ -117,6 +122,30 @@ def test_an_objective_of_its_own_is_a_subclass_with_another_pair() -> None:
     learner.validation_step({"image": image}, 0)
     plain = torch.nn.functional.mse_loss(learner(image), image).item()
     assert learner.val_loss.compute().item() == pytest.approx(plain) != loss.item()
+
+
+def test_the_objective_is_a_line_in_a_table_and_a_word(
+    configure: Configure, fold: Fold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path)
+    assert type(AutoencoderStage(configure("stage=dcae"), fold, run).task) is Reconstruction
+    asked = configure("stage=dcae", "stage.objective.name=masking")
+    with pytest.raises(
+        HEp2Error, match=r"objective.name=masking is unknown: choose one of reconstruct"
+    ):
+        AutoencoderStage(asked, fold, run)
+    monkeypatch.setitem(OBJECTIVES, "masking", Masking)
+    assert type(AutoencoderStage(asked, fold, run).task) is Masking
+
+
+def test_runs_of_before_learned_to_reconstruct(configure: Configure) -> None:
+    stored: Any = OmegaConf.to_container(configure("stage=dcae"), resolve=True)
+    del stored["stage"]["objective"]
+    assert configuration_differences(stored, configure("stage=dcae")) == []
+    asked = configure("stage=dcae", "stage.objective.name=masking")
+    assert configuration_differences(stored, asked) == [
+        "stage.objective.name: reconstruction there, masking asked"
+    ]
 
 
 def test_an_unknown_loss_is_refused_with_the_known_ones(configure: Configure) -> None:

@@ -36,21 +36,13 @@ FEWEST_CELLS = 3  # a specimen, on average
 
 @dataclass(frozen=True)
 class SyntheticCells:
-    """Simulated cells in the order of their IDs.
+    """N simulated cells in the order of their IDs; arrays of names are (N,)."""
 
-    Attributes:
-        images: shape (N, H, W), uint8.
-        ids: the N cell IDs (str), sorted, unique.
-        labels: the N pattern names (str), each of `CLASSES`.
-        specimens: the N specimen names (str), each of one pattern and one pool.
-        pools: "train" or "test" for each cell (str).
-    """
-
-    images: NDArray[np.uint8]
-    ids: NDArray[np.str_]
-    labels: NDArray[np.str_]
-    specimens: NDArray[np.str_]
-    pools: NDArray[np.str_]
+    images: NDArray[np.uint8]  # (N, H, W)
+    ids: NDArray[np.str_]  # sorted, unique
+    labels: NDArray[np.str_]  # each of `CLASSES`
+    specimens: NDArray[np.str_]  # each of one pattern and one pool
+    pools: NDArray[np.str_]  # each "train" or "test"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,8 +90,7 @@ def photographs(
 ) -> Iterator[NDArray[np.uint8]]:
     """The images that `simulate` makes, one specimen at a time, so that memory stays flat.
 
-    Returns:
-        Images of one specimen after the other, shape (n, image_size, image_size).
+    Each has the shape (n, image_size, image_size).
     """
     if image_size < SMALLEST_IMAGE:
         raise HEp2Error(
@@ -111,7 +102,19 @@ def photographs(
 
 def _specimens(cells: int, specimens: int, seed: int) -> list[tuple[str, int, int]]:
     """Pattern, number within the pattern, and number of cells of every specimen."""
-    _check(cells, specimens, seed)
+    step = 2 * len(CLASSES)
+    if specimens < step or specimens % step:
+        raise HEp2Error(
+            f"synthetic cells: specimens={specimens} cannot be shared out evenly over "
+            f"{len(CLASSES)} patterns and two pools: give a multiple of {step}."
+        )
+    if cells < FEWEST_CELLS * specimens:
+        raise HEp2Error(
+            f"synthetic cells: cells={cells} are too few for specimens={specimens}: give at least "
+            f"{FEWEST_CELLS * specimens} cells or fewer specimens."
+        )
+    if seed < 0:
+        raise HEp2Error(f"synthetic cells: seed={seed} is negative: give a whole number from 0.")
     each = specimens // len(CLASSES)
     number = np.tile(np.arange(1, each + 1), len(CLASSES))
     counts = _cells_per_specimen(cells, number <= each // 2, np.random.default_rng([seed, 0]))
@@ -138,20 +141,3 @@ def _cells_per_specimen(
         ends = np.rint(np.cumsum(weights[pool]) / weights[pool].sum() * total)
         counts[pool] = np.diff(ends, prepend=0)
     return counts
-
-
-def _check(cells: int, specimens: int, seed: int) -> None:
-    """Refuse what `simulate` cannot meet."""
-    step = 2 * len(CLASSES)
-    if specimens < step or specimens % step:
-        raise HEp2Error(
-            f"synthetic cells: specimens={specimens} cannot be shared out evenly over "
-            f"{len(CLASSES)} patterns and two pools: give a multiple of {step}."
-        )
-    if cells < FEWEST_CELLS * specimens:
-        raise HEp2Error(
-            f"synthetic cells: cells={cells} are too few for specimens={specimens}: give at least "
-            f"{FEWEST_CELLS * specimens} cells or fewer specimens."
-        )
-    if seed < 0:
-        raise HEp2Error(f"synthetic cells: seed={seed} is negative: give a whole number from 0.")

@@ -8,8 +8,10 @@ hides.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from hep2.data.simulator.patterns import CellTraits, Floats
@@ -55,11 +57,8 @@ class Outline:
         return np.asarray(distance / self.edge(direction))
 
 
-def photograph(traits: CellTraits, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Image the cells of one specimen.
-
-    Returns images of shape (n, size, size); the field they show is the same for any size.
-    """
+def photograph(traits: CellTraits, size: int, rng: Generator) -> NDArray[np.uint8]:
+    """Image the cells of one specimen: (n, size, size), the same field for any size."""
     margin = size // 8  # light blurs into the field from beyond its border
     width = size + 2 * margin
     grid: Floats = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) * (FIELD / size)
@@ -70,15 +69,14 @@ def photograph(traits: CellTraits, size: int, rng: np.random.Generator) -> NDArr
     return image[:, margin : margin + size, margin : margin + size]
 
 
-def _specimen_light(traits: CellTraits, grid: Floats, rng: np.random.Generator) -> Floats:
+def _specimen_light(traits: CellTraits, grid: Floats, rng: Generator) -> Floats:
     """What the cells emit, before the optics. Shape: (n, H, W)."""
     column = {name: value[:, None, None] for name, value in vars(traits).items()}
     nucleus = _draw_outline(traits, rng)
     depth = nucleus.depth(grid)
     inside = _step((1 - depth) * column["radius"])
     thickness = 1 - column["dome"] * (1 - np.sqrt(np.clip(1 - depth**2, 0, 1)))
-    grain = _grain(traits, grid, rng)
-    spots = _spots(traits, nucleus, grid, rng)
+    grain, spots = _grain(traits, grid, rng), _spots(traits, nucleus, grid, rng)
     nucleoli = _nucleoli(traits, nucleus, grid, rng)
     light = column["diffuse"] * thickness * grain + column["spot_light"] * spots
     light = light * (1 - column["dark"] * nucleoli) + column["bright"] * nucleoli
@@ -91,7 +89,7 @@ def _specimen_light(traits: CellTraits, grid: Floats, rng: np.random.Generator) 
     return np.asarray(light * inside + nearby * (1 - inside) + outside)
 
 
-def _draw_outline(traits: CellTraits, rng: np.random.Generator) -> Outline:
+def _draw_outline(traits: CellTraits, rng: Generator) -> Outline:
     cells = len(traits.radius)
     return Outline(
         centre=rng.normal(0, 0.8, (cells, 2)),
@@ -103,9 +101,7 @@ def _draw_outline(traits: CellTraits, rng: np.random.Generator) -> Outline:
     )
 
 
-def _neighbour(
-    traits: CellTraits, nucleus: Outline, grid: Floats, rng: np.random.Generator
-) -> Floats:
+def _neighbour(traits: CellTraits, nucleus: Outline, grid: Floats, rng: Generator) -> Floats:
     """Where a neighbouring nucleus lies, if there is one. Shape: (n, H, W)."""
     cells = len(traits.radius)
     present = rng.uniform(size=cells) < traits.neighbour
@@ -117,7 +113,7 @@ def _neighbour(
     return np.asarray(shape * (present * rng.uniform(0.5, 1.1, cells))[:, None, None])
 
 
-def _grain(traits: CellTraits, grid: Floats, rng: np.random.Generator) -> Floats:
+def _grain(traits: CellTraits, grid: Floats, rng: Generator) -> Floats:
     """The texture of the diffuse stain, mean 1. Shape: (n, H, W)."""
     noise = rng.standard_normal((len(traits.radius), len(grid), len(grid)))
     smooth = _blur(noise, traits.grain_size, grid)
@@ -125,7 +121,7 @@ def _grain(traits: CellTraits, grid: Floats, rng: np.random.Generator) -> Floats
     return np.asarray(np.maximum(1 + traits.grain[:, None, None] * smooth, 0))
 
 
-def _spots(traits: CellTraits, nucleus: Outline, grid: Floats, rng: np.random.Generator) -> Floats:
+def _spots(traits: CellTraits, nucleus: Outline, grid: Floats, rng: Generator) -> Floats:
     """Gaussian spots whose typical one has height 1. Shape: (n, H, W)."""
     cells, width, pixel = len(traits.radius), len(grid), grid[1] - grid[0]
     most = int(traits.spots.max())
@@ -137,20 +133,17 @@ def _spots(traits: CellTraits, nucleus: Outline, grid: Floats, rng: np.random.Ge
     part = position - corner
     points = np.zeros(cells * width * width)
     first = np.arange(cells)[:, None] * width * width
-    for right in (0, 1):
-        for down in (0, 1):
-            share_x = part[..., 0] if right else 1 - part[..., 0]
-            share_y = part[..., 1] if down else 1 - part[..., 1]
-            pixels = first + (corner[..., 1] + down) * width + corner[..., 0] + right
-            weights = heights * share_x * share_y
-            points += np.bincount(pixels.ravel(), weights.ravel(), len(points))
+    for right, down in product((0, 1), repeat=2):
+        share_x = part[..., 0] if right else 1 - part[..., 0]
+        share_y = part[..., 1] if down else 1 - part[..., 1]
+        pixels = first + (corner[..., 1] + down) * width + corner[..., 0] + right
+        weights = heights * share_x * share_y
+        points += np.bincount(pixels.ravel(), weights.ravel(), len(points))
     peak = 2 * np.pi * (traits.spot_size[:, None, None] / pixel) ** 2  # a Gaussian's volume
     return np.asarray(peak * _blur(points.reshape(cells, width, width), traits.spot_size, grid))
 
 
-def _nucleoli(
-    traits: CellTraits, nucleus: Outline, grid: Floats, rng: np.random.Generator
-) -> Floats:
+def _nucleoli(traits: CellTraits, nucleus: Outline, grid: Floats, rng: Generator) -> Floats:
     """Round bodies inside the nucleus, 1 within and 0 without. Shape: (n, H, W)."""
     most = int(traits.nucleoli.max())
     places = _places(nucleus, most, 0.65, rng)
@@ -164,7 +157,7 @@ def _nucleoli(
     return union
 
 
-def _places(nucleus: Outline, count: int, depth: float, rng: np.random.Generator) -> Floats:
+def _places(nucleus: Outline, count: int, depth: float, rng: Generator) -> Floats:
     """Points spread evenly over the nucleus as far out as `depth`. Shape: (n, count, 2)."""
     theta = rng.uniform(-np.pi, np.pi, (len(nucleus.radius), count))
     direction = np.exp(1j * theta)
@@ -186,9 +179,7 @@ def _blur(images: Floats, sigma: Floats, grid: Floats) -> Floats:
     return np.fft.irfft2(np.fft.rfft2(images) * transfer, s=images.shape[1:])
 
 
-def _record(
-    field: Floats, traits: CellTraits, grid: Floats, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _record(field: Floats, traits: CellTraits, grid: Floats, rng: Generator) -> NDArray[np.uint8]:
     """Expose for the specimen, then add shot noise, read noise and the 8-bit scale."""
     highlight = np.median(np.quantile(field, 0.995, axis=(1, 2)))
     level = (traits.exposure * traits.strength)[:, None, None] * field / highlight

@@ -20,56 +20,31 @@ class CellTraits:
 
     Lengths are in 64ths of the field's width (one pixel of a 64 x 64 image), light in units of a
     bright nucleus; the camera's exposure then scales all of it alike.
-
-    Attributes:
-        radius: mean radius of the nucleus.
-        elongation: ratio of its long to its short axis.
-        wobble: relative size of the outline's departure from an ellipse.
-        dome: 0 for a flat nucleus, 1 for one as thick as a sphere.
-        diffuse: light of the even stain of the nucleus.
-        grain: relative root mean square of its texture.
-        grain_size: standard deviation of the Gaussian that smooths the texture.
-        spots: number of speckles or dots.
-        spot_size: standard deviation of a spot.
-        spot_light: light of a spot's centre.
-        nucleoli: number of nucleoli.
-        nucleolus_size: radius of a nucleolus.
-        dark: part of the light that a nucleolus takes away.
-        bright: light of a nucleolus.
-        background: light outside the cells.
-        cytoplasm: light of the cell's body around the nucleus.
-        neighbour: probability that a neighbouring nucleus reaches into the field.
-        blur: standard deviation of the point spread.
-        haze: part of the light that comes from far out of focus.
-        exposure: what the specimen's brightest structures reach, as a part of full scale.
-        strength: brightness of this cell relative to its specimen.
-        photons: photons that fill a pixel to full scale.
-        read_noise: standard deviation of the camera's noise, as a part of full scale.
     """
 
-    radius: Floats
-    elongation: Floats
-    wobble: Floats
-    dome: Floats
-    diffuse: Floats
-    grain: Floats
-    grain_size: Floats
-    spots: Floats
-    spot_size: Floats
-    spot_light: Floats
-    nucleoli: Floats
-    nucleolus_size: Floats
-    dark: Floats
-    bright: Floats
-    background: Floats
-    cytoplasm: Floats
-    neighbour: Floats
-    blur: Floats
-    haze: Floats
-    exposure: Floats
-    strength: Floats
-    photons: Floats
-    read_noise: Floats
+    radius: Floats  # mean radius of the nucleus
+    elongation: Floats  # ratio of its long to its short axis
+    wobble: Floats  # relative size of the outline's departure from an ellipse
+    dome: Floats  # 0 for a flat nucleus, 1 for one as thick as a sphere
+    diffuse: Floats  # light of the even stain of the nucleus
+    grain: Floats  # relative root mean square of its texture
+    grain_size: Floats  # standard deviation of the Gaussian that smooths the texture
+    spots: Floats  # number of speckles or dots
+    spot_size: Floats  # standard deviation of a spot
+    spot_light: Floats  # light of a spot's centre
+    nucleoli: Floats  # number of nucleoli
+    nucleolus_size: Floats  # radius of a nucleolus
+    dark: Floats  # part of the light that a nucleolus takes away
+    bright: Floats  # light of a nucleolus
+    background: Floats  # light outside the cells
+    cytoplasm: Floats  # light of the cell's body around the nucleus
+    neighbour: Floats  # probability that a neighbouring nucleus reaches into the field
+    blur: Floats  # standard deviation of the point spread
+    haze: Floats  # part of the light that comes from far out of focus
+    exposure: Floats  # what the specimen's brightest structures reach, as a part of full scale
+    strength: Floats  # brightness of this cell relative to its specimen
+    photons: Floats  # photons that fill a pixel to full scale
+    read_noise: Floats  # standard deviation of the camera's noise, as a part of full scale
 
 
 # What any specimen may be, whatever its pattern: (low, high).

@@ -6,37 +6,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hep2 import metrics
-from hep2.evaluation.plots.style import (
-    FAINT,
-    INK,
-    WIDTH,
-    Picture,
-    about,
-    entitle,
-    percent_axis,
-    picture,
-    plain_name,
-    styles,
-)
+from hep2.evaluation.plots import style
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import Result, pooled_confusions
+from hep2.evaluation.results import Result, columns, pooled_confusions
 from hep2.evaluation.statistics import specimen_patterns
-from hep2.metrics import FloatArray
 from hep2.rundir.result import data_label, protocol_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from hep2.evaluation.plots.style import stem_of
 
 RELIABILITY_BINS = 10
 FEW = 10  # cells of a bin whose accuracy is mostly chance
 
 
-def ranking(results: Sequence[Result], beside: Sequence[Published]) -> Picture:
-    """MCA of every method with its interval; published figures of the same protocol as diamonds."""
+def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.Picture:
+    """MCA of every method with its interval; published scores of the same protocol as diamonds."""
     run = results[0].group.first
     points = [(result.method, *result.pooled["mca"]) for result in results]
-    printed = [(f"{row.method} ({row.metric})", row.value / 100) for row in beside]
+    printed = [(f"{row.method} ({row.metric})", row.value / 100) for row in published]
     rows = len(points) + len(printed)
 
     def draw(figure: "Figure") -> None:
@@ -46,122 +33,111 @@ def ranking(results: Sequence[Result], beside: Sequence[Published]) -> Picture:
                 axes.plot([100 * low, 100 * high], [place, place], color="#0072B2", linewidth=2)
             axes.plot(100 * here, place, "o", color="#0072B2", markersize=6)
         for place, (_, value) in enumerate(printed, start=len(points)):
-            axes.plot(100 * value, place, "D", color=FAINT, markersize=6)
+            axes.plot(100 * value, place, "D", color=style.FAINT, markersize=6)
         names = [name for name, *_ in points] + [f"published: {name}" for name, _ in printed]
         axes.set_yticks(range(rows), names)
         axes.set_ylim(rows - 0.4, -0.6)
         lows = [low if not np.isnan(low) else here for _, here, low, _ in points]
-        percent_axis(axes, "x", [*lows, *(value for _, value in printed)])
+        style.percent_axis(axes, [*lows, *(value for _, value in printed)])
         label = f"MCA %, pooled over folds, 95 % interval ({protocol_label(run)})"
-        axes.set_xlabel(label, loc="right")  # it may be wider than axes beside long names
-        entitle(figure, about(run))
+        axes.set_xlabel(label, loc="right")  # it may be wider than axes next to long names
 
     best = points[0]
-    also = f"; {len(printed)} published figures below" if printed else ""
-    return picture(
+    also = f"; {len(printed)} published scores below" if printed else ""
+    what = "published scores of the same data set and protocol, not computed here"
+    diamonds = f" Diamonds: {what}." if printed else ""
+    return style.make_picture(
         draw,
-        (WIDTH, 1.1 + 0.3 * rows),
+        (style.WIDTH, 1.1 + 0.3 * rows),
+        style.title_of(run),
         f"ranking-{data_label(run)}-{protocol_label(run)}",
         "Mean class accuracy and its 95 % interval",
         f"{len(points)} methods by mean class accuracy, {best[0]} first with "
         f"{100 * best[1]:.1f} per cent{also}.",
-        f"{about(run)}. Lines: 95 % intervals by bootstrap over specimens. Diamonds: published "
-        "figures of the same data set and protocol, not computed here."
-        if printed
-        else f"{about(run)}. Lines: 95 % intervals by bootstrap over specimens.",
+        f"{style.title_of(run)}. Lines: 95 % intervals by bootstrap over specimens.{diamonds}",
     )
 
 
-def specimen_strips(result: Result) -> Picture | None:
-    """The accuracy on every specimen, pattern by pattern; None where specimens are unknown."""
+def specimen_strips(result: Result) -> list[style.Picture]:
+    """The accuracy on every specimen, pattern by pattern; none where specimens are unknown."""
     group, run = result.group, result.group.first
     if not group.specimens_known:
-        return None
+        return []
     names, confusions = pooled_confusions(group, group.by_fold)
     accuracy, patterns = metrics.aca(confusions), specimen_patterns(confusions)
     cells = confusions.sum(axis=(1, 2))
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        for label, (colour, marker) in enumerate(styles(len(run.classes))):
+        for label, (colour, marker) in enumerate(style.styles(len(run.classes))):
             members = np.flatnonzero(patterns == label)
-            heights = label + _dodged(accuracy[members])
+            ranks = np.argsort(np.argsort(accuracy[members], kind="stable"))
+            heights = label + (ranks % 5 - 2) * 0.12  # marks of nearly equal values stay apart
             sizes = 12 + 2.0 * np.sqrt(cells[members])
             axes.scatter(100 * accuracy[members], heights, s=sizes, c=colour, marker=marker,
                          alpha=0.8, linewidths=0)  # fmt: skip
             if len(members):
+                ends = (label - 0.36, label + 0.36)
                 mean = 100 * float(accuracy[members].mean())
-                axes.plot([mean, mean], [label - 0.36, label + 0.36], color=INK, linewidth=1.2)
-        axes.set_yticks(range(len(run.classes)), [plain_name(name) for name in run.classes])
+                axes.plot([mean, mean], ends, color=style.INK, linewidth=1.2)
+        axes.set_yticks(range(len(run.classes)), [style.plain_name(name) for name in run.classes])
         axes.set_ylim(len(run.classes) - 0.5, -0.5)
-        percent_axis(axes, "x", accuracy.tolist())
+        style.percent_axis(axes, accuracy.tolist())
         axes.set_xlabel(f"accuracy on one specimen, % ({protocol_label(run)})")
-        entitle(figure, f"{run.method}: {about(run)}")
 
-    worst = int(accuracy.argmin())
-    return picture(
+    order = np.argsort(accuracy, kind="stable")[:3]
+    lowest = [f"{names[i]} {100 * accuracy[i]:.0f} %" for i in order]
+    picture = style.make_picture(
         draw,
-        (WIDTH, 1.2 + 0.42 * len(run.classes)),
-        stem_of(run, "specimens"),
+        (style.WIDTH, 1.2 + 0.42 * len(run.classes)),
+        f"{run.method}: {style.title_of(run)}",
+        style.stem_of(run, "specimens"),
         "Accuracy specimen by specimen",
         f"{len(names)} specimens in {len(run.classes)} rows, one a pattern; accuracies from "
         f"{100 * float(accuracy.min()):.0f} to {100 * float(accuracy.max()):.0f} per cent, lowest "
-        f"on {names[worst]}.",
-        f"{about(run)}. A mark is a specimen, larger with more cells; the line is the mean over "
-        f"specimens. Lowest: {_lowest(names, accuracy)}.",
+        f"on {names[order[0]]}.",
+        f"{style.title_of(run)}. A mark is a specimen, larger with more cells; the line is the "
+        f"mean over specimens. Lowest: {', '.join(lowest)}.",
     )
+    return [picture]
 
 
-def _lowest(names: metrics.StringArray, accuracy: FloatArray) -> str:
-    order = np.argsort(accuracy, kind="stable")[:3]
-    return ", ".join(f"{names[i]} {100 * accuracy[i]:.0f} %" for i in order)
-
-
-def _dodged(values: FloatArray) -> FloatArray:
-    """Offsets that keep marks of nearly equal values from hiding each other."""
-    offsets = np.zeros(len(values))
-    order = np.argsort(values, kind="stable")
-    for rank, place in enumerate(order):
-        offsets[place] = (rank % 5 - 2) * 0.12
-    return offsets
-
-
-def reliability(result: Result) -> Picture:
+def reliability(result: Result) -> style.Picture:
     """Accuracy of cells that were called with about the same confidence."""
     run = result.group.first
-    runs = result.group.runs
-    confidence = np.concatenate([r.cells.probabilities.max(axis=1) for r in runs])
-    hits = np.concatenate([r.cells.targets == r.cells.outputs for r in runs])
+    names = ("probabilities", "targets", "outputs")
+    probabilities, targets, outputs = columns(result.group.runs, *names)
+    confidence = probabilities.max(axis=1)
     bins = np.clip((confidence * RELIABILITY_BINS).astype(np.int64), 0, RELIABILITY_BINS - 1)
     counts = np.bincount(bins, minlength=RELIABILITY_BINS)
     filled = np.flatnonzero(counts)
     means = np.bincount(bins, confidence, RELIABILITY_BINS)[filled] / counts[filled]
-    shares = np.bincount(bins, hits.astype(float), RELIABILITY_BINS)[filled] / counts[filled]
+    shares = np.bincount(bins, targets == outputs, RELIABILITY_BINS)[filled] / counts[filled]
     error = result.measures["ece"].mean
 
     def draw(figure: "Figure") -> None:
         upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        upper.plot([0, 100], [0, 100], color=FAINT, linestyle="--", linewidth=1)
+        upper.plot([0, 100], [0, 100], color=style.FAINT, linestyle="--", linewidth=1)
         many = counts[filled] >= FEW
         upper.plot(100 * means[many], 100 * shares[many], "o-", color="#0072B2", markersize=5)
         upper.plot(100 * means[~many], 100 * shares[~many], "o", color="#0072B2", markersize=5,
                    fillstyle="none")  # fmt: skip
         upper.set(xlim=(0, 101), ylim=(0, 103), ylabel="accuracy %")
-        upper.grid(color=FAINT, alpha=0.35, linewidth=0.6)
+        upper.grid(color=style.FAINT, alpha=0.35, linewidth=0.6)
         edges = 100 * np.arange(RELIABILITY_BINS) / RELIABILITY_BINS
         lower.bar(edges, counts, 100 / RELIABILITY_BINS, align="edge", color="#56B4E9")
         lower.set(xlabel=f"confidence % ({protocol_label(run)})", ylabel="cells")
-        entitle(figure, f"{run.method}: {about(run)}")
 
     gap = float(means @ counts[filled] - shares @ counts[filled]) / counts.sum()
     tendency = "over" if gap > 0 else "under"
-    return picture(
+    return style.make_picture(
         draw,
-        (WIDTH, 4.4),
-        stem_of(run, "reliability"),
+        (style.WIDTH, 4.4),
+        f"{run.method}: {style.title_of(run)}",
+        style.stem_of(run, "reliability"),
         "How far its confidence can be believed",
         f"Reliability diagram: confidence is {100 * abs(gap):.1f} points {tendency} accuracy on "
         f"average; expected calibration error {100 * error:.1f} points.",
-        f"{about(run)}. Cells in ten bins of confidence; on the dashed line confidence and "
-        f"accuracy agree. Hollow marks: fewer than {FEW} cells.",
+        f"{style.title_of(run)}. Cells in ten bins of confidence; on the dashed line confidence "
+        f"and accuracy agree. Hollow marks: fewer than {FEW} cells.",
     )

@@ -11,16 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from hep2.rundir.result import Run, protocol_label
+from hep2.rundir.result import Run, data_label, protocol_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from typing import TYPE_CHECKING
-
-from hep2.rundir.result import data_label
-
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 200
@@ -31,9 +25,8 @@ INK, FAINT = "#0b0c0d", "#7f7f7f"  # grey of contrast 4 : 1 on white, and 4.6 : 
 # markers say the same to whoever sees no colours.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_SCHEME = (
-    "<style>:root{color:#16181d}@media(prefers-color-scheme:dark){:root{color:#e6e8ec}}</style>"
-)
+_DARK = "@media(prefers-color-scheme:dark){:root{color:#e6e8ec}}"
+_SCHEME = f"<style>:root{{color:#16181d}}{_DARK}</style>"
 _SETTINGS: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -42,7 +35,7 @@ _SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.labelcolor": INK,
     "svg.fonttype": "none",  # text stays text: small, sharp, searchable
-    "svg.hashsalt": "hep2",  # the same figures make the same file
+    "svg.hashsalt": "hep2",  # the same picture makes the same file
     "text.parse_math": False,  # a class may be called $x$
     **{f"{name}.color": INK for name in ("text", "xtick", "ytick")},
     **{f"axes.{name}": INK for name in ("labelcolor", "edgecolor", "titlecolor")},
@@ -51,27 +44,18 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with everything that a page says about it.
+    """A picture with everything that a page says of it."""
 
-    Attributes:
-        stem: its file's name without suffix.
-        heading: one line.
-        alt: what it shows, in a sentence, for who cannot see it.
-        caption: how to read it, with data set and protocol.
-        png: for slides.
-        svg: for papers.
-    """
-
-    stem: str
+    stem: str  # its file's name without suffix
     heading: str
-    alt: str
-    caption: str
-    png: bytes
-    svg: bytes
+    alt: str  # what it shows, in a sentence, for who cannot see it
+    caption: str  # how to read it, with data set and protocol
+    png: bytes  # for slides
+    svg: bytes  # for papers
 
     @property
     def kind(self) -> str:
-        """What it shows, in a word: the first of its stem."""
+        """The first word of its stem, e.g. `ranking`."""
         return self.stem.split("-")[0]
 
     @property
@@ -79,19 +63,20 @@ class Picture:
         """The SVG as a data URI whose ink follows the reader's colour scheme."""
         svg = self.svg.decode().replace(INK, "currentColor")
         start = svg.index(">", svg.index("<svg")) + 1
-        styled = svg[:start] + _SCHEME + svg[start:]
-        return "data:image/svg+xml;base64," + base64.b64encode(styled.encode()).decode()
+        styled = f"{svg[:start]}{_SCHEME}{svg[start:]}".encode()
+        return f"data:image/svg+xml;base64,{base64.b64encode(styled).decode()}"
 
 
-def picture(
+def make_picture(
     draw: Callable[["Figure"], None],
     size: tuple[float, float],
+    title: str,
     stem: str,
     heading: str,
     alt: str,
     caption: str,
 ) -> Picture:
-    """Draw a figure of a size in inches, no wider than WIDTH, and write it down."""
+    """Draw a figure of a size in inches, on a page no wider than WIDTH, under its title."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -101,6 +86,8 @@ def picture(
         FigureCanvasAgg(figure)
         figure.set_layout_engine("constrained")
         draw(figure)
+        if title:
+            figure.suptitle(textwrap.fill(title, _TITLE), fontsize=9)
         for axes in figure.axes:
             axes.patch.set_alpha(0)
         png, svg = io.BytesIO(), io.BytesIO()
@@ -111,25 +98,17 @@ def picture(
     return Picture(stem, heading, alt, caption, png.getvalue(), svg.getvalue())
 
 
-def entitle(figure: "Figure", title: str) -> None:
-    """Set a figure's title, in as many lines as it takes."""
-    figure.suptitle(textwrap.fill(title, _TITLE), fontsize=9)
-
-
-def about(run: Run) -> str:
+def title_of(run: Run) -> str:
     """The data set and the protocol of a picture, as its title says them."""
-    kind = f"cells of {run.data}"
-    if run.synthetic:
-        kind = "SYNTHETIC cells" if run.data == "synthetic" else f"SYNTHETIC {kind}"
-    leak = ", LEAKY" if run.leaky else ""
-    return f"{kind}, protocol {protocol_label(run)}{leak}"
+    kind = "SYNTHETIC cells" if run.synthetic else "cells"
+    data = "" if run.synthetic and run.data == "synthetic" else f" of {run.data}"
+    return f"{kind}{data}, protocol {protocol_label(run)}{', LEAKY' if run.leaky else ''}"
 
 
-def unseen(run: Run) -> str:
-    """What an autoencoder had not seen of its test cells, in words."""
-    if run.leaky:
-        return "it learned from other cells of their specimens"
-    return "it never saw them or their specimens"
+def held_out_words(run: Run) -> str:
+    """What an autoencoder had not seen of its test cells."""
+    leak = "it learned from other cells of their specimens"
+    return leak if run.leaky else "it never saw them or their specimens"
 
 
 def plain_name(name: str) -> str:
@@ -138,20 +117,16 @@ def plain_name(name: str) -> str:
 
 
 def styles(count: int) -> list[tuple[str, str]]:
-    """A colour and a marker for each of so many things; pairs repeat only after 49."""
+    """A colour and a marker for each of this many things; pairs repeat only after 49."""
     marks, colours = len(MARKERS), len(COLOURS)
     return [(COLOURS[i % colours], MARKERS[(i + i // colours) % marks]) for i in range(count)]
 
 
-def percent_axis(axes: "Axes", which: str, values: Sequence[float]) -> None:
-    """An axis in per cent with a faint grid, from a round number below all values to 100."""
+def percent_axis(axes: "Axes", values: Sequence[float]) -> None:
+    """The x axis in per cent with a faint grid, from a round number below all values to 100."""
     low = min([*values, 0.9])
-    limits = (max(0.0, 10 * (100 * low // 10) - 2), 101.5)
-    if which == "x":
-        axes.set_xlim(*limits)
-    else:
-        axes.set_ylim(*limits)
-    axes.grid(axis="x" if which == "x" else "y", color=FAINT, alpha=0.35, linewidth=0.6)
+    axes.set_xlim(max(0.0, 10 * (100 * low // 10) - 2), 101.5)
+    axes.grid(axis="x", color=FAINT, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
 
 

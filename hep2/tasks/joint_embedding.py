@@ -1,0 +1,120 @@
+"""Stage 1 with a joint-embedding term: two views of a cell are to agree, beside denoising both."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from hep2.data.inputs import standardised
+from hep2.errors import HEp2Error
+from hep2.tasks.denoising import Denoising
+from hep2.tasks.perturbation import perturbed
+
+
+class JointEmbedding(Denoising):
+    """Denoising of two views of each cell, and agreement of their latents behind a projector.
+
+    The views are two perturbations of one cell. The projector sees the mean of the latent's map;
+    it is trained with the rest and thrown away afterwards: what agrees behind it has lost more
+    than the latent in front of it (Chen et al. 2020, section 4.2).
+
+    Args:
+        agreement: "nt_xent" or "vicreg".
+        weight: of the agreement beside the reconstruction.
+        projector: widths behind the mean of the map.
+        temperature: of "nt_xent".
+        arguments: those of `Reconstruction`.
+
+    Raises:
+        HEp2Error: unknown agreement, or a network whose latent is not a map.
+    """
+
+    def __init__(
+        self,
+        agreement: str,
+        weight: float,
+        projector: Sequence[int],
+        temperature: float,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.save_hyperparameters()
+        if agreement not in AGREEMENTS:
+            raise HEp2Error(
+                f"stage.agreement={agreement} is unknown: choose one of {', '.join(AGREEMENTS)}"
+            )
+        if "widths" not in arguments["network"]:
+            raise HEp2Error(
+                f"stage={arguments['architecture']}: its latent is not a map of features"
+            )
+        self.channels = int(arguments["network"]["widths"][-1])
+        self.projector = _projector(self.channels, projector)
+        self.agreement = partial(AGREEMENTS[agreement], temperature=temperature)
+        self.train_agreement = MeanMetric()
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """The reconstruction of both views, and their agreement."""
+        image, count = batch["image"], len(batch["image"])
+        views = [standardised(perturbed(image, self.keys(batch, draw))) for draw in (0, 1)]
+        latent = self.encoder(torch.cat(views))
+        rebuilt = self.loss(self.decoder(latent), standardised(image).repeat(2, 1, 1, 1))
+        pooled = latent.view(2 * count, self.channels, -1).mean(dim=2)
+        agreed = self.agreement(*self.projector(pooled).split(count))
+        self.train_loss.update(rebuilt.detach(), weight=count)
+        self.train_agreement.update(agreed.detach(), weight=count)
+        loss: Tensor = rebuilt + self.hparams["weight"] * agreed
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of both."""
+        super().on_train_epoch_end()
+        self.log("train/agreement", self.train_agreement)
+
+
+def _projector(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise((channels, *widths)):
+        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-2])  # the last is linear
+
+
+def nt_xent(one: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross-entropy (Chen et al., ICML 2020, equation 1).
+
+    The positive of a view is the other view of its cell; all others of the batch are negatives.
+
+    Shape:
+        two of (B, D) -> ()
+    """
+    both = F.normalize(torch.cat([one, other]), dim=1)
+    itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
+    similar = (both @ both.T / temperature).masked_fill(itself, -torch.inf)
+    partner = torch.arange(len(both), device=both.device).roll(len(one))
+    return F.cross_entropy(similar, partner)
+
+
+def vicreg(one: Tensor, other: Tensor, temperature: float = 0.0) -> Tensor:
+    """Variance, invariance and covariance (Bardes, Ponce and LeCun, ICLR 2022, equations 1 to 6).
+
+    With the authors' weights 25, 25 and 1, all divided by 25: so the invariance has weight 1, and
+    the sum is of the size of a reconstruction's error. There is no temperature.
+
+    Shape:
+        two of (B, D) -> ()
+    """
+    loss = F.mse_loss(one, other)
+    for view in (one, other):
+        centred = view - view.mean(dim=0)
+        covariance = centred.T @ centred / (len(view) - 1)
+        spread = (covariance.diagonal() + 1e-4).sqrt()
+        across = covariance.square().sum() - covariance.diagonal().square().sum()
+        loss = loss + F.relu(1 - spread).mean() + across / view.shape[1] / 25
+    return loss
+
+
+AGREEMENTS: dict[str, Callable[..., Tensor]] = {"nt_xent": nt_xent, "vicreg": vicreg}

@@ -1,0 +1,67 @@
+"""Objectives of stage 1 beside plain reconstruction, from the command line to a head."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Configure
+
+from hep2.checkpoints import read_checkpoint
+from hep2.data.fold import open_fold
+from hep2.data.inputs import standardised
+from hep2.errors import HEp2Error
+from hep2.run import fit
+from hep2.rundir.directory import RunDir
+from hep2.stages.autoencoder import AutoencoderStage
+from hep2.stages.classifier import HeadStage
+
+NOWHERE = Path("nothing is written here")
+PLUS = ("augment=pose", "model.network.bounded=false", "stage.epochs=2")
+
+
+@pytest.mark.parametrize("stage", ["dcae_denoising", "dcae_plus"])
+def test_an_objective_trains_and_its_encoder_is_fed_with_what_it_knows(
+    stage: str, configure: Configure
+) -> None:
+    run = fit(configure(f"stage={stage}", *PLUS))
+    hparams = read_checkpoint(run.last)["hyper_parameters"]
+    assert hparams["view"] == "standardised" and hparams["network"]["bounded"] is False
+    result = json.loads(run.result.read_text())
+    assert result["stage"] == stage and result["labels_in_features"] is False
+    assert result["metrics"]["specimen/test/mse"] > 0
+    losses = {name for name in result["curves"] if name.startswith("train/")}
+    assert losses == {"train/loss"} | ({"train/agreement"} if stage == "dcae_plus" else set())
+
+
+def test_training_gets_intensities_and_everything_else_the_view(configure: Configure) -> None:
+    cfg = configure("stage=dcae_plus", *PLUS, "augment=none")
+    fold = open_fold(cfg)
+    images = AutoencoderStage(cfg, fold, RunDir(NOWHERE)).inputs
+    cells = fold.split.train[:5]
+    raw = images.gather(cells, epoch=0)
+    assert raw.min() >= 0 and raw.max() <= 1
+    assert torch.equal(images.gather(cells, epoch=None), standardised(raw))
+
+
+def test_averaged_features_are_the_mean_of_the_eight_in_training_and_test(
+    configure: Configure,
+) -> None:
+    fit(configure("stage=dcae_plus", *PLUS))
+    words = ("stage=head", "features=dcae_plus", "head=mlp_norm", *PLUS)
+    cfg = configure(*words)
+    fold = open_fold(cfg)
+    inputs = HeadStage(cfg, fold, RunDir(NOWHERE)).inputs
+    drawn = configure(*words, "features.averaged=false", "features.orientations=8")
+    copies = HeadStage(drawn, fold, RunDir(NOWHERE)).inputs.training.matrix  # (cells, 8, D)
+    assert np.abs(inputs.training.of(fold.split.train) - copies.mean(axis=1)).max() < 1e-6
+    gathered = inputs.gather(fold.split.train, epoch=3).numpy()
+    assert np.array_equal(gathered, inputs.training.of(fold.split.train))  # nothing is drawn
+    run = fit(cfg)
+    assert json.loads(run.result.read_text())["method"] == "dcae_plus-mlp_norm"
+
+
+def test_an_unknown_objective_names_the_known_ones(configure: Configure) -> None:
+    with pytest.raises(HEp2Error, match=r"name=x is unknown: .* denoising, joint_embedding"):
+        fit(configure("stage=dcae", "stage.objective.name=x"))

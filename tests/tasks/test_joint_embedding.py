@@ -1,0 +1,80 @@
+"""Agreement of two views: by the papers' equations, in plain loops."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hep2.errors import HEp2Error
+from hep2.tasks.joint_embedding import JointEmbedding, nt_xent, vicreg
+
+
+def views(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    one = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    return one, one + 0.3 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
+
+
+def test_nt_xent_is_equation_1_of_simclr() -> None:
+    one, other = views()
+    both, temperature = [*one, *other], 0.2
+
+    def similarity(a: Tensor, b: Tensor) -> float:
+        return math.exp(float(a @ b / a.norm() / b.norm()) / temperature)
+
+    losses = []
+    for i in range(10):
+        positive = similarity(both[i], both[(i + 5) % 10])
+        every = sum(similarity(both[i], both[k]) for k in range(10) if k != i)
+        losses.append(-math.log(positive / every))
+    assert float(nt_xent(one, other, temperature)) == pytest.approx(sum(losses) / 10)
+
+
+def test_vicreg_is_its_paper_s_over_25() -> None:
+    one, other = views()
+    invariance = sum(float((a - b) @ (a - b)) for a, b in zip(one, other, strict=True)) / 5
+    variance = covariance = 0.0
+    for view in (one, other):
+        matrix = torch.cov(view.T)
+        for i in range(3):
+            variance += max(0.0, 1 - math.sqrt(float(matrix[i, i]) + 1e-4)) / 3
+            covariance += sum(float(matrix[i, j]) ** 2 for j in range(3) if j != i) / 3
+    # The paper's invariance is summed over the dimensions; its code, and ours, takes their mean.
+    wanted = invariance / 3 + variance + covariance / 25
+    assert float(vicreg(one, other)) == pytest.approx(wanted)
+
+
+ARGUMENTS = {
+    "architecture": "dcae",
+    "network": {"image_size": 16, "widths": [4, 8]},
+    "loss": "mse",
+    "optimizer": {"lr": 1e-3, "weight_decay": 0.0, "schedule": "constant"},
+    "provenance": {"seed": 3},
+}
+
+
+def test_an_unknown_agreement_names_the_known_ones() -> None:
+    with pytest.raises(HEp2Error, match=r"stage.agreement=x is unknown: .* nt_xent, vicreg"):
+        JointEmbedding("x", 0.5, [8], 0.2, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("agreement", ["nt_xent", "vicreg"])
+def test_a_step_teaches_encoder_decoder_and_projector(agreement: str) -> None:
+    task = JointEmbedding(agreement, 0.5, [8, 8], 0.2, **ARGUMENTS)
+    batch = {"image": torch.rand(6, 1, 16, 16), "index": torch.arange(6)}
+    task.training_step(batch, 0).backward()
+    for part in (task.encoder, task.decoder, task.projector):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()
+                   if p.ndim > 1)  # fmt: skip
+    # Without weight the agreement teaches nothing: the projector is beside the road.
+    alone = JointEmbedding(agreement, 0.0, [8, 8], 0.2, **ARGUMENTS)
+    alone.training_step(batch, 0).backward()
+    assert all(p.grad.abs().sum() == 0 for p in alone.projector.parameters())
+
+
+def test_the_two_views_differ_and_repeat_themselves() -> None:
+    task = JointEmbedding("nt_xent", 0.5, [8], 0.2, **ARGUMENTS)
+    batch = {"image": torch.rand(4, 1, 16, 16), "index": torch.tensor([7, 1, 3, 9])}
+    keys = [task.keys(batch, draw) for draw in (0, 1, 0)]
+    assert torch.equal(keys[0], keys[2]) and not (keys[0] == keys[1]).any()
