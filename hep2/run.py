@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-
 STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
     "autoencoder": AutoencoderStage,
     "head": head,
@@ -48,12 +47,7 @@ def fit(cfg: DictConfig) -> RunDir:
     """Train one stage on one fold, score it on the test cells, write the result.
 
     A run that is finished is left alone; one that was interrupted goes on from its last epoch.
-
-    Args:
-        cfg: as composed from conf/train.yaml.
-
-    Returns:
-        The run's directory.
+    `cfg` is as composed from conf/train.yaml.
 
     Raises:
         HEp2Error: a setting, an input or a file is wrong; the message says how to mend it.
@@ -86,38 +80,30 @@ def _fit(cfg: DictConfig, run: RunDir) -> RunDir:
 
 
 def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
+    def record() -> Any:
+        from hep2.evaluation.report import record_of  # draws: only where a dashboard is
+
+        return record_of(run.path)
+
     started = time.monotonic()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     fold = open_fold(cfg)
     identity = _identity(cfg, fold)
     known = describe(identity, cfg.stage.kind, fold) | {"audit": audited(fold).as_dict()}
     stage = STAGES[cfg.stage.task](cfg, fold, run)
-    known["collapsed_encoders"] = collapsed_encoders(
-        encoder_paths(cfg, selected=not fold.split.note)
-    )
+    encoders = encoder_paths(cfg, selected=not fold.split.note)
+    known["collapsed_encoders"] = collapsed_encoders(encoders)
     known["encoder_seconds"] = seconds_of(encoder_runs(cfg))
     with _tracked(cfg, identity, run) as loggers:
         stage, chosen = tuned(stage)
-        known |= chosen
-        epochs = stage.train(loggers)
-        if epochs is not None:
+        if (epochs := stage.train(loggers)) is not None:
             scores = stage.score()
             tracking.log_summary(loggers, scores["metrics"])
-            known |= {
-                "epochs": epochs,
-                "seconds": round(time.monotonic() - started, 1),
-                "curves": learning_curves(run.path),
-            }
-            run.write_result(known | scores)
-            tracking.log_record(loggers, lambda: _record(run))
+            known |= {**chosen, "epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
+            run.write_result(known | {"curves": learning_curves(run.path)} | scores)
+            tracking.log_record(loggers, record)
             log.info("%s: %s", run.path, _headline(scores["metrics"]))
     return run
-
-
-def _record(run: RunDir) -> Any:
-    from hep2.evaluation.report import record_of  # draws: only where a dashboard is
-
-    return record_of(run.path)
 
 
 def _identity(cfg: DictConfig, fold: Fold) -> Identity:
@@ -147,7 +133,7 @@ def _tracked(cfg: DictConfig, identity: Identity, run: RunDir) -> Iterator[list[
         tracking.finish(loggers, exit_code)
 
 
-def _headline(figures: dict[str, float | None]) -> str:
-    worth_a_line = (*(metric.name for metric in HEADLINE), "mse", "clustering_accuracy")
-    shown = {key: value for key, value in figures.items() if key.endswith(worth_a_line)}
-    return ", ".join(f"{key} {value:.4f}" for key, value in shown.items() if value is not None)
+def _headline(scores: dict[str, float | None]) -> str:
+    names = (*(metric.name for metric in HEADLINE), "mse", "clustering_accuracy")
+    told = {key: score for key, score in scores.items() if score is not None}
+    return ", ".join(f"{key} {score:.4f}" for key, score in told.items() if key.endswith(names))
