@@ -155,12 +155,11 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
             ignored.append("model")  # features that no network of that model makes
         if is_estimator(asked.head):
             ignored.append("tuning")  # such a head has a grid of its own
-    missing = "absent"
+    pairs = ((key, old.get(key, "absent"), new.get(key, "absent")) for key in sorted(old | new))
     return [
-        f"{key}: {old.get(key, missing)} there, {new.get(key, missing)} asked"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing)
-        and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+        f"{key}: {kept} there, {wanted} asked"
+        for key, kept, wanted in pairs
+        if kept != wanted and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
     ]
 
 

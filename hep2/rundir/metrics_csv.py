@@ -44,9 +44,10 @@ def _is_number(text: Any) -> bool:
     return False
 
 
-def _epoch(row: Row) -> int | None:
+def _epoch(row: Row) -> int:
+    """The row's epoch; -1 where it has none."""
     epoch = float(row.get("epoch", "nan"))
-    return int(epoch) if epoch.is_integer() and epoch >= 0 else None
+    return int(epoch) if epoch.is_integer() and epoch >= 0 else -1
 
 
 class MetricsCsv:
@@ -122,7 +123,7 @@ def read_progress(run_dir: Path) -> Progress:
         _, rows = read_rows(run_dir / "metrics.csv")
     except OSError:
         return Progress()
-    epochs = 1 + max((epoch for row in rows if (epoch := _epoch(row)) is not None), default=-1)
+    epochs = 1 + max(map(_epoch, rows), default=-1)
     figures = (
         f"{name} {float(text):.4g}"
         for wanted in ("mca", "val/loss", "train/loss")
@@ -149,10 +150,9 @@ def learning_curves(run_dir: Path) -> dict[str, list[list[float]]]:
     file = run_dir / "metrics.csv"
     curves: dict[str, dict[int, float]] = {}
     for row in read_rows(file)[1] if file.is_file() else []:
-        if (epoch := _epoch(row)) is not None:
-            for name, text in row.items():
-                if name.startswith(("train/", "val/")) and math.isfinite(float(text)):
-                    curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
+        for name, text in row.items() if (epoch := _epoch(row)) >= 0 else ():
+            if name.startswith(("train/", "val/")) and math.isfinite(float(text)):
+                curves.setdefault(name, {})[epoch] = float(f"{float(text):.6g}")
     return {name: [[*point] for point in sorted(curve.items())] for name, curve in curves.items()}
 
 
