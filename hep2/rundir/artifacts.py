@@ -19,8 +19,9 @@ from hep2.data.fold import Fold
 from hep2.data.opencv import cv2
 from hep2.data.protocols import Indices
 from hep2.metrics import FloatArray, StringArray
+from hep2.rundir.directory import damaged
 from hep2.rundir.predictions import cells_table, read_cells_table
-from hep2.rundir.result import Run, damaged
+from hep2.rundir.result import Run
 
 Grey = NDArray[np.uint8]
 Rows = NDArray[np.float64]

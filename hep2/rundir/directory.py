@@ -141,6 +141,12 @@ class RunDir:
         return None
 
 
+def damaged(file: Path, what: str) -> HEp2Error:
+    """The error to raise for a file of a run that cannot be what the run wrote."""
+    remedy = f"delete {file.parent} and run its command again"
+    return HEp2Error(f"{file} is damaged or foreign: {what}; {remedy}")
+
+
 def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     """What differs between two configurations of a run, as `key: this there, that asked`.
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hep2.data.fold import Fold
 from hep2.data.manifest import LONGEST
-from hep2.errors import HEp2Error
 from hep2.metrics import FloatArray, IntArray, StringArray, confusion_counts
+from hep2.rundir.directory import damaged
 
 _ROUNDING = 1e-3  # by how much a row's probabilities may miss a sum of one
 _OVERSHOOT = 1e-6  # by how much one probability may pass 0 or 1, in single precision
@@ -81,7 +81,7 @@ def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:
     return lines[1:].set_axis(header, axis=1)
 
 
-def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predictions:
+def read_predictions(file: Path, classes: tuple[str, ...]) -> Predictions:
     """Read and check predictions.csv: `id,specimen,target,output,p_<class>,...`, perhaps more.
 
     Raises:
@@ -93,7 +93,7 @@ def read_predictions(file: Path, classes: tuple[str, ...], remedy: str) -> Predi
         _check_texts(table, classes)
         probabilities = _probabilities(table[shares].to_numpy())
     except (ValueError, OSError) as error:
-        raise HEp2Error(f"{file} is damaged or foreign: {error}; {remedy}") from error
+        raise damaged(file, str(error)) from error
     ids, specimens = (table[name].to_numpy(np.str_) for name in ("id", "specimen"))
     index = {name: position for position, name in enumerate(classes)}
     targets = table["target"].map(index).to_numpy().astype(np.int64)

@@ -23,7 +23,7 @@ from hep2 import __version__, metrics
 from hep2.config import redacted_words
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
-from hep2.rundir.directory import RunDir
+from hep2.rundir.directory import RunDir, damaged
 from hep2.rundir.layout import Identity
 from hep2.rundir.predictions import Predictions, read_predictions
 
@@ -137,10 +137,12 @@ def read_run(path: Path) -> Run:
         name: _number(file, f"metrics.{name}", value) for name, value in fields["metrics"].items()
     }
     if "recall" in stored:
-        cells, remedy = RunDir(path).predictions, _remedy(path)
-        if not cells.is_file():
-            raise HEp2Error(f"{cells} is missing beside a result.json with recalls: {remedy}")
-        fields["predictions"] = read_predictions(cells, classes, remedy)
+        if not (cells := RunDir(path).predictions).is_file():
+            raise HEp2Error(
+                f"{cells} is missing beside a result.json with recalls: delete {path} and run its "
+                "command again"
+            )
+        fields["predictions"] = read_predictions(cells, classes)
     run = Run(path=path, kept=stored, **fields)
     if not 0 <= run.fold < run.folds <= MOST_FOLDS:
         raise damaged(file, f"fold {run.fold} is none of the {run.folds} folds")
@@ -186,15 +188,6 @@ def _check_against(run: Run, predictions: Predictions, counted: object) -> None:
             close = np.isclose(value, said, rtol=0, atol=1e-4, equal_nan=True)
             if key.endswith(f"/test/{metric.name}") and not close:
                 raise damaged(file, f"{key} is {value:.4f}, predictions.csv says {said:.4f}")
-
-
-def damaged(file: Path, what: str) -> HEp2Error:
-    """The error to raise for a file of a run that cannot be what the run wrote."""
-    return HEp2Error(f"{file} is damaged or foreign: {what}; {_remedy(file.parent)}")
-
-
-def _remedy(path: Path) -> str:
-    return f"delete {path} and run its command again"
 
 
 def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
