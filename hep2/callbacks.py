@@ -1,6 +1,7 @@
 """What is done during a training: seeds of its epochs, a stop on NaN, pictures, a probe."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ class EpochSeed(Callback):
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
-class EveryEpochs(Callback):
+class EveryEpochs(Callback, ABC):
     """Looks at an autoencoder every few epochs and after the last, on the first process alone.
 
     Stages without reconstructions are passed over. At most `cells` of a part are looked at.
@@ -52,9 +53,9 @@ class EveryEpochs(Callback):
             self.look(trainer, pl_module.eval())
             pl_module.train(training)
 
+    @abstractmethod
     def look(self, trainer: L.Trainer, pl_module: Reconstruction) -> None:
         """What a subclass does, with the module in `eval`."""
-        raise NotImplementedError
 
     def _some(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cells spread evenly over a part, always the same ones."""

@@ -6,6 +6,7 @@ import math
 import os
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
+from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
@@ -196,3 +197,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or any(not isinstance(content.get(k), dict) for k in needed):
         raise HEp2Error(f"{path} is not a checkpoint of hep2: it lacks weights or hyper-parameters")
     return content
+
+
+def load_weights(network: nn.Module, content: Mapping[str, Any], part: str, path: Path) -> None:
+    """Copy the weights of a part, "encoder" or "" for all, out of what a checkpoint holds.
+
+    Raises:
+        HEp2Error: keys or shapes differ; the message names them and the file.
+    """
+    prefix = f"{part}." if part else ""
+    state = content["state_dict"]
+    own = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+    try:
+        network.load_state_dict(own, strict=True)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise HEp2Error(f"{path} does not fit its own network: {reason}") from error

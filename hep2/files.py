@@ -150,7 +150,7 @@ def escape_formula(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def watched(things: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+def progress_bar(things: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
     """Show a bar on a terminal after two seconds, and leave nothing behind; no bars in logs."""
     bar: Iterable[T] = tqdm(things, what, total, delay=2, leave=False, disable=None)
     return bar

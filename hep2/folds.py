@@ -119,13 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import wandb
 
             agent = wandb.init()
-        figures: list[float] = []
-        for figure in fold_by_fold(given, tuned, asked.folds):
-            figures.append(figure)
-            print(f"fold {len(figures)}: validation MCA {figure:.4f}", flush=True)
+        scores: list[float] = []
+        for score in fold_by_fold(given, tuned, asked.folds):
+            scores.append(score)
+            print(f"fold {len(scores)}: validation MCA {score:.4f}", flush=True)
             if agent is not None:
-                agent.log({METRIC: statistics.fmean(figures), "folds": len(figures)})
-        print(f"{METRIC} {statistics.fmean(figures):.4f}")
+                agent.log({METRIC: statistics.fmean(scores), "folds": len(scores)})
+        print(f"{METRIC} {statistics.fmean(scores):.4f}")
         if agent is not None:
             agent.finish()
 

@@ -86,7 +86,7 @@ def test_a_head_checkpoint_of_the_right_fold_holds_the_right_encoder(
     trained: Trained, fold: Fold
 ) -> None:
     one, two = (
-        read_encoder(run.best, fold.provenance, REMEDY).weights()
+        read_encoder(run.best, fold.provenance, REMEDY).encoder().state_dict()
         for run in (trained.dcae, trained.head)
     )
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

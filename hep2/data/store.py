@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hep2.data.cells import Cells, Source
 from hep2.data.images import Pixels, check_channel
 from hep2.errors import HEp2Error
-from hep2.files import locked, reserve, watched, whole_file, write_atomic
+from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
 
 FORMAT = 2  # raise it when decoding, resizing or the files' layout change
 KEYED = ("classes", "image_size", "channel", "shape", "dtype", "cells_hash")
@@ -97,7 +97,7 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
     """Decode a source; where any image has 16 bits, all are stored so."""
     rows, dtype, pixels = source.rows, source.dtype(), folder / "images.npy"
     shape = (len(rows), 1, size, size)
-    images = watched(source.images(size, channel), f"{source.name}: cells", len(rows))
+    images = progress_bar(source.images(size, channel), f"{source.name}: cells", len(rows))
     with whole_file(pixels) as file:
         _write_images(file, images, shape, dtype)
     text = io.StringIO(newline="")

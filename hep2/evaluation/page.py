@@ -11,7 +11,7 @@ from hep2.evaluation.plots import cells, confusion, methods, networks
 from hep2.evaluation.plots.style import Picture, plain_name
 from hep2.evaluation.published import PAPER_CLASSES
 from hep2.evaluation.results import Result, compare_with_first
-from hep2.files import watched
+from hep2.files import progress_bar
 from hep2.rundir.artifacts import latents_of, reconstructions_of
 from hep2.rundir.result import Run, data_label, protocol_label
 
@@ -142,7 +142,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
         details=[tables.recalls(results), tables.secondary(results)],
         comparisons=[tables.comparisons(run, pairs)] if pairs else [],
         published=[tables.published(caption, printed)] if printed else [],
-        methods=[show_method(result) for result in watched(results, "pictures")],
+        methods=[show_method(result) for result in progress_bar(results, "pictures")],
         encoders=encoder_pictures(here),
         curves=[p for kind in kinds.values() for p in networks.learning_curves(kind)],
     )

@@ -14,7 +14,7 @@ from hep2.evaluation.plots.networks import learning_curves
 from hep2.evaluation.plots.style import Picture, stem_of
 from hep2.evaluation.results import Group, group_runs, rank, results_csv, summarise_group
 from hep2.evaluation.tables import clusterings
-from hep2.files import watched, write_atomic
+from hep2.files import progress_bar, write_atomic
 from hep2.rundir.layout import run_directories
 from hep2.rundir.result import read_run
 
@@ -47,12 +47,12 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
         HEp2Error: no finished run classifies, a run is damaged, or runs cannot be pooled.
     """
     finished, unfinished = run_directories(runs_dir / name)
-    runs = [read_run(path) for path in watched(finished, "reading runs")]
+    runs = [read_run(path) for path in progress_bar(finished, "reading runs")]
     groups = group_runs(runs)
     clusters = clusterings(runs)
     if not groups and not clusters:
         raise _nothing_to_report(name, runs_dir, finished, unfinished)
-    results = [summarise_group(group) for group in watched(groups, "statistics")]
+    results = [summarise_group(group) for group in progress_bar(groups, "statistics")]
     by_place = groupby(results, key=lambda r: (r.group.first.data, r.group.first.protocol))
     blocks = [rank(list(block)) for _, block in by_place]
     blocks.sort(key=lambda block: (block[0].group.first.data, block[0].group.first.leaky))
@@ -65,7 +65,7 @@ def make_report(name: str, runs_dir: Path, reports_dir: Path) -> Report:
         "results.md": "\n".join([title, *rows, f"{page.remark}\n", published]),
         "results.tex": "\n".join(table.as_latex() for table in page.results),
     }
-    for result in watched(results, "matrices"):
+    for result in progress_bar(results, "matrices"):
         stem = stem_of(result.group.first, "confusion")
         files[f"{stem}.csv"] = confusion_csv(result)
         files[f"{stem}.png"] = confusion_picture(result, large=True).png

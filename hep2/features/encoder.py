@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
-from hep2.checkpoints import read_checkpoint
+from hep2.checkpoints import load_weights, read_checkpoint
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.nets.architectures import ENCODERS, build
@@ -26,7 +26,7 @@ class EncoderCheckpoint:
     network: dict[str, Any]
     view: str  # of the cells: "intensity" or "gradient"
     learned_with_labels: bool
-    state: dict[str, Tensor]  # keys begin with the part: "encoder." or "decoder."
+    content: dict[str, Any]  # all of the checkpoint
 
     def encoder(self) -> nn.Module:
         """The encoder with its weights; as `load_into`."""
@@ -35,17 +35,8 @@ class EncoderCheckpoint:
         return network
 
     def load_into(self, network: nn.Module, part: str = "encoder") -> None:
-        """Copy a part's weights, or raise HEp2Error that names the keys or shapes that differ."""
-        try:
-            network.load_state_dict(self.weights(part), strict=True)
-        except (RuntimeError, AttributeError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise HEp2Error(f"{self.path} does not fit its own network: {reason}") from error
-
-    def weights(self, part: str = "encoder") -> dict[str, Tensor]:
-        """Weights and buffers of a part, under the names that they have in it."""
-        keys = [key for key in self.state if key.startswith(f"{part}.")]
-        return {key.partition(".")[2]: self.state[key] for key in keys}
+        """Copy a part's weights, "encoder" or "decoder"; HEp2Error as of `load_weights`."""
+        load_weights(network, self.content, part, self.path)
 
 
 def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
@@ -87,7 +78,7 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
         network=hparams["network"],
         view=hparams.get("view", "intensity"),
         learned_with_labels=hparams.get("freeze") is False,  # a supervised network's encoder
-        state=content["state_dict"],
+        content=content,
     )
     # Without memory, before a network is built that only a hostile file could ask for.
     with torch.device("meta"), warnings.catch_warnings():

@@ -24,7 +24,7 @@ from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.fisher import FisherVectors, normalised
-from hep2.files import reserve, watched, whole_file
+from hep2.files import progress_bar, reserve, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 Matrix = NDArray[np.float32]
@@ -198,7 +198,7 @@ def features_by(
 
         def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
             batches, start = in_batches(images, cells, features), 0
-            for made in watched(batches, "features", math.ceil(len(cells) / BATCH)):
+            for made in progress_bar(batches, "features", math.ceil(len(cells) / BATCH)):
                 out[start : start + len(made)] = made.numpy()
                 start += len(made)
 

@@ -10,14 +10,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from hep2.checkpoints import read_checkpoint
+from hep2.checkpoints import load_weights, read_checkpoint
 from hep2.data.augment import check_orientations, oriented
 from hep2.data.inputs import view_of
 from hep2.errors import HEp2Error
+from hep2.nets.architectures import DECODERS, build
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
 from hep2.tasks.classification import Classification
-from hep2.tasks.reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
 
@@ -149,15 +149,28 @@ def _member(path: Path, result: Result) -> Member:
     settings = content["hyper_parameters"]
     if settings.get("architecture") is None or "head" not in settings:
         raise HEp2Error(f"{PREDICTS}, but {file} has features that none of its networks makes")
-    task, ours = _loaded(Classification, file, content), _encoder(content)
+    try:
+        task = Classification(**settings)
+    except TypeError as error:
+        raise HEp2Error(f"{file} does not fit its own network: {error}") from error
+    load_weights(task, content, "", file)
+    ours = _encoder(content)
     for other in sorted(path.parents[2].glob(f"*/{path.parent.name}/{path.name}/result.json")):
         result = read_result(other)
         file, limit = _weights(other.parent, result), result.get("novelty", {}).get("mse")
         if isinstance(limit, float) and limit > 0 and file.is_file():
             theirs = _encoder(content := read_checkpoint(file))
             if ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours):
-                return Member(task, _loaded(Reconstruction, file, content).decoder, limit)
+                return Member(task, _decoder(file, content), limit)
     return Member(task, None, math.nan)
+
+
+def _decoder(file: Path, content: dict[str, Any]) -> nn.Module:
+    """The decoder of an autoencoder, whatever objective it has learned by."""
+    settings = content["hyper_parameters"]
+    decoder: nn.Module = build(DECODERS, settings["architecture"], **settings["network"])
+    load_weights(decoder, content, "decoder", file)
+    return decoder
 
 
 def _weights(path: Path, result: Result) -> Path:
@@ -167,13 +180,3 @@ def _weights(path: Path, result: Result) -> Path:
 
 def _encoder(content: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v for k, v in content["state_dict"].items() if k.startswith("encoder.")}
-
-
-def _loaded(kind: type[nn.Module], file: Path, content: dict[str, Any]) -> Any:
-    try:
-        task = kind(**content["hyper_parameters"])
-        task.load_state_dict(content["state_dict"], strict=True)
-    except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise HEp2Error(f"{file} does not fit its own network: {reason}") from error
-    return task

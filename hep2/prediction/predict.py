@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
-from hep2.files import escape_formula, watched, whole_file
+from hep2.files import escape_formula, progress_bar, whole_file
 from hep2.prediction.cells import BATCH, NamedImage, batches, find_images
 from hep2.prediction.models import Ensemble, load_ensemble
 
@@ -73,7 +73,7 @@ def _cells(
     named = ("id", "specimen") if any(cell.specimen for cell in cells) else ("id",)
     yield [*named, "output", *_shares(classes), "novelty", "unlike_training", "problem"]
     found = batches(cells, ensemble.image_size, ensemble.channel)
-    for batch in watched(found, "naming cells", total=-(-len(cells) // BATCH)):
+    for batch in progress_bar(found, "naming cells", total=-(-len(cells) // BATCH)):
         with torch.inference_mode():
             probabilities, novelties = ensemble.network(batch.image, ensemble.orientations)
         outcomes = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))

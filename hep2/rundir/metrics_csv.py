@@ -114,7 +114,7 @@ class Progress:
     """Where a training stands."""
 
     epochs: int = 0  # whole ones behind it
-    figure: str = ""  # its newest metric, as "val/loss 0.012"; empty where there is none yet
+    metric: str = ""  # its newest metric, as "val/loss 0.012"; empty where there is none yet
 
 
 def read_progress(run_dir: Path) -> Progress:
@@ -124,14 +124,14 @@ def read_progress(run_dir: Path) -> Progress:
     except OSError:
         return Progress()
     epochs = 1 + max(map(_epoch, rows), default=-1)
-    figures = (
+    newest = (
         f"{name} {float(text):.4g}"
         for wanted in ("mca", "val/loss", "train/loss")
         for row in reversed(rows)
         for name, text in row.items()
         if name.endswith(wanted)
     )
-    return Progress(epochs, next(figures, ""))
+    return Progress(epochs, next(newest, ""))
 
 
 def remaining(done: int, total: int | None, begun_at: int, seconds: float) -> float | None:

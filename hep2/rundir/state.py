@@ -46,9 +46,9 @@ def as_text(root: Path, states: list[RunState]) -> str:
 def _state_of(path: Path) -> RunState:
     run, progress = RunDir(path), read_progress(path)
     if run.finished:
-        return RunState(path, "finished", progress.figure)
+        return RunState(path, "finished", progress.metric)
     epoch = f"epoch {progress.epochs}{_of_epochs(run)}" if progress.epochs else ""
-    so_far = [word for word in (epoch, progress.figure) if word]
+    so_far = [word for word in (epoch, progress.metric) if word]
     if (who := holder(run.lock)) is not None:
         return RunState(path, "running", ", ".join([*so_far, who]))
     if (why := run.failure_reason()) is not None:

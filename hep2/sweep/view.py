@@ -28,7 +28,7 @@ class View:
     def report(self, outcome: Outcome) -> None:
         """Print a line for a job that has ended."""
         job = outcome.job
-        score = read_progress(job.run.path).figure if outcome.state == "done" else ""
+        score = read_progress(job.run.path).metric if outcome.state == "done" else ""
         seconds = _duration(outcome.seconds) if outcome.seconds else ""
         state = f"[{COLOURS.get(outcome.state, 'yellow')}]{outcome.state}[/]"
         words = (job.title, seconds, score, outcome.reason)
@@ -59,7 +59,7 @@ class View:
         left = remaining(progress.epochs, job.epochs, begun, seconds)
         epoch = f"{progress.epochs}/{job.epochs or '?'}"
         rest = "" if left is None else _duration(left)
-        return [str(job.number), job.title, epoch, progress.figure, _duration(seconds), rest]
+        return [str(job.number), job.title, epoch, progress.metric, _duration(seconds), rest]
 
 
 def follow(schedule: Schedule, console: Console) -> bool:

@@ -243,8 +243,11 @@ def test_what_an_encoder_says_of_itself(
     assert (encoder.path, encoder.view) == (encoder_file, view)
     assert encoder.learned_with_labels is with_labels
     assert (encoder.architecture, encoder.network) == ("dcae", NETWORK)
-    assert encoder.weights("decoder") == {"bias": torch.ones(1)}
-    assert {f"encoder.{key}" for key in encoder.weights()} == {
+    decoder = nn.Module()
+    decoder.bias = nn.Parameter(torch.zeros(1))
+    encoder.load_into(decoder, "decoder")
+    assert decoder.bias == 1
+    assert {f"encoder.{key}" for key in encoder.encoder().state_dict()} == {
         key for key in weights if key.startswith("encoder.")
     }
 

@@ -12,6 +12,7 @@ from hep2.checkpoints import read_checkpoint
 from hep2.data.fold import open_fold
 from hep2.data.inputs import standardised
 from hep2.errors import HEp2Error
+from hep2.prediction.models import load_ensemble
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
@@ -60,6 +61,8 @@ def test_averaged_features_are_the_mean_of_the_eight_in_training_and_test(
     assert np.array_equal(gathered, inputs.training.of(fold.split.train))  # nothing is drawn
     run = fit(cfg)
     assert json.loads(run.result.read_text())["method"] == "dcae_plus-mlp_norm"
+    ensemble = load_ensemble(str(run.path), Path())
+    assert ensemble.judges  # the decoder beside it is found, whatever its objective
 
 
 def test_an_unknown_objective_names_the_known_ones(configure: Configure) -> None:
