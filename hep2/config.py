@@ -52,6 +52,7 @@ class TrainConfig:
     overwrite: bool = MISSING
     fail_fast: bool = MISSING
     compile: bool = MISSING
+    recipe: int = MISSING
     checkpoint_seconds: float = MISSING
     runs_dir: str = MISSING
     cache_dir: str = MISSING

@@ -33,6 +33,7 @@ HEADS_OWN = ("stage", "head", "features")  # groups that an encoder does not dep
 SHARED = ("name", "data", "protocol", "runs_dir", "cache_dir", "trainer", "debug", "seed")
 PROGRAM = cli.CONF.parent / "train.py"
 METRIC = "mean_val_mca"
+VALIDATION = "protocol.validation=0.2"  # a search compares by cells that are held out of training
 
 
 def fold_by_fold(
@@ -53,7 +54,7 @@ def fold_by_fold(
     name = str(composed(given).name)
     for_encoder = [word for word in tuned if _group(word) not in HEADS_OWN]
     for fold in folds:
-        words = [*given, "logger=csv", f"fold={fold}"]
+        words = [VALIDATION, *given, "logger=csv", f"fold={fold}"]
         encoder = _job(*words, *for_encoder, "stage=dcae", _name(name, for_encoder))
         _run(encoder)
         best = f"encoder='{encoder.run.best}'"

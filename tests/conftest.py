@@ -28,6 +28,7 @@ CONF = ROOT / "conf"
 # Four specimens a pattern: with five folds every test part lacks patterns, and each training part
 # has a specimen of each to validate with.
 TINY_DATA = ("data.source.cells=120", "data.source.specimens=20")
+CHOOSING = ("protocol.validation=0.2", "++stage.learn_from=training")  # epochs, by other specimens
 TINY = (
     *TINY_DATA,
     "model.network.widths=[4,8,8,256]",
@@ -35,6 +36,7 @@ TINY = (
     "stage.batch_size=8",
     "stage.optimizer.lr=1e-2",
     "features.orientations=2",
+    *CHOOSING,
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
     "~callbacks.progress",
@@ -94,7 +96,7 @@ def fold(cache_dir: Path) -> "Fold":
     """The cells and the split of the tiny experiment's fold 0."""
     from hep2.data.fold import open_fold
 
-    return open_fold(composed(*TINY_DATA, f"cache_dir={cache_dir}"))
+    return open_fold(composed(*TINY_DATA, *CHOOSING, f"cache_dir={cache_dir}"))
 
 
 @pytest.fixture(autouse=True)

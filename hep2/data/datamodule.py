@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -55,6 +56,8 @@ class TrainingOrder(Sampler[Key]):
         batches_done: batches of this run that are finished already, over all epochs. A resumed run
             starts behind them; stock Lightning would start the shuffle again.
         rank: this device's number among `devices`.
+        chances: of each cell to be drawn, with replacement, shape (len(cells),); None: every cell
+            once an epoch.
 
     Raises:
         HEp2Error: the batch cannot be shared out evenly.
@@ -68,6 +71,7 @@ class TrainingOrder(Sampler[Key]):
         batches_done: Callable[[], int],
         rank: int = 0,
         devices: int = 1,
+        chances: NDArray[np.float64] | None = None,
     ) -> None:
         if batch_size % devices or len(cells) < devices:
             raise HEp2Error(
@@ -77,13 +81,18 @@ class TrainingOrder(Sampler[Key]):
         self.cells, self.seed, self.batches_done = cells, seed, batches_done
         self.batch_size = min(batch_size, len(cells) - len(cells) % devices)
         self.share = slice(rank, None, devices)
+        self.chances = chances
 
     def __len__(self) -> int:
         return len(self.cells) // self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
         epoch, done = divmod(self.batches_done(), len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.cells)
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.chances is None:
+            order = rng.permutation(self.cells)
+        else:
+            order = rng.choice(self.cells, len(self.cells), p=self.chances)
         for start in self.batch_size * np.arange(done, len(self)):
             yield epoch, order[start : start + self.batch_size][self.share]
 
@@ -125,7 +134,8 @@ class HEp2DataModule(L.LightningDataModule):
     """Batches of the cells of one fold; the split is made by `hep2.data.protocols`.
 
     Inputs and labels (indices of patterns) are of all cells of the data set, the batch size is over
-    all devices; the number of worker processes for training batches changes no result.
+    all devices; the number of worker processes for training batches changes no result. `chances`
+    are of the training cells, as of `TrainingOrder`.
     """
 
     def __init__(
@@ -136,15 +146,18 @@ class HEp2DataModule(L.LightningDataModule):
         batch_size: int,
         seed: int,
         workers: int = 0,
+        chances: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.batches, self.split = CellBatches(inputs, labels), split
+        self.chances = chances
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training cells."""
         train, done = self.split.train, self._batches_done
-        order = TrainingOrder(train, self.batch_size, self.seed, done, *self._place())
+        place = (*self._place(), self.chances)
+        order = TrainingOrder(train, self.batch_size, self.seed, done, *place)
         one = self.batches[0, train[:1]]
         cells = len(range(order.batch_size)[order.share])
         check_room(cells * sum(part.nbytes for part in one.values()), self.workers)

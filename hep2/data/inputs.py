@@ -82,49 +82,24 @@ def in_unit_range(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class FeatureTable:
-    """Features of some cells of a data set."""
-
-    cells: Positions  # in the data set, sorted
-    matrix: NDArray[np.float32]  # (len(cells), orientations, D); orientation 0 is the image as is
-
-    def of(self, positions: Positions, turns: Positions | None = None) -> NDArray[np.float32]:
-        """Features of some cells, all of which must be in the table; shape (len(positions), D).
-
-        `turns` is an orientation for each cell of the table; None: all as they are.
-        """
-        rows = np.searchsorted(self.cells, positions)
-        assert np.array_equal(self.cells[rows], positions), "a cell without features"
-        _, orientations, size = self.matrix.shape
-        turned = 0 if turns is None else turns[rows]
-        flat = np.asarray(self.matrix).reshape(-1, size)  # `take` copies whole rows
-        return np.asarray(flat.take(rows * orientations + turned, axis=0))
-
-
-@dataclass(frozen=True)
 class CachedFeatures:
-    """Features of a frozen extractor, shape (B, D)."""
+    """Features of a frozen extractor: the same in training and test, so no epoch changes them."""
 
-    training: FeatureTable  # of training cells; an orientation is drawn for each cell and epoch
-    evaluation: FeatureTable  # of validation and test cells, one orientation or the mean of several
-    seed: int
+    matrix: NDArray[np.float32]  # of all cells of the data set, shape (N, D)
     key = "features"
 
     @property
     def size(self) -> int:
         """Length of a feature vector, D."""
-        return int(self.training.matrix.shape[2])
+        return int(self.matrix.shape[1])
+
+    def of(self, positions: Positions) -> NDArray[np.float32]:
+        """Features of some cells, shape (len(positions), D)."""
+        return np.asarray(self.matrix).take(positions, axis=0)
 
     def gather(self, positions: Positions, epoch: int | None) -> Tensor:
-        """One indexed read of a matrix."""
-        table, turns = self.training, None  # an inner fold evaluates on training cells
-        if epoch is not None:
-            # For all cells at once, so that a cell's turn depends on no other cell of its batch.
-            rng = np.random.default_rng([self.seed, epoch])
-            turns = rng.integers(table.matrix.shape[1], size=len(table.cells))
-        elif np.isin(positions, self.evaluation.cells).all():
-            table = self.evaluation
-        return torch.from_numpy(table.of(positions, turns))
+        """One indexed read of the matrix, shape (B, D)."""
+        return torch.from_numpy(self.of(positions))
 
 
 def in_batches(

@@ -12,7 +12,7 @@ What no protocol guarantees: that two specimens come from two patients, slides o
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ from hep2.errors import HEp2Error
 Indices = NDArray[np.int64]
 Sides = tuple[Indices, Indices]  # the cells to learn from, the test cells; both sorted
 LEAKY = frozenset({"random", "public_split"})
+ONE_POOL = frozenset({"published"})  # all folds leave the same cells to learn from without labels
+NOBODY: Indices = np.empty(0, dtype=np.int64)
 
 
 class Grouped(Protocol):
@@ -50,6 +52,9 @@ class Split:
     test: Indices  # are looked at once, at the end
     leaky: bool  # whether cells of one specimen may be on both sides
     note: str = ""  # why `val` must not choose between epochs, or "" if it may
+    # Cells that share no specimen with any test cell (no cell, where it is leaky): what reads no
+    # label may learn from all of them.
+    unlabelled: Indices = field(default_factory=lambda: NOBODY)
 
     def digest(self, ids: NDArray[np.str_]) -> str:
         """16 hex digits that change when any cell changes sides."""
@@ -100,7 +105,15 @@ def make_split(
     for name, part in (("training", train), ("test", test)):
         if not len(part):
             raise HEp2Error(f"protocol={protocol} fold={fold} leaves no {name} cell")
-    return Split(train, val, test, leaky, note)
+    return Split(train, val, test, leaky, note, _unlabelled(cells, protocol, test))
+
+
+def _unlabelled(cells: Grouped, protocol: str, test: Indices) -> Indices:
+    if protocol in ONE_POOL:
+        return np.flatnonzero(cells.pools == "train")
+    if protocol in LEAKY:
+        return np.setdiff1d(np.arange(len(cells.labels)), test)
+    return np.flatnonzero(~np.isin(cells.specimens, cells.specimens[test]))
 
 
 def _published(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
@@ -190,7 +203,7 @@ def choose_validation(
         ("" if they may).
     """
     if share == 0:
-        return np.empty(0, dtype=np.int64), "no validation cells: a fixed number of epochs"
+        return NOBODY, "no validation cells: a fixed number of epochs"
     rng = np.random.default_rng(entropy)
     if leaky:
         return np.sort(rng.permutation(learning)[: round(share * len(learning))]), ""

@@ -16,6 +16,9 @@ from hep2.errors import HEp2Error
 from hep2.nets.architectures import ENCODERS, build
 from hep2.rundir.layout import encoder_paths, train_command
 
+OWN = ("data", "split", "protocol", "fold", "seed")  # of weights learned from a fold's own cells
+POOL = ("data", "pool", "protocol", "seed")  # and from all that share no specimen with its test
+
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
@@ -43,7 +46,7 @@ def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
     """The fold's own encoders that are asked for; HEp2Error: one is missing, or another fold's."""
     paths = encoder_paths(cfg, selected=not fold.split.note)
     return [
-        read_encoder(path, fold.provenance, train_command(cfg, stage, model))
+        read_encoder(path, fold.provenance | fold.pool_provenance, train_command(cfg, stage, model))
         for path, (stage, model) in zip(paths, cfg.stage.encoders.items(), strict=True)
     ]
 
@@ -51,8 +54,8 @@ def own_encoders(cfg: DictConfig, fold: Fold) -> list[EncoderCheckpoint]:
 def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> EncoderCheckpoint:
     """Read an encoder and refuse one that was trained on other cells than `expected`.
 
-    An encoder of another fold has seen this fold's test specimens. `expected` is the provenance
-    that this fold asks for, `remedy` the command that trains the right encoder.
+    An encoder of another fold has seen this fold's test specimens. `expected` is the provenance of
+    this fold, its own and its pool's; `remedy` the command that trains the right encoder.
 
     Raises:
         HEp2Error: missing, damaged, of another fold, or without an encoder.
@@ -65,9 +68,10 @@ def read_encoder(path: Path, expected: Mapping[str, str | int], remedy: str) -> 
     if lacking := [key for key, form in forms.items() if not isinstance(hparams.get(key), form)]:
         raise HEp2Error(f"{path} holds no encoder of hep2: it lacks {', '.join(lacking)}")
     found = hparams["provenance"]
-    wrong = {k: v for k, v in expected.items() if found.get(k) != v}
+    bound_to = POOL if "pool" in found else OWN
+    wrong = [key for key in bound_to if found.get(key) != expected[key]]
     if wrong:
-        differ = "; ".join(f"{k} is {found.get(k)!r}, not {v!r}" for k, v in wrong.items())
+        differ = "; ".join(f"{k} is {found.get(k)!r}, not {expected[k]!r}" for k in wrong)
         raise HEp2Error(
             f"the encoder {path} belongs to another experiment ({differ}) and may have seen test "
             f"specimens of this one; train the right one: {remedy}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from hep2.config import device, plain
 from hep2.data.augment import check_orientations, oriented
+from hep2.data.cells import Cells
 from hep2.data.fold import Fold
-from hep2.data.inputs import BATCH, CachedFeatures, CellImages, FeatureTable, Positions, in_batches
+from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
 from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
@@ -35,36 +36,37 @@ class Features:
     """What a head is fed with."""
 
     inputs: CachedFeatures
-    checkpoints: list[EncoderCheckpoint]  # of the encoders whose latents they are
+    checkpoints: list[EncoderCheckpoint]  # of the encoders whose latents they are, and no more
     learned_with_labels: bool | None  # whether labels were read in learning; None: not learned
 
 
-def features_of(cfg: DictConfig, fold: Fold, orientations: int) -> Features:
-    """Compute the features of the fold's cells, or find them in the cache.
+def features_of(cfg: DictConfig, fold: Fold) -> Features:
+    """Compute the features of all cells, or find them in the cache.
 
-    `orientations` is how many copies there are of a training cell, unless they are averaged too.
+    Every cell's are the mean over `features.orientations` of its flips and quarter turns.
 
     Raises:
-        HEp2Error: an encoder is missing, or belongs to another fold; `features.test_orientations`
-            is not a number from 1 to 8.
+        HEp2Error: an encoder is missing, or belongs to another fold; `features.orientations` is not
+            a number from 1 to 8.
     """
-    averaged = cfg.features.test_orientations
-    check_orientations(averaged, "features.test_orientations")
-    checkpoints = own_encoders(cfg, fold)
+    settings, turns = cfg.features, cfg.features.orientations
+    check_orientations(turns, "features.orientations")
+    checkpoints, where = own_encoders(cfg, fold), device(cfg)
+    transforms, latents = [], settings.get("latents", True)
+    for one in checkpoints:
+        transforms += [encoding(one.encoder().to(where), one.view)] * latents
+        if local := plain(settings.get("local")):
+            transforms.append(fisher_encoding(one, local, fold, where))
     with_labels: bool | None = any(checkpoint.learned_with_labels for checkpoint in checkpoints)
-    transforms = [encoding(one.encoder().to(device(cfg)), one.view) for one in checkpoints]
-    if checkpoints and (local := plain(cfg.features.get("local"))):
-        transforms = [fisher_encoding(one, local, fold, device(cfg)) for one in checkpoints]
-        checkpoints = []
-    elif not checkpoints:
-        transforms = [extraction(plain(cfg.features.extractor), fold)]
-        with_labels = None if transforms[0].shared else False
-    copies = None if cfg.features.averaged else orientations
-    tables = [
-        features_by(transform, fold, Path(cfg.cache_dir), copies, averaged)
-        for transform in transforms
-    ]
-    return Features(concatenate(tables), checkpoints, with_labels)
+    if not checkpoints:
+        transforms = [extraction(plain(settings.extractor), fold)]
+        with_labels = False if transforms[0].learned else None
+    cache_dir = Path(cfg.cache_dir)
+    parts = [features_by(transform, fold.cells, cache_dir, turns) for transform in transforms]
+    matrix = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    # Only where an encoder's latents are all there is does its network make the features.
+    makers = checkpoints if len(parts) == len(checkpoints) and latents else []
+    return Features(CachedFeatures(matrix), makers, with_labels)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Transform:
     function: Callable[[Tensor], Tensor]  # (B, 1, H, W) -> (B, D), on the CPU
     key: str  # names it, with all that it has learned
     view: str = "intensity"  # of the cells that it takes
-    shared: bool = False  # whether it is the same in every fold
+    learned: bool = True  # whether it has learned anything
     finish: Callable[[Tensor], Tensor] | None = None  # done to the mean over orientations
 
 
@@ -173,60 +175,33 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
     def function(image: Tensor) -> Tensor:
         return torch.from_numpy(extractor.transform(image[:, 0].numpy()))
 
-    return Transform(function, digest.hexdigest()[:16], shared=not learned)
+    return Transform(function, digest.hexdigest()[:16], learned=bool(learned))
 
 
-def features_by(
-    transform: Transform, fold: Fold, cache_dir: Path, orientations: int | None, averaged: int = 1
-) -> CachedFeatures:
-    """Features of the cells of a fold, or those in the cache.
+def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientations: int) -> Matrix:
+    """Features of all N cells, means over this many orientations, or those in the cache.
 
-    Training cells have a row for each of `orientations` flips and quarter turns, 1 to 8; validation
-    and test cells the mean over `averaged` of them. Where one is all that is asked for of a
-    transform that every fold shares, it sees the whole data set once, for all folds.
+    Shape:
+        (N, D)
     """
-    split, seed = fold.split, int(fold.provenance["seed"])
-    images = CellImages(fold.cells, view=transform.view)
-    size = next(in_batches(images, split.train[:1], transform.function)).shape[1]
+    images, everyone = CellImages(cells, view=transform.view), np.arange(len(cells))
 
-    def table(cells: Positions, turns: int, mean: bool = False) -> FeatureTable:
-        def features(image: Tensor) -> Tensor:
-            every = [transform.function(oriented(image, turn)) for turn in range(turns)]
-            made = torch.stack(every, dim=1)
-            made = made.mean(dim=1, keepdim=True) if mean else made
-            return transform.finish(made) if transform.finish else made
+    def features(image: Tensor) -> Tensor:
+        mean = transform.function(image)
+        for turn in range(1, orientations):
+            mean = mean + transform.function(oriented(image, turn))
+        mean = mean / orientations
+        return transform.finish(mean) if transform.finish else mean
 
-        def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
-            batches, start = in_batches(images, cells, features), 0
-            for made in progress_bar(batches, "features", math.ceil(len(cells) / BATCH)):
-                out[start : start + len(made)] = made.numpy()
-                start += len(made)
+    def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
+        batches, start = in_batches(images, everyone, features), 0
+        for made in progress_bar(batches, "features", math.ceil(len(cells) / BATCH)):
+            out[start : start + len(made)] = made.numpy()
+            start += len(made)
 
-        which = hashlib.sha256(cells.tobytes()).hexdigest()[:16]
-        key = f"{fold.cells.key}-{which}-{transform.key}-{turns}{'mean' if mean else ''}"
-        shape = (len(cells), 1 if mean else turns, size)
-        return FeatureTable(cells, cached(cache_dir, key, shape, fill))
-
-    if transform.shared and averaged == 1 and orientations in (None, 1):
-        everything = table(np.arange(len(fold.cells)), 1)
-        return CachedFeatures(everything, everything, seed)
-    evaluated = np.sort(np.concatenate([split.val, split.test]))
-    evaluation = table(evaluated, averaged, mean=averaged > 1)
-    if orientations is None:
-        return CachedFeatures(table(split.train, averaged, mean=averaged > 1), evaluation, seed)
-    return CachedFeatures(table(split.train, orientations), evaluation, seed)
-
-
-def concatenate(parts: Sequence[CachedFeatures]) -> CachedFeatures:
-    """The features of several extractors for the same cells, side by side."""
-    first, *others = parts
-    if not others:
-        return first
-    training, evaluation = (
-        FeatureTable(tables[0].cells, np.concatenate([table.matrix for table in tables], axis=2))
-        for tables in ([part.training for part in parts], [part.evaluation for part in parts])
-    )
-    return CachedFeatures(training, evaluation, first.seed)
+    size = next(in_batches(images, everyone[:1], transform.function)).shape[1]
+    key = f"{cells.key}-{transform.key}-{orientations}"
+    return cached(cache_dir, key, (len(cells), size), fill)
 
 
 def cached(

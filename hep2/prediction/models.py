@@ -36,7 +36,7 @@ class Member(nn.Module):
         assert task.encoder is not None, "a head alone takes features"
         self.encoder, self.head, self.decoder, self.limit = task.encoder, task.head, decoder, limit
         self.view = view_of(task.hparams["view"])
-        self.tested_with = task.hparams["test_orientations"]
+        self.tested_with = task.hparams["orientations"]
 
     def forward(self, image: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
         """Probabilities, float64, and novelty: the reconstruction error over its limit.
@@ -147,6 +147,8 @@ def _member(path: Path, result: Result) -> Member:
         raise HEp2Error(f"{PREDICTS}, but there is no {file}")
     content = read_checkpoint(file)
     settings = content["hyper_parameters"]
+    if "test_orientations" in settings:  # its name in earlier versions
+        settings["orientations"] = settings.pop("test_orientations")
     if settings.get("architecture") is None or "head" not in settings:
         raise HEp2Error(f"{PREDICTS}, but {file} has features that none of its networks makes")
     try:

@@ -29,9 +29,8 @@ INCIDENTAL = (
 
 # Settings that came later, with what runs did before: absent means this.
 LATER = {
-    "features.averaged": False,
-    "features.test_orientations": 1,
     "model.network.bounded": True,
+    "recipe": 1,
     "stage.objective.name": "reconstruction",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from hep2.data.protocols import ONE_POOL
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
 
@@ -42,6 +43,17 @@ def run_path(cfg: DictConfig) -> Path:
         )
     method, stage = str(cfg.stage.label), str(cfg.stage.name)
     return _path_of(cfg, method if method.startswith(f"{stage}-") else f"{stage}-{method}")
+
+
+def pool_of(cfg: DictConfig) -> Path | None:
+    """What the runs of all folds have in common that learn from one pool of cells.
+
+    None where each fold leaves other cells to learn from.
+    """
+    if cfg.protocol.name not in ONE_POOL or cfg.stage.get("learn_from") != "pool":
+        return None
+    path = run_path(cfg)
+    return path.parents[1] / path.name
 
 
 def run_directories(root: Path) -> tuple[list[Path], list[Path]]:

@@ -1,6 +1,7 @@
 """Stage 1: an autoencoder on the fold's training cells."""
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
+from hep2.checkpoints import read_checkpoint, same_file
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
@@ -19,6 +21,8 @@ from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
+from hep2.rundir.directory import RunDir
+from hep2.rundir.layout import pool_of
 from hep2.rundir.result import name_metrics
 from hep2.stages.training import NetworkStage
 from hep2.tasks.denoising import Denoising
@@ -30,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Errors = NDArray[np.float64]  # mean squared error of each cell, shape (N,)
 
+RANKED, TINY = 1024, 1e-7  # cells whose singular values are taken; the paper's epsilon
 NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
 
 # To add an objective: write its task, a subclass of `Reconstruction`, add it here, and give it a
@@ -81,12 +86,33 @@ class AutoencoderStage(NetworkStage):
         )
 
     def train(self, loggers: list[Logger]) -> int | None:
-        """Layers by themselves first, where that is asked for and the run begins."""
+        """Train, or take the weights of another fold that has learned from the same cells.
+
+        Layers by themselves come first, where that is asked for.
+        """
         stage = self.cfg.stage
-        if stage.pretrain_epochs and not self.run.last.is_file():
+        if not self.run.last.is_file() and (twin := self._twin()):
+            log.info("%s has learned from the same cells: its weights are taken", twin.path)
+            for theirs, ours in ((twin.best, self.run.best), (twin.last, self.run.last)):
+                same_file(theirs, ours)
+        elif stage.pretrain_epochs and not self.run.last.is_file():
             task = self.task.to(device(self.cfg))
             pretrain_layers(task, self.datamodule, stage.pretrain_epochs, stage.optimizer.lr)
         return super().train(loggers)
+
+    def _twin(self) -> RunDir | None:
+        """The finished run of another fold with these settings and the same cells to learn from."""
+        if (pool := pool_of(self.cfg)) is None:
+            return None
+        for path in sorted(pool.parent.glob(f"fold*/{pool.name}")):
+            other, cfg = RunDir(path), self.cfg.copy()
+            cfg.fold = int(path.parent.name.removeprefix("fold"))
+            with suppress(HEp2Error):  # another configuration, or damaged
+                other.check(cfg)
+                known = read_checkpoint(other.last)["hyper_parameters"].get("provenance")
+                if other.finished and known == self.fold.provenance:
+                    return other
+        return None
 
     def held_out_score(self) -> float:
         """The negative of the mean squared error."""
@@ -97,7 +123,8 @@ class AutoencoderStage(NetworkStage):
         """Reconstruction errors on the test cells, and whether the latents are worth a head."""
         split = self.fold.split
         errors, latents = errors_and_latents(self.task, self.inputs, split.test)
-        score = score_reconstruction(errors, errors_of_mean_image(self.inputs, split), latents)
+        guessed = errors_of_mean_image(self.inputs, split)
+        score = score_reconstruction(errors, guessed, latents)
         if score.collapsed:
             log.warning("the autoencoder has collapsed, its latents mean nothing: %s", score)
         places = latent_map(latents, self.cfg.seed)
@@ -173,6 +200,7 @@ class ReconstructionScore:
     mse: float  # mean squared error over pixels and cells, intensities in [0, 1]
     mse_of_mean_image: float  # of the mean training image as the guess: to be beaten
     dead_latents: float  # share of latent values that are the same for all cells
+    rankme: float  # how many directions the latents fill
 
     @property
     def collapsed(self) -> bool:
@@ -185,7 +213,21 @@ def score_reconstruction(
 ) -> ReconstructionScore:
     """Score N cells: their errors, shape (N,), those of the mean image, latents, shape (N, D)."""
     dead = latents.min(axis=0) == latents.max(axis=0)
-    return ReconstructionScore(float(errors.mean()), float(guessed.mean()), float(dead.mean()))
+    return ReconstructionScore(
+        float(errors.mean()), float(guessed.mean()), float(dead.mean()), rankme(latents)
+    )
+
+
+def rankme(latents: NDArray[np.float32]) -> float:
+    """Effective rank of latents (N, D): exp of the entropy of their singular values' shares.
+
+    Garrido et al., RankMe, ICML 2023, equations 1 and 2: a greater one goes with better heads,
+    and no label is read. Of at most RANKED cells, spread evenly.
+    """
+    some = latents[np.linspace(0, len(latents) - 1, min(RANKED, len(latents))).astype(np.int64)]
+    values = np.linalg.svd(some, compute_uv=False)
+    shares = values / max(values.sum(), TINY) + TINY
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def squared_error(guess: Tensor, image: Tensor) -> Tensor:

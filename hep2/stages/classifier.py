@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.config import is_estimator, plain
@@ -17,7 +18,7 @@ from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
 from hep2.files import write_atomic
-from hep2.heads.estimator import Estimator, Probabilities, TrainingCells, inner_folds
+from hep2.heads.estimator import Estimator, Labels, Probabilities, TrainingCells, inner_folds
 from hep2.metrics import confusion_counts, mca, recalls, summarise
 from hep2.rundir.artifacts import mistakes_record
 from hep2.rundir.directory import RunDir
@@ -55,12 +56,25 @@ class ClassifierStage(NetworkStage):
             protocol=fold.protocol,
             provenance=fold.provenance,
             view=start.view if start else "intensity",
-            # Only a head on features is tested on several orientations.
-            test_orientations=cfg.features.test_orientations if self.freeze else 1,
+            orientations=cfg.features.orientations if self.freeze else 1,
+            mixup=cfg.stage.mixup,
+            label_smoothing=cfg.stage.label_smoothing,
         )
         if start and task.encoder:
             start.load_into(task.encoder)
         return task
+
+    @property
+    def chances(self) -> NDArray[np.float64] | None:
+        """As `stage.sampling` asks; HEp2Error where it is unknown, or specimens are."""
+        cells, train, sampling = self.fold.cells, self.fold.split.train, self.cfg.stage.sampling
+        if sampling == "cells":
+            return None
+        if sampling != "specimens":
+            raise HEp2Error(f"stage.sampling={sampling} is unknown: choose cells or specimens")
+        if np.any(cells.specimens[train] == ""):
+            raise HEp2Error("stage.sampling=specimens needs the specimen of every training cell")
+        return even_chances(cells.labels[train], cells.specimens[train])
 
     @property
     def monitor(self) -> str | None:
@@ -101,8 +115,8 @@ class HeadStage(ClassifierStage):
     inputs: CachedFeatures
 
     def configure_inputs(self) -> CachedFeatures:
-        """Features of the fold's cells, of training cells in several orientations."""
-        features = features_of(self.cfg, self.fold, self.cfg.features.orientations)
+        """Features of all cells."""
+        features = features_of(self.cfg, self.fold)
         self.start = features.checkpoints[0] if len(features.checkpoints) == 1 else None
         self.labels_in_features = features.learned_with_labels
         return features.inputs
@@ -141,8 +155,8 @@ class EstimatorStage(Stage):
     task: Estimator
 
     def configure_inputs(self) -> CachedFeatures:
-        """Features of the fold's cells, in one orientation."""
-        features = features_of(self.cfg, self.fold, orientations=1)
+        """Features of all cells."""
+        features = features_of(self.cfg, self.fold)
         self.labels_in_features = features.learned_with_labels
         return features.inputs
 
@@ -161,7 +175,7 @@ class EstimatorStage(Stage):
         cfg, fold, train = self.cfg, self.fold, self.fold.split.train
         self.task.fit(
             TrainingCells(
-                features=self.inputs.training.of(train),
+                features=self.inputs.of(train),
                 labels=fold.cells.labels[train],
                 classes=len(fold.cells.classes),
                 folds=inner_folds(fold, cfg.stage.inner_folds),
@@ -172,7 +186,7 @@ class EstimatorStage(Stage):
 
     def score(self) -> dict[str, Any]:
         """Predictions and metrics of the test cells, and the settings chosen."""
-        test = self.inputs.evaluation.of(self.fold.split.test)
+        test = self.inputs.of(self.fold.split.test)
         metrics = score_classifier(self.fold, self.run, self.task.probabilities(test))
         known = {"labels_in_features": self.labels_in_features, "chosen": self.task.chosen}
         return metrics | known
@@ -197,6 +211,18 @@ def score_classifier(fold: Fold, run: RunDir, probabilities: Probabilities) -> d
         "recall": {k: None if np.isnan(v) else v for k, v in zip(classes, recall, strict=True)},
         "mistakes": mistakes_record(fold, probabilities),
     }
+
+
+def even_chances(labels: Labels, specimens: NDArray[np.str_]) -> NDArray[np.float64]:
+    """A chance for each cell, (N,): patterns are equal, and so are the specimens of a pattern."""
+    owners, owner = np.unique(specimens, return_inverse=True)
+    pairs, pair, sizes = np.unique(
+        labels * len(owners) + owner, return_inverse=True, return_counts=True
+    )
+    patterns, pattern, members = np.unique(
+        pairs // len(owners), return_inverse=True, return_counts=True
+    )
+    return np.asarray(1 / (len(patterns) * members[pattern] * sizes))[pair]
 
 
 def class_weights(cfg: DictConfig, fold: Fold) -> list[float] | None:

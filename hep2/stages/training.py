@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import lightning as L
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.callbacks import EpochSeed, TerminateOnNaN
@@ -92,7 +94,12 @@ class NetworkStage(Stage):
         """Batches of the fold's cells; a new module each time."""
         cfg, labels, split = self.cfg, self.fold.cells.labels, self.fold.split
         size, workers = cfg.stage.batch_size, cfg.data.workers
-        return HEp2DataModule(self.inputs, labels, split, size, cfg.seed, workers)
+        return HEp2DataModule(self.inputs, labels, split, size, cfg.seed, workers, self.chances)
+
+    @property
+    def chances(self) -> NDArray[np.float64] | None:
+        """Of each training cell to be drawn; None: every cell once an epoch."""
+        return None
 
     @property
     def monitor(self) -> str | None:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2.callbacks import NotFinite
 from hep2.config import plain, redacted
-from hep2.data.protocols import Indices, Split
+from hep2.data.protocols import NOBODY, Indices, Split
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
@@ -44,7 +44,7 @@ def tuned(stage: S) -> tuple[S, dict[str, Any]]:
         HEp2Error: the grid is faulty, or the loss was not finite whatever the settings.
     """
     cfg, tuning = stage.cfg, stage.cfg.tuning
-    if tuning.grid is None or not stage.tunable:
+    if tuning.grid is None or not stage.tunable or not cfg.stage.get("tuned", True):
         return stage, {}
     asked = candidates(plain(tuning.grid))
     if not isinstance(tuning.folds, int) or tuning.folds < 2:
@@ -120,8 +120,8 @@ def _tried(
     cfg.callbacks = {}
     cfg.trainer.enable_progress_bar = False
     cfg.stage.epochs = max(1, round(cfg.tuning.epochs * cfg.stage.epochs))
-    cells, nobody = stage.fold.split.train, np.empty(0, dtype=np.int64)
-    split = Split(cells[learning], nobody, cells[held], stage.fold.split.leaky, "an inner fold")
+    cells = stage.fold.split.train
+    split = Split(cells[learning], NOBODY, cells[held], stage.fold.split.leaky, "an inner fold")
     _discard(scratch)  # what a killed process may have left
     trial = stage.variant(cfg, replace(stage.fold, split=split), scratch)
     try:

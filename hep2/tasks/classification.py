@@ -65,7 +65,10 @@ class Classification(L.LightningModule):
         protocol: part of the metrics' names.
         provenance: as in `Reconstruction`.
         view: as in `Reconstruction`.
-        test_orientations: over how many orientations a test cell is averaged; kept for prediction.
+        orientations: over how many orientations features are averaged; kept for prediction.
+        mixup: parameter of the Beta distribution that cells of a batch are mixed by (Zhang et al.,
+            ICLR 2018); 0: none.
+        label_smoothing: share of a target that is spread over all patterns (Szegedy et al. 2016).
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class Classification(L.LightningModule):
         protocol: str,
         provenance: dict[str, str | int],
         view: str = "intensity",
-        test_orientations: int = 1,
+        orientations: int = 1,
+        mixup: float = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -124,9 +129,20 @@ class Classification(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
-        loss = F.cross_entropy(self.logits(batch), batch["label"], weight=self.class_weights)
-        self.train_loss.update(loss.detach(), weight=len(batch["label"]))
+        labels = batch["label"]
+        if alpha := self.hparams["mixup"]:
+            batch, others, share = mixed(batch, alpha)
+            logits = self.logits(batch)
+            own, other = (self._cross_entropy(logits, of) for of in (labels, labels[others]))
+            loss = share * own + (1 - share) * other
+        else:
+            loss = self._cross_entropy(self.logits(batch), labels)
+        self.train_loss.update(loss.detach(), weight=len(labels))
         return loss
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.hparams["label_smoothing"]
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss; logging every step would cost a small batch some per cent."""
@@ -148,6 +164,20 @@ class Classification(L.LightningModule):
         learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
         steps = int(self.trainer.estimated_stepping_batches)
         return adamw(learned, steps, **self.hparams["optimizer"])
+
+
+def mixed(batch: dict[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Each cell of a batch with a share of another one's image or features.
+
+    Returns the batch, who was added to each cell, shape (B,), and a cell's own share, drawn from
+    Beta(alpha, alpha), shape ().
+    """
+    key = "features" if "features" in batch else "image"
+    values = batch[key]
+    parameter = torch.tensor(alpha, device=values.device)
+    share = torch.distributions.Beta(parameter, parameter).sample()
+    others = torch.randperm(len(values), device=values.device)
+    return batch | {key: share * values + (1 - share) * values[others]}, others, share
 
 
 def balanced_weights(labels: NDArray[np.int64], classes: int) -> list[float]:

@@ -9,6 +9,7 @@ from hep2.data.datamodule import EvaluationOrder, HEp2DataModule, TrainingOrder
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
+from hep2.stages.classifier import even_chances
 
 CELLS = np.arange(100, 150)
 
@@ -153,3 +154,22 @@ def test_sixteen_bits_are_scaled_by_their_own_full_scale() -> None:
     empty = np.array([""])
     cells = Cells(images, np.array(["a"]), np.array([0]), empty, empty, ("x",), "made", "0" * 16)
     assert torch.equal(CellImages(cells).gather(np.array([0]), None), torch.ones(1, 1, 8, 8))
+
+
+def test_cells_are_drawn_by_their_chances() -> None:
+    chances = np.zeros(len(CELLS))
+    chances[[1, 4]] = 0.25, 0.75
+    drawn = np.concatenate([
+        cells for epoch in range(50)
+        for _, cells in TrainingOrder(CELLS, 4, epoch, lambda: 0, chances=chances)
+    ])  # fmt: skip
+    assert set(drawn) == {CELLS[1], CELLS[4]}
+    assert np.mean(drawn == CELLS[4]) == pytest.approx(0.75, abs=0.06)
+
+
+def test_patterns_and_their_specimens_are_drawn_alike() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 3])
+    specimens = np.array(["a", "a", "a", "b", "c", "c", "b", "d"])  # b is mixed
+    chances = even_chances(labels, specimens)
+    wanted = [1 / 18, 1 / 18, 1 / 18, 1 / 6, 1 / 12, 1 / 12, 1 / 6, 1 / 3]
+    assert np.allclose(chances, wanted)

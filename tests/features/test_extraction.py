@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 
 from hep2.data.augment import oriented
 from hep2.data.fold import Fold
-from hep2.data.inputs import CellImages, gradient_magnitude
+from hep2.data.inputs import CachedFeatures, CellImages, gradient_magnitude
 from hep2.errors import HEp2Error
 from hep2.features import handcrafted
 from hep2.features.codebook import Codebook, cell_mask, dct_descriptors, two_regions
@@ -78,53 +78,48 @@ def test_other_labels_change_nothing_that_is_learned(name: str, fold: Fold) -> N
 
 def test_features_are_kept_and_follow_their_cells(fold: Fold, tmp_path: Path) -> None:
     pixels, components = extraction(PIXELS, fold), extraction(LEARNED["pca"], fold)
-    assert pixels.shared and not components.shared
-    inputs = features_by(pixels, fold, tmp_path, 3)
+    assert components.learned and not pixels.learned
+    matrix = features_by(pixels, fold.cells, tmp_path, 1)
     test = fold.split.test
-    rows = inputs.evaluation.of(test).reshape(len(test), 64, 64)
+    rows = CachedFeatures(matrix).of(test).reshape(len(test), 64, 64)
     assert np.allclose(rows, fold.cells.images[test, 0] / 255)
-    turned = inputs.training.matrix[:, 1].reshape(-1, 64, 64)
-    upright = fold.cells.images[fold.split.train, 0] / 255
-    assert np.allclose(turned, np.rot90(upright, axes=(1, 2)), atol=1e-6)
     files = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.npy")}
-    again = features_by(pixels, fold, tmp_path, 3)
-    assert np.array_equal(again.evaluation.matrix, inputs.evaluation.matrix)
+    assert np.array_equal(features_by(pixels, fold.cells, tmp_path, 1), matrix)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.npy")} == files
-    features_by(components, fold, tmp_path, 1)
-    assert len(list(tmp_path.glob("*.npy"))) == len(files) + 2
+    features_by(components, fold.cells, tmp_path, 1)
+    assert len(list(tmp_path.glob("*.npy"))) == len(files) + 1
 
 
-def test_other_cells_are_not_found_in_the_cache(fold: Fold, tmp_path: Path) -> None:
+def test_what_learned_from_other_cells_is_not_found_in_the_cache(
+    fold: Fold, tmp_path: Path
+) -> None:
     one, two = (
-        features_by(extraction(LEARNED["pca"], other), other, tmp_path, 1)
+        features_by(extraction(LEARNED["pca"], other), other.cells, tmp_path, 1)
         for other in (fold, altered(fold, fold.split.train[:40]))
     )
-    assert not np.array_equal(one.evaluation.matrix, two.evaluation.matrix)
+    assert not np.array_equal(one, two)
 
 
 @pytest.mark.parametrize("settings", [PIXELS, LEARNED["gmm"]], ids=["pixels", "codebook"])
-def test_several_orientations_of_a_test_cell_are_averaged(
+def test_features_are_the_mean_over_orientations(
     settings: dict[str, Any], fold: Fold, tmp_path: Path
 ) -> None:
-    transform, evaluated = extraction(settings, fold), np.sort([*fold.split.val, *fold.split.test])
-    upright = features_by(transform, fold, tmp_path / "1", orientations=8)
-    images = CellImages(fold.cells).gather(evaluated, epoch=None)
+    transform = extraction(settings, fold)
+    images = CellImages(fold.cells).gather(np.arange(len(fold.cells)), epoch=None)
     single = [transform.function(oriented(images, k)).numpy() for k in range(8)]
-    assert np.array_equal(upright.evaluation.of(evaluated), single[0])  # 1 changes nothing
-    mean = features_by(transform, fold, tmp_path / "8", orientations=8, averaged=8)
-    assert mean.evaluation.matrix.shape == (len(evaluated), 1, single[0].shape[1])
-    assert np.allclose(mean.evaluation.of(evaluated), np.mean(single, axis=0), rtol=0, atol=1e-6)
-    assert not np.allclose(single[0], np.mean(single, axis=0), atol=1e-3)
-    assert np.array_equal(mean.training.matrix, upright.training.matrix)
+    assert np.array_equal(features_by(transform, fold.cells, tmp_path, 1), single[0])
+    mean = features_by(transform, fold.cells, tmp_path, 8)
+    assert np.allclose(mean, np.mean(single, axis=0), rtol=0, atol=1e-6)
+    assert not np.allclose(mean, single[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [0, 9, "all"])
 def test_a_square_has_eight_orientations(
     wrong: int | str, fold: Fold, configure: Configure
 ) -> None:
-    asked = configure("stage=head", "features=pixels", f"features.test_orientations={wrong}")
-    with pytest.raises(HEp2Error, match=f"features.test_orientations={wrong} must be a number fro"):
-        features_of(asked, fold, orientations=1)
+    asked = configure("stage=head", "features=pixels", f"features.orientations={wrong}")
+    with pytest.raises(HEp2Error, match=f"features.orientations={wrong} must be a number from"):
+        features_of(asked, fold)
 
 
 # --- handcrafted descriptors

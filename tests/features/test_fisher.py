@@ -65,14 +65,12 @@ SMALL = ("features.local.components=4", "features.local.gaussians=3", "features.
 
 def test_a_head_on_fisher_vectors(configure: Configure) -> None:
     fit(configure("stage=dcae_plus", *PLUS))
-    run = fit(configure("stage=head", "features=dcae_fisher", "head=mlp_norm", *PLUS, *SMALL))
+    run = fit(configure("stage=head", "features=dcae_fisher", *PLUS, *SMALL))
     again = (
         "name=again",
         f"encoder={run.path.parents[2] / 'dcae_plus-dcae/fold0/seed0/best.ckpt'}",
     )
-    other = fit(
-        configure("stage=head", "features=dcae_fisher", "head=mlp_norm", *PLUS, *SMALL, *again)
-    )
+    other = fit(configure("stage=head", "features=dcae_fisher", *PLUS, *SMALL, *again))
     assert run.predictions.read_bytes() == other.predictions.read_bytes()
 
 

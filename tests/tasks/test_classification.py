@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from hep2.data.augment import oriented
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
-from hep2.data.inputs import CellImages
+from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
 from hep2.features.extraction import cached, encoding, features_by
 from hep2.run import fit
@@ -126,7 +126,7 @@ def encoder(trained: Trained) -> nn.Module:
 def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
     encoder: nn.Module, trained: Trained, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = features_by(encoding(encoder), fold, cache_dir, 2)
+    inputs = CachedFeatures(features_by(encoding(encoder), fold.cells, cache_dir, 1))
     task = Classification.load_from_checkpoint(trained.head.best, weights_only=True).eval()
     cells = np.concatenate([fold.split.val, fold.split.test])
     with torch.no_grad():
@@ -137,23 +137,15 @@ def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
     assert by_cache.std(dim=0).min() > 1e-4  # cells differ, so a mixed-up row would show
 
 
-def test_training_latents_are_those_of_turned_images(
+def test_latents_are_the_mean_of_those_of_turned_images(
     encoder: nn.Module, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = features_by(encoding(encoder), fold, cache_dir, 8)
+    inputs = CachedFeatures(features_by(encoding(encoder), fold.cells, cache_dir, 8))
     images = CellImages(fold.cells).gather(fold.split.train, epoch=None)
     with torch.no_grad():
-        turns = torch.stack([encoder(oriented(images, turn)) for turn in range(8)])
-    drawn = []
-    for epoch in range(3):
-        features = inputs.gather(fold.split.train, epoch)
-        distance = (turns - features).abs().amax(dim=2)  # (8, cells)
-        assert torch.all(distance.amin(dim=0) < 1e-5)
-        drawn.append(distance.argmin(dim=0))
-        backwards = inputs.gather(fold.split.train[::-1], epoch)
-        assert torch.equal(backwards.flip(0), features)
-    assert len(torch.unique(torch.cat(drawn))) == 8
-    assert not torch.equal(drawn[0], drawn[1])
+        mean = torch.stack([encoder(oriented(images, turn)) for turn in range(8)]).mean(dim=0)
+    for epoch in (None, 0, 3):
+        assert torch.allclose(inputs.gather(fold.split.train, epoch), mean, atol=1e-6)
 
 
 def test_a_head_on_averaged_latents_says_so(
@@ -162,13 +154,13 @@ def test_a_head_on_averaged_latents_says_so(
     run = fit(
         configure(
             "stage=head",
-            "features.test_orientations=4",
+            "features.orientations=4",
             "name=averaged",
             f"encoder={trained.dcae.best}",
         )
     )
     hparams = torch.load(run.best, weights_only=True)["hyper_parameters"]
-    assert hparams["test_orientations"] == 4
+    assert hparams["orientations"] == 4
 
 
 def test_oriented_makes_the_eight_symmetries_of_a_square() -> None:
@@ -270,3 +262,37 @@ def test_a_class_that_is_only_predicted_does_not_count() -> None:
     assert metric.compute().item() == pytest.approx((2 / 3 + 1) / 2)
     metric.reset()
     assert torch.isnan(metric.compute())
+
+
+def test_mixup_is_the_mean_of_two_losses_by_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hep2.tasks import classification
+
+    torch.manual_seed(0)
+    batch = {"features": torch.rand(6, 3), "label": torch.tensor([0, 1, 2, 0, 1, 2])}
+    mixed, others, share = classification.mixed(batch, 0.4)
+    wanted = share * batch["features"] + (1 - share) * batch["features"][others]
+    assert torch.equal(mixed["features"], wanted) and sorted(others.tolist()) == list(range(6))
+    assert 0 <= share <= 1 and torch.equal(mixed["label"], batch["label"])
+    task = Classification(
+        None,
+        {"latent_size": 3},
+        head={"architecture": "mlp", "widths": [4]},
+        classes=["a", "b", "c"],
+        freeze=True,
+        optimizer={},
+        class_weights=None,
+        protocol="specimen",
+        provenance={},
+        mixup=0.4,
+        label_smoothing=0.1,
+    ).eval()
+    monkeypatch.setattr(classification, "mixed", lambda *_: (mixed, others, share))
+    with torch.no_grad():
+        logits = task.head(mixed["features"])
+    losses = [
+        F.cross_entropy(logits, labels, label_smoothing=0.1)
+        for labels in (batch["label"], batch["label"][others])
+    ]
+    with torch.no_grad():
+        loss = task.training_step(batch, 0)
+    assert float(loss) == pytest.approx(float(share * losses[0] + (1 - share) * losses[1]))

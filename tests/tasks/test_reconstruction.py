@@ -19,6 +19,7 @@ from hep2.stages.autoencoder import (
     AutoencoderStage,
     ReconstructionScore,
     errors_and_latents,
+    rankme,
     score_reconstruction,
     squared_error,
 )
@@ -214,4 +215,16 @@ def test_an_encoder_that_gives_one_latent_to_all_cells_has_collapsed() -> None:
 def test_collapse_is_no_gain_over_the_mean_image_or_dead_latents(
     mse: float, dead: float, collapsed: bool
 ) -> None:
-    assert ReconstructionScore(mse, 0.02, dead).collapsed is collapsed
+    assert ReconstructionScore(mse, 0.02, dead, 1.0).collapsed is collapsed
+
+
+def test_rankme_is_the_entropy_of_the_singular_values() -> None:
+    directions = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
+    assert rankme((directions @ np.diag([2.0] * 3 + [0.0] * 9)).astype(np.float32)) == (
+        pytest.approx(3, rel=1e-3)  # three equal ones
+    )
+    shares = np.array([0.6, 0.3, 0.1])
+    latents = directions[:, :3] @ np.diag(5 * shares)
+    wanted = np.exp(-(shares * np.log(shares)).sum())
+    assert rankme(latents.astype(np.float32)) == pytest.approx(wanted, rel=1e-3)
+    assert rankme(np.zeros((4, 3), np.float32)) < 1.1  # nothing was learned
