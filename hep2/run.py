@@ -22,12 +22,13 @@ from hep2.errors import HEp2Error
 from hep2.files import locked
 from hep2.metrics import HEADLINE
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import Identity, encoder_paths, encoder_runs, run_path
+from hep2.rundir.layout import Identity, encoder_paths, method_of, needed_runs, run_path
 from hep2.rundir.metrics_csv import learning_curves
 from hep2.rundir.result import collapsed_encoders, describe, seconds_of
 from hep2.stages.autoencoder import AutoencoderStage
 from hep2.stages.classifier import SupervisedStage, head
 from hep2.stages.clustering import ClusteringStage
+from hep2.stages.ensemble import EnsembleStage
 from hep2.stages.training import Stage
 from hep2.stages.tuning import tuned
 
@@ -40,6 +41,7 @@ STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
     "head": head,
     "supervised": SupervisedStage,
     "clustering": ClusteringStage,
+    "ensemble": EnsembleStage,
 }
 
 
@@ -93,7 +95,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     stage = STAGES[cfg.stage.task](cfg, fold, run)
     encoders = encoder_paths(cfg, selected=not fold.split.note)
     known["collapsed_encoders"] = collapsed_encoders(encoders)
-    known["encoder_seconds"] = seconds_of(encoder_runs(cfg))
+    known["encoder_seconds"] = seconds_of(needed_runs(cfg))
     with _tracked(cfg, identity, run) as loggers:
         stage, chosen = tuned(stage)
         if (epochs := stage.train(loggers)) is not None:
@@ -110,13 +112,14 @@ def _identity(cfg: DictConfig, fold: Fold) -> Identity:
     return Identity(
         name=cfg.name,
         stage=cfg.stage.name,
-        method=cfg.stage.label,
+        method=method_of(cfg),
         data=fold.cells.name,
         protocol=cfg.protocol.name,
         leaky=fold.split.leaky,
         synthetic=fold.cells.synthetic,
         fold=cfg.fold,
         seed=cfg.seed,
+        labelled=cfg.protocol.labelled,
     )
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
-from hep2.data.protocols import NOBODY, Split, fold_count, make_split
+from hep2.data.protocols import NOBODY, Split, few_labels, fold_count, make_split
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 
@@ -61,6 +61,9 @@ def open_fold(cfg: DictConfig) -> Fold:
     cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
     name, folds = cfg.protocol.name, cfg.protocol.folds
     split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
+    if cfg.protocol.labelled is not None and cfg.stage.kind != "reconstruction":
+        entropy = [cfg.protocol.seed, cfg.fold, 2]
+        split = few_labels(cells, split, cfg.protocol.labelled, entropy)
     if split.note and cfg.protocol.validation:
         log.warning("fold %d: %s", cfg.fold, split.note)
     provenance: dict[str, str | int] = {

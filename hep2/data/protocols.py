@@ -12,7 +12,7 @@ What no protocol guarantees: that two specimens come from two patients, slides o
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -220,6 +220,22 @@ def choose_validation(
     note = f"{short} pattern(s) with fewer than three training specimens have no validation cell"
     note = f"{note}: a fixed number of epochs" if short else ""
     return learning[np.isin(owner, chosen)], note
+
+
+def few_labels(cells: Grouped, split: Split, specimens: int, entropy: list[int]) -> Split:
+    """The same fold with the labels of so many training specimens of each pattern, or of all.
+
+    Raises:
+        HEp2Error: specimens are unknown, or none is asked for.
+    """
+    if type(specimens) is not int or specimens < 1:
+        raise HEp2Error(f"protocol.labelled={specimens} must be null, or 1 or more specimens")
+    train = split.train
+    names, owner = np.unique(_known_specimens(cells, "few labels")[train], return_inverse=True)
+    pattern = pattern_of_specimens(cells.labels[train], owner, len(names))
+    order = np.random.default_rng(entropy).permutation(len(names))  # fewer are part of more
+    kept = [order[pattern[order] == label][:specimens] for label in np.unique(pattern)]
+    return replace(split, train=train[np.isin(owner, np.concatenate(kept))])
 
 
 def pattern_of_specimens(labels: NDArray[np.int64], owner: Indices, count: int) -> Indices:

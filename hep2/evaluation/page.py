@@ -46,7 +46,7 @@ class Block:
 
     title: str
     words: str
-    ranking: Picture
+    ranking: list[Picture]  # and what labels are worth, where that was tried
     headline: list[Table]
     details: list[Table]
     comparisons: list[Table]  # one or none, as the next
@@ -64,7 +64,7 @@ class Block:
     def pictures(self) -> list[Picture]:
         """All of them, the most important first."""
         first, *others = (method.pictures for method in self.methods)
-        return [self.ranking, *first, *self.encoders, *self.curves, *chain(*others)]
+        return [*self.ranking, *first, *self.encoders, *self.curves, *chain(*others)]
 
 
 @dataclass
@@ -137,7 +137,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
         words=PROTOCOLS.get(run.protocol, ""),
-        ranking=methods.ranking(results, printed),
+        ranking=[methods.ranking(results, printed), *methods.label_efficiency(results)],
         headline=[tables.over_folds(results), tables.pooled(results)],
         details=[tables.recalls(results), tables.secondary(results)],
         comparisons=[tables.comparisons(run, pairs)] if pairs else [],

@@ -30,6 +30,7 @@ INCIDENTAL = (
 # Settings that came later, with what runs did before: absent means this.
 LATER = {
     "model.network.bounded": True,
+    "protocol.labelled": None,
     "recipe": 1,
     "stage.objective.name": "reconstruction",
 }
@@ -155,6 +156,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     new = LATER | _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
     old = LATER | _with_encoders(_flat(stored), new)
     ignored = [*INCIDENTAL, *asked.stage.unread]
+    if asked.stage.get("learn_from") == "pool":  # whoever's labels are read, and wherever
+        ignored += ["protocol.labelled", "protocol.validation"]
     if "features" not in asked.stage.unread:
         if asked.model.name not in asked.stage.encoders.values():
             ignored.append("model")  # features that no network of that model makes

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -26,6 +27,13 @@ class Identity:
     synthetic: bool  # whether the cells were simulated
     fold: int
     seed: int
+    labelled: int | None  # specimens of a pattern whose labels were read; None: all
+
+
+def method_of(cfg: DictConfig) -> str:
+    """What a method is called: as its stage says, with the number of labelled specimens."""
+    few = cfg.protocol.labelled if cfg.stage.kind != "reconstruction" else None
+    return f"{cfg.stage.label}-{few}specimens" if few is not None else str(cfg.stage.label)
 
 
 def run_path(cfg: DictConfig) -> Path:
@@ -41,7 +49,7 @@ def run_path(cfg: DictConfig) -> Path:
             f"stage={cfg.stage.name} lacks {', '.join(lacking)}: add to its file what "
             "conf/stage/dcae.yaml explains"
         )
-    method, stage = str(cfg.stage.label), str(cfg.stage.name)
+    method, stage = method_of(cfg), str(cfg.stage.name)
     return _path_of(cfg, method if method.startswith(f"{stage}-") else f"{stage}-{method}")
 
 
@@ -63,8 +71,19 @@ def run_directories(root: Path) -> tuple[list[Path], list[Path]]:
     return finished, [path for path in every if path not in set(finished)]
 
 
+def needed_runs(cfg: DictConfig) -> list[RunDir]:
+    """The runs that must be finished before this one can start: encoders, members."""
+    return [*encoder_runs(cfg), *member_runs(cfg)]
+
+
+def member_runs(cfg: DictConfig) -> list[RunDir]:
+    """The runs whose probabilities an ensemble averages."""
+    members = product(cfg.stage.get("members") or [], cfg.stage.get("seeds") or [cfg.seed])
+    return [RunDir(_path_of(cfg, str(leaf), seed)) for leaf, seed in members]
+
+
 def encoder_runs(cfg: DictConfig) -> list[RunDir]:
-    """The runs that must be finished before this one can start."""
+    """The runs whose encoders this one starts from."""
     encoders = cfg.stage.encoders if cfg.encoder is None else {}
     return [RunDir(_path_of(cfg, f"{stage}-{model}")) for stage, model in encoders.items()]
 
@@ -102,7 +121,7 @@ def train_command(cfg: DictConfig, stage: str, model: str) -> str:
     return " ".join(["python train.py", *given])
 
 
-def _path_of(cfg: DictConfig, leaf: str) -> Path:
+def _path_of(cfg: DictConfig, leaf: str, seed: int | None = None) -> Path:
     folders = {
         "name": str(cfg.name),
         "data.name and protocol.name": f"{cfg.data.name}-{cfg.protocol.name}",
@@ -114,4 +133,5 @@ def _path_of(cfg: DictConfig, leaf: str) -> Path:
                 f"{what}: {text!r} cannot name a folder; use letters, digits and _ - . + = , and "
                 "begin with a letter or a digit"
             )
-    return Path(cfg.runs_dir, *folders.values(), f"fold{cfg.fold}", f"seed{cfg.seed}")
+    last = f"seed{cfg.seed if seed is None else seed}"
+    return Path(cfg.runs_dir, *folders.values(), f"fold{cfg.fold}", last)

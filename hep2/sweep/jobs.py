@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir, configuration_differences
-from hep2.rundir.layout import encoder_runs, pool_of, run_path
+from hep2.rundir.layout import needed_runs, pool_of, run_path
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
 
     first: dict[Path, int] = {}  # of the jobs that learn from one pool, whatever their fold
     for path, job in jobs.items():
-        needed = [jobs[run.path].number for run in encoder_runs(job.cfg) if run.path in jobs]
+        needed = [jobs[run.path].number for run in needed_runs(job.cfg) if run.path in jobs]
         if (pool := pool_of(job.cfg)) and first.setdefault(pool, job.number) != job.number:
             needed.append(first[pool])
         jobs[path] = replace(job, needs=tuple(needed))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hep2.data.protocols import Indices, Split, fold_count, make_split
+from hep2.data.protocols import Indices, Split, few_labels, fold_count, make_split
 from hep2.errors import HEp2Error
 
 
@@ -402,3 +402,22 @@ def test_every_pattern_is_dealt_evenly(cells: Grouping, seed: int) -> None:
             for split in all_folds(cells, "specimen", folds=2, seed=seed)
         ]
         assert max(counts) - min(counts) <= 1
+
+
+def test_few_labels_are_whole_specimens_and_fewer_are_part_of_more() -> None:
+    cells = grouping({pattern: 6 for pattern in range(3)})
+    split = make_split(cells, "specimen", 0, 4, 0.0, 0)
+    before: set[str] = set()
+    for count in (1, 2, 9):
+        few = few_labels(cells, split, count, [0])
+        assert set(few.train) <= set(split.train) and np.array_equal(few.test, split.test)
+        names = set(cells.specimens[few.train])
+        assert before <= names
+        assert len(few.train) == np.isin(cells.specimens, list(names)).sum()
+        for label in np.unique(cells.labels[split.train]):
+            every = len(np.unique(cells.specimens[split.train][cells.labels[split.train] == label]))
+            kept = len(np.unique(cells.specimens[few.train][cells.labels[few.train] == label]))
+            assert kept == min(count, every)
+        before = names
+    with pytest.raises(HEp2Error, match=r"protocol\.labelled=0 must be null, or 1 or more"):
+        few_labels(cells, split, 0, [0])

@@ -315,12 +315,25 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
 def test_a_run_from_before_a_setting_is_one_with_its_first_value(tmp_path: Path) -> None:
     asked = configured(tmp_path, "stage=head")
     stored = OmegaConf.to_container(asked, resolve=True)
-    del stored["features"]["test_orientations"]
+    del stored["protocol"]["labelled"]
     assert configuration_differences(stored, asked) == []
-    asked = configured(tmp_path, "stage=head", "features.test_orientations=8")
-    assert configuration_differences(stored, asked) == [
-        "features.test_orientations: 1 there, 8 asked"
-    ]
+    asked = configured(tmp_path, "stage=head", "protocol.labelled=2")
+    assert configuration_differences(stored, asked) == ["protocol.labelled: None there, 2 asked"]
+
+
+def test_a_run_of_an_older_recipe_is_another_run(tmp_path: Path) -> None:
+    asked = configured(tmp_path, "stage=head")
+    stored = OmegaConf.to_container(asked, resolve=True)
+    del stored["recipe"]
+    assert configuration_differences(stored, asked) == [f"recipe: 1 there, {asked.recipe} asked"]
+
+
+def test_what_reads_no_label_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    stored = OmegaConf.to_container(configured(tmp_path, "stage=dcae"), resolve=True)
+    few = ("stage=dcae", "protocol.labelled=2", "protocol.validation=0.2")
+    assert configuration_differences(stored, configured(tmp_path, *few)) == []
+    own = configured(tmp_path, *few, "stage.learn_from=training")
+    assert "protocol.labelled: None there, 2 asked" in configuration_differences(stored, own)
 
 
 def test_nothing_and_null_are_not_the_same(tmp_path: Path) -> None:

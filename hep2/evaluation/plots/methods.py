@@ -58,6 +58,50 @@ def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.
     )
 
 
+def label_efficiency(results: Sequence[Result]) -> list[style.Picture]:
+    """MCA by the number of labelled specimens; none where no method was run with few labels."""
+    lines: dict[str, dict[int | None, Result]] = {}
+    for result in results:
+        few = result.group.first.kept.get("labelled")
+        name = result.method.removesuffix(f"-{few}specimens")
+        lines.setdefault(name, {})[few] = result
+    lines = {name: line for name, line in lines.items() if len(line) > 1}
+    if not lines:
+        return []
+    run = results[0].group.first
+    counts = sorted({few for line in lines.values() for few in line if few is not None})
+    places = {few: place for place, few in enumerate([*counts, None])}
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for number, (name, line) in enumerate(lines.items()):
+            ordered = [few for few in places if few in line]
+            scores = 100 * np.array([line[few].pooled["mca"] for few in ordered])  # (points, 3)
+            across = np.array([places[few] for few in ordered]) + 0.06 * number
+            colour, marker = style.styles(len(lines))[number]
+            axes.plot(across, scores[:, 0], color=colour, marker=marker, label=name)
+            axes.vlines(across, scores[:, 1], scores[:, 2], color=colour, linewidth=1)
+        axes.set_xticks(list(places.values()), [*map(str, counts), "all"])
+        axes.set_xlabel("labelled training specimens of a pattern")
+        axes.set_ylabel(f"MCA %, pooled ({protocol_label(run)})")
+        axes.grid(axis="y", color=style.FAINT, alpha=0.35, linewidth=0.6)
+        axes.legend(fontsize=8)
+
+    return [
+        style.make_picture(
+            draw,
+            (style.WIDTH, 3.4),
+            style.title_of(run),
+            f"labels-{data_label(run)}-{protocol_label(run)}",
+            "What labels are worth",
+            f"Mean class accuracy of {', '.join(lines)} with {counts[0]} to all labelled training "
+            "specimens of a pattern.",
+            f"{style.title_of(run)}. Lines: 95 % intervals by bootstrap over specimens. Encoders "
+            "learn without labels from all cells; networks with labels from the labelled ones.",
+        )
+    ]
+
+
 def specimen_strips(result: Result) -> list[style.Picture]:
     """The accuracy on every specimen, pattern by pattern; none where specimens are unknown."""
     group, run = result.group, result.group.first

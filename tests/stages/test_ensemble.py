@@ -1,0 +1,62 @@
+"""The mean of what finished runs say."""
+
+import numpy as np
+import pytest
+from conftest import CHOOSING, TINY_DATA, Configure, composed
+from omegaconf import DictConfig
+
+from hep2.errors import HEp2Error
+from hep2.run import fit
+from hep2.rundir.result import read_run
+from hep2.sweep.jobs import plan
+
+HEADS = ("stage=head", "features=pixels", "stage.epochs=2")
+MEMBERS = "stage.members=[head-pixels-mlp,head-pixels-chance]"
+
+
+@pytest.fixture
+def ensemble(configure: Configure) -> Configure:
+    """An ensemble beside the tiny runs, which have more settings than it."""
+    tiny = configure()
+    where = (f"runs_dir={tiny.runs_dir}", f"cache_dir={tiny.cache_dir}", "logger=csv")
+
+    def asked(*words: str) -> DictConfig:
+        return composed(*TINY_DATA, *CHOOSING, *where, "stage=ensemble", *words)
+
+    return asked
+
+
+def test_it_says_the_mean_of_its_members(configure: Configure, ensemble: Configure) -> None:
+    members = [fit(configure(*HEADS, f"head={name}")) for name in ("mlp", "chance")]
+    run = read_run(fit(ensemble(MEMBERS)).path)
+    parts = [read_run(one.path) for one in members]
+    mean = np.mean([part.cells.probabilities for part in parts], axis=0)
+    assert np.allclose(run.cells.probabilities, mean, rtol=0, atol=1e-8)
+    assert np.array_equal(run.cells.outputs, mean.argmax(axis=1))
+    assert np.array_equal(run.cells.ids, parts[0].cells.ids)
+    assert (run.method, run.labels_in_features) == ("ensemble", None)
+    assert run.encoder_seconds == pytest.approx(sum(p.seconds + p.encoder_seconds for p in parts))
+
+
+def test_over_seeds(configure: Configure, ensemble: Configure) -> None:
+    members = [fit(configure(*HEADS, f"seed={seed}")) for seed in (0, 1)]
+    asked = ("stage.members=[head-pixels-mlp]", "stage.seeds=[0,1]", "stage.label=two_seeds")
+    run = read_run(fit(ensemble(*asked)).path)
+    one, two = (read_run(member.path).cells.probabilities for member in members)
+    assert np.allclose(run.cells.probabilities, (one + two) / 2, rtol=0, atol=1e-8)
+
+
+def test_what_is_missing_is_named(configure: Configure, ensemble: Configure) -> None:
+    with pytest.raises(HEp2Error, match=r"not finished: .*head-pixels-mlp.*head-pixels-chance"):
+        fit(ensemble(MEMBERS))
+    with pytest.raises(HEp2Error, match=r"names no run: e\.g\. stage\.members="):
+        fit(ensemble("stage.members=[]"))
+    fit(configure("stage=dcae", "stage.epochs=1"))
+    with pytest.raises(HEp2Error, match="has not classified the test cells of this fold"):
+        fit(ensemble("stage.members=[dcae-dcae]"))
+
+
+def test_in_a_sweep_it_waits_for_its_members(configure: Configure, ensemble: Configure) -> None:
+    words = [(*HEADS, "head=mlp"), (*HEADS, "head=chance"), (MEMBERS,)]
+    configured = [*(configure(*each) for each in words[:2]), ensemble(MEMBERS)]
+    assert [job.needs for job in plan(words, configured)] == [(), (), (1, 2)]
