@@ -19,7 +19,7 @@ FLOORS = (
     ("rundir", "tasks", "heads"),
     ("checkpoints", "tracking", "sweep", "evaluation"),
     ("features", "callbacks", "prediction", "folds"),
-    ("stages", "search"),
+    ("stages", "search", "rows"),
     ("run",),
 )
 FLOOR = {f"hep2.{name}": floor for floor, names in enumerate(FLOORS) for name in names}

@@ -7,7 +7,8 @@ command line has no such trouble, and jobs share neither memory nor a crash.
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -18,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2 import cli
 from hep2.errors import HEp2Error
+
+if TYPE_CHECKING:
+    from hep2.sweep.jobs import Job
 
 
 def register() -> None:
@@ -55,13 +59,7 @@ class ProcessLauncher(Launcher):
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _all_well(self, job_overrides: Sequence[Sequence[str]]) -> bool:
-        from rich.console import Console
-
-        from hep2.sweep.forkserver import starter
-        from hep2.sweep.jobs import Job, plan
-        from hep2.sweep.processes import Resources, visible_gpus
-        from hep2.sweep.schedule import Schedule
-        from hep2.sweep.view import follow
+        from hep2.sweep.jobs import plan
 
         hydra, program = self.config.hydra, [sys.executable, sys.argv[0]]
         if hydra.job.config_name != "train":  # the flags that the sweep was started with
@@ -70,16 +68,29 @@ class ProcessLauncher(Launcher):
             if source.provider == "command-line":
                 program += ["-cd", str(source.path)]
 
-        def command(job: Job) -> list[str]:
+        def command(job: "Job") -> list[str]:
             return [*program, *job.overrides]
 
         jobs = plan(job_overrides, [self._compose(words) for words in job_overrides])
-        gpus = visible_gpus()
-        start = starter(len(jobs) > 1, gpus)
-        schedule = Schedule(jobs, command, self.n_jobs, self.fail_fast, Resources(gpus), start)
-        return follow(schedule, Console())
+        return run_jobs(jobs, command, self.n_jobs, self.fail_fast)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         """What `train.py` gets to see with these overrides."""
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
+def run_jobs(
+    jobs: "Sequence[Job]", command: "Callable[[Job], list[str]]", n_jobs: int, fail_fast: bool
+) -> bool:
+    """Run a plan on this machine and show how it goes; returns whether all ended well."""
+    from rich.console import Console
+
+    from hep2.sweep.forkserver import starter
+    from hep2.sweep.processes import Resources, visible_gpus
+    from hep2.sweep.schedule import Schedule
+    from hep2.sweep.view import follow
+
+    gpus = visible_gpus()
+    start = starter(len(jobs) > 1, gpus)
+    return follow(Schedule(jobs, command, n_jobs, fail_fast, Resources(gpus), start), Console())

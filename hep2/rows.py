@@ -1,0 +1,57 @@
+"""Rows of a comparison as one sweep: jobs of different rows side by side, nothing done twice.
+
+    python -m hep2.rows dcae_mlp,cnn,chance --jobs 2 name=reproduce fold=0,1,2,3,4
+
+Rows are files of conf/experiment, each with the stages that it names. The same command again goes
+on with what is missing.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from hep2 import cli, config
+from hep2.folds import PROGRAM, composed
+from hep2.sweep.jobs import plan
+from hep2.sweep.launcher import run_jobs
+from hep2.sweep.processes import die_with_parent
+
+
+def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:
+    """The overrides of a row's jobs: every combination of what it and the words sweep over."""
+    config.register()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", [f"experiment={row}"], return_hydra_config=True)
+    given = {word.partition("=")[0] for word in words}
+    swept = cfg.hydra.sweeper.params or {}
+    own = [f"{key}={values}" for key, values in swept.items() if key not in given]
+    parsed = OverridesParser.create().parse_overrides([f"experiment={row}", *own, *words])
+    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [list(job) for job in batch]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run them; exit code 1 where a job did not end well."""
+    die_with_parent()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("rows", help="names of conf/experiment with commas between them")
+    parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
+    parser.add_argument("overrides", nargs="*", help="as for train.py -m")
+    asked = parser.parse_intermixed_args(arguments)
+    with cli.clear_errors():
+        rows = [jobs_of(row, asked.overrides) for row in asked.rows.split(",")]
+        overrides = [words for row in rows for words in row]
+        jobs = plan(overrides, [composed(words) for words in overrides])
+        program = [sys.executable, str(PROGRAM)]
+        if not run_jobs(jobs, lambda job: [*program, *job.overrides], asked.jobs, fail_fast=False):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Several rows of a comparison as one plan."""
+
+import pytest
+from conftest import TINY_DATA
+
+from hep2 import rows
+from hep2.folds import composed
+from hep2.sweep.jobs import Job, plan
+
+
+def test_a_row_brings_its_stages_and_the_command_line_wins() -> None:
+    words = ["fold=0,1", "name=x"]
+    assert rows.jobs_of("dcae_mlp", words) == [
+        ["experiment=dcae_mlp", f"stage={stage}", f"fold={fold}", "name=x"]
+        for stage in ("dcae", "head")
+        for fold in (0, 1)
+    ]
+    assert rows.jobs_of("chance", ["name=x"]) == [["experiment=chance", "name=x"]]
+    only = rows.jobs_of("dcae_mlp", ["stage=head", "fold=1"])
+    assert only == [["experiment=dcae_mlp", "stage=head", "fold=1"]]
+
+
+def test_rows_are_one_plan_in_which_nothing_is_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Job] = []
+
+    def run_jobs(jobs: list[Job], command: object, n_jobs: int, fail_fast: bool) -> bool:
+        ran.extend(jobs)
+        return n_jobs == 2
+
+    monkeypatch.setattr(rows, "run_jobs", run_jobs)
+    rows.main(["dcae_mlp,dcae_linear,chance", "--jobs", "2", *TINY_DATA, "fold=0,1", "name=x"])
+    heads = ("head-dcae-mlp", "head-dcae-linear", "head-pixels-chance")
+    names = [(job.run.path.parents[1].name, job.run.path.parent.name) for job in ran]
+    folds = ("fold0", "fold1")
+    assert names == [(name, fold) for name in ("dcae-dcae", *heads) for fold in folds]
+    assert [job.needs for job in ran[4:6]] == [(1,), (2,)]  # the encoders of the first row
+    with pytest.raises(SystemExit) as ended:
+        rows.main(["chance", "name=x"])  # one job at a time: not all ended well
+    assert ended.value.code == 1
+
+
+def test_a_row_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        rows.main(["dcae_mpl", "name=x"])
+    said = capsys.readouterr().err
+    assert said.startswith("error: experiment=dcae_mpl is not an option: choose one of ")
+
+
+def test_it_is_the_plan_of_train_m() -> None:
+    words = rows.jobs_of("dcae_mlp", ["fold=0,1"])
+    assert [job.number for job in plan(words, [composed(each) for each in words])] == [1, 2, 3, 4]
