@@ -49,15 +49,15 @@ SOURCES = torch.stack([oriented(_PLACES, k)[:, [1, 2], [2, 1]] for k in range(OR
 
 
 class Draws(NamedTuple):
-    """What is done to each of B cells, in this order; every array has shape (B,)."""
+    """What is done to each of B cells, in this order; every array or tensor has shape (B,)."""
 
-    orientation: NDArray[np.int64]  # of `oriented`
-    angle: Floats  # of the free rotation, in degrees, counter-clockwise
-    gain: Floats  # factor of the intensities
-    shift: Floats  # added to the intensities then, as a share of the full scale
-    size: Floats  # factor of the cell's size
-    across: Floats  # how far it is moved then, as a share of the side
-    down: Floats
+    orientation: Any  # of `oriented`
+    angle: Any  # of the free rotation, in degrees, counter-clockwise
+    gain: Any  # factor of the intensities
+    shift: Any  # added to the intensities then, as a share of the full scale
+    size: Any  # factor of the cell's size
+    across: Any  # how far it is moved then, as a share of the side
+    down: Any
 
 
 class Augmentation:

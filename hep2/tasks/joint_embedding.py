@@ -1,7 +1,7 @@
 """Stage 1 with a joint-embedding term: two views of a cell are to agree, beside denoising both."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,19 +13,22 @@ from torchmetrics import MeanMetric
 from hep2.data.inputs import standardised
 from hep2.errors import HEp2Error
 from hep2.tasks.denoising import Denoising
-from hep2.tasks.perturbation import perturbed
+from hep2.tasks.perturbation import perturbed, posed
 
 
 class JointEmbedding(Denoising):
     """Denoising of two views of each cell, and agreement of their latents behind a projector.
 
-    The views are two perturbations of one cell. The projector sees the mean of the latent's map;
-    it is trained with the rest and thrown away afterwards: what agrees behind it has lost more
-    than the latent in front of it (Chen et al. 2020, section 4.2).
+    Of the two views one lies as the batch has it and one in a pose of its own, both are perturbed:
+    what they agree on is neither the microscope's nor the pose's. The projector sees the mean of
+    the latent's map; it is trained with the rest and thrown away afterwards: what agrees behind it
+    has lost more than the latent in front of it (Chen et al. 2020, section 4.2).
 
     Args:
         agreement: "nt_xent" or "vicreg".
         weight: of the agreement beside the reconstruction.
+        pose: of the second view: largest rotation in degrees, relative change of size, and shift
+            as a share of the side.
         projector: widths behind the mean of the map.
         temperature: of "nt_xent".
         arguments: those of `Reconstruction`.
@@ -38,6 +41,7 @@ class JointEmbedding(Denoising):
         self,
         agreement: str,
         weight: float,
+        pose: Mapping[str, float],
         projector: Sequence[int],
         temperature: float,
         **arguments: Any,
@@ -60,9 +64,11 @@ class JointEmbedding(Denoising):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The reconstruction of both views, and their agreement."""
         image, count = batch["image"], len(batch["image"])
-        views = [standardised(perturbed(image, self.keys(batch, draw))) for draw in (0, 1)]
+        clean = [image, posed(image, self.keys(batch, 2), **self.hparams["pose"])]
+        keys = [self.keys(batch, draw) for draw in (0, 1)]
+        views = [standardised(perturbed(*view)) for view in zip(clean, keys, strict=True)]
         latent = self.encoder(torch.cat(views))
-        rebuilt = self.loss(self.decoder(latent), standardised(image).repeat(2, 1, 1, 1))
+        rebuilt = self.loss(self.decoder(latent), standardised(torch.cat(clean)))
         pooled = latent.view(2 * count, self.channels, -1).mean(dim=2)
         agreed = self.agreement(*self.projector(pooled).split(count))
         self.train_loss.update(rebuilt.detach(), weight=count)

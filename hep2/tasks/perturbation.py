@@ -1,6 +1,6 @@
-"""What a microscope may do to a cell's image: perturbations of intensity, focus and noise.
+"""What a microscope may do to a cell's image: perturbations of intensity, focus and noise; a pose.
 
-Nothing here moves a cell: geometry is the augmentation's. All of it is batched tensor arithmetic on
+All of it is batched tensor arithmetic on
 the images' device, and every number is a function of (seed, epoch, cell, view) alone: no generator
 has a state, so that a cell's perturbation depends on no other cell of its batch, and a resumed run
 draws what an undisturbed one draws.
@@ -9,6 +9,8 @@ draws what an undisturbed one draws.
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hep2.data.augment import ORIENTATIONS, Draws, augment_batch
 
 # Ranges as measured to serve denoising of these cells; intensities in [0, 1], lengths in pixels.
 GAMMA = 0.6  # exponent exp(u), u uniform within this of 0
@@ -40,6 +42,25 @@ def perturbed(image: Tensor, keys: Tensor) -> Tensor:
     normal = 2**0.5 * torch.erfinv(2 * drawn[:, _DRAWS:].view_as(image) - 1)
     seen: Tensor = blurred * (low + (high - low) * gain) + OFFSET * offset + NOISE * noise * normal
     return seen
+
+
+def posed(image: Tensor, keys: Tensor, rotate: float, scale: float, translate: float) -> Tensor:
+    """Every image in another pose: one of eight orientations, turned, scaled, moved.
+
+    Args:
+        image: in [0, 1], shape (B, 1, H, W), as the result.
+        keys: one whole number a cell, shape (B,): `keys_of`.
+        rotate: largest rotation, degrees.
+        scale: largest relative change of size.
+        translate: largest shift either way, as a share of the side.
+    """
+    drawn = uniform(keys, 5)
+    orientation, either_way = (ORIENTATIONS * drawn[:, 0]).floor(), 2 * drawn[:, 1:] - 1
+    ranges = torch.tensor([rotate, scale, translate, translate], device=image.device)
+    angle, size, across, down = (either_way * ranges).T
+    gain, shift = torch.ones_like(angle), torch.zeros_like(angle)
+    draws = Draws(orientation, angle, gain, shift, 1 + size, across, down)
+    return augment_batch(image, torch.stack(list(draws), dim=1))
 
 
 def blur(image: Tensor, deviations: Tensor) -> Tensor:

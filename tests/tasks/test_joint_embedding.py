@@ -45,6 +45,7 @@ def test_vicreg_is_its_paper_s_over_25() -> None:
     assert float(vicreg(one, other)) == pytest.approx(wanted)
 
 
+POSE = {"rotate": 180, "scale": 0.15, "translate": 0.05}
 ARGUMENTS = {
     "architecture": "dcae",
     "network": {"image_size": 16, "widths": [4, 8]},
@@ -56,25 +57,25 @@ ARGUMENTS = {
 
 def test_an_unknown_agreement_names_the_known_ones() -> None:
     with pytest.raises(HEp2Error, match=r"stage.agreement=x is unknown: .* nt_xent, vicreg"):
-        JointEmbedding("x", 0.5, [8], 0.2, **ARGUMENTS)
+        JointEmbedding("x", 0.5, POSE, [8], 0.2, **ARGUMENTS)
 
 
 @pytest.mark.parametrize("agreement", ["nt_xent", "vicreg"])
 def test_a_step_teaches_encoder_decoder_and_projector(agreement: str) -> None:
-    task = JointEmbedding(agreement, 0.5, [8, 8], 0.2, **ARGUMENTS)
+    task = JointEmbedding(agreement, 0.5, POSE, [8, 8], 0.2, **ARGUMENTS)
     batch = {"image": torch.rand(6, 1, 16, 16), "index": torch.arange(6)}
     task.training_step(batch, 0).backward()
     for part in (task.encoder, task.decoder, task.projector):
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()
                    if p.ndim > 1)  # fmt: skip
     # Without weight the agreement teaches nothing: the projector is beside the road.
-    alone = JointEmbedding(agreement, 0.0, [8, 8], 0.2, **ARGUMENTS)
+    alone = JointEmbedding(agreement, 0.0, POSE, [8, 8], 0.2, **ARGUMENTS)
     alone.training_step(batch, 0).backward()
     assert all(p.grad.abs().sum() == 0 for p in alone.projector.parameters())
 
 
 def test_the_two_views_differ_and_repeat_themselves() -> None:
-    task = JointEmbedding("nt_xent", 0.5, [8], 0.2, **ARGUMENTS)
+    task = JointEmbedding("nt_xent", 0.5, POSE, [8], 0.2, **ARGUMENTS)
     batch = {"image": torch.rand(4, 1, 16, 16), "index": torch.tensor([7, 1, 3, 9])}
     keys = [task.keys(batch, draw) for draw in (0, 1, 0)]
     assert torch.equal(keys[0], keys[2]) and not (keys[0] == keys[1]).any()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from hep2.data.augment import oriented
 from hep2.data.inputs import standardised
 from hep2.tasks.perturbation import (
     BLURS,
@@ -16,6 +17,7 @@ from hep2.tasks.perturbation import (
     blur,
     keys_of,
     perturbed,
+    posed,
     uniform,
 )
 
@@ -94,3 +96,18 @@ def test_images_are_standardised_one_by_one() -> None:
         found.std(dim=(1, 2, 3), correction=0), spread / (spread + 0.02), atol=1e-3
     )
     assert torch.isfinite(found).all() and found[4].abs().max() < 1e-3
+
+
+def test_a_pose_is_its_cell_s_own_and_moves_no_brightness() -> None:
+    pose = {"rotate": 180, "scale": 0.15, "translate": 0.05}
+    image = torch.rand(5, 1, 16, 16)
+    keys = keys_of(torch.tensor([3, 1, 4, 1, 5]), 0, 2)
+    every = posed(image, keys, **pose)
+    assert torch.allclose(every[2:4], posed(image[2:4], keys[2:4], **pose), atol=1e-6)
+    assert not torch.allclose(every, image, atol=0.1)
+    flat = torch.full((5, 1, 16, 16), 0.3)
+    assert torch.allclose(posed(flat, keys, **pose), flat, atol=1e-6)
+    still = posed(image, keys, rotate=0, scale=0, translate=0)
+    turns = [torch.stack([oriented(one, k) for k in range(8)]) for one in image]
+    for one, choices in zip(still, turns, strict=True):
+        assert (one - choices).abs().amax(dim=(1, 2, 3)).min() < 1e-5
