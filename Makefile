@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 
 # What `make reproduce` runs; any can be set: make reproduce DATA=i3a ROOT=folder ROWS=dcae_mlp,cnn
 # Rows are the files of conf/experiment; each brings the stages that it needs.
-ROWS ?= dcae_mlp,handcrafted_svm,codebook_nch,dense_ae_mlp,lenet,cnn,dcae_linear,chance
+ROWS ?= dcae_plus,dcae_mlp,dcae_fisher,ensemble,cnn,codebook_nch,handcrafted_svm,dense_ae_mlp,lenet,dcae_linear,chance
 DATA ?= synthetic
 ROOT ?=
 PROTOCOL ?= $(if $(filter $(DATA),synthetic snphep2),published,specimen)
@@ -20,7 +20,6 @@ FUZZ ?= 2000
 AUDITOR = pip-audit==2.9.0
 MUTATOR = mutmut==3.8.1
 HOLES = api.osv.dev
-comma := ,
 SETTINGS = data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 EXPERIMENT = name=$(NAME) $(SETTINGS)
 
@@ -29,7 +28,7 @@ STUDY ?= tuning
 TRIALS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce search dashboard sync test fuzz mutants bench lint lock audit clean
+.PHONY: help install reproduce ablation labels search dashboard sync test fuzz mutants bench lint lock audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +47,14 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	touch $@
 
 reproduce: install  ## the paper and its comparators, all folds, and their table (ROWS=, DATA=, ROOT=, JOBS=)
-	@for row in $(subst $(comma), ,$(ROWS)); do \
-	    $(BIN)/python train.py -m experiment=$$row fold=$(FOLDS) $(EXPERIMENT) \
-	        hydra.launcher.n_jobs=$(JOBS) || exit 1; \
-	done
+	$(BIN)/python -m hep2.rows $(ROWS) --jobs $(JOBS) fold=$(FOLDS) $(EXPERIMENT)
 	$(BIN)/python evaluate.py name=$(NAME)
+
+ablation:  ## what each part of dcae_plus is worth, one at a time
+	$(MAKE) reproduce ROWS=dcae_plus,dcae_mlp,dcae_fisher,dcae_joined,ablation NAME=ablation
+
+labels:  ## what labels are worth: dcae_plus and the same network with 1, 2, 4 and all specimens
+	$(MAKE) reproduce ROWS=label_efficiency NAME=label_efficiency
 
 search: install  ## hyper-parameters of the head, by validation cells of all folds (TRIALS=, STUDY=)
 	$(BIN)/python -m hep2.search --trials $(TRIALS) --folds $(FOLDS) name=$(STUDY) $(SETTINGS)

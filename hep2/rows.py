@@ -2,7 +2,7 @@
 
     python -m hep2.rows dcae_mlp,cnn,chance --jobs 2 name=reproduce fold=0,1,2,3,4
 
-Rows are files of conf/experiment, each with the stages that it names. The same command again goes
+Rows are files of conf/experiment (or folders of them), each with the stages that it names. The same command again goes
 on with what is missing.
 """
 
@@ -19,6 +19,16 @@ from hep2.folds import PROGRAM, composed
 from hep2.sweep.jobs import plan
 from hep2.sweep.launcher import run_jobs
 from hep2.sweep.processes import die_with_parent
+
+
+def names_of(asked: str) -> list[str]:
+    """The rows of a list with commas in it; a folder of conf/experiment means all files in it."""
+    folder = cli.CONF / "experiment"
+    return [
+        name
+        for row in asked.split(",")
+        for name in sorted(f"{row}/{file.stem}" for file in (folder / row).glob("*.yaml")) or [row]
+    ]
 
 
 def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:
@@ -40,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("rows", help="names of conf/experiment with commas between them")
+    parser.add_argument("rows", help="files or folders of conf/experiment with commas between them")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
     parser.add_argument("overrides", nargs="*", help="as for train.py -m")
     asked = parser.parse_intermixed_args(arguments)
     with cli.clear_errors():
-        rows = [jobs_of(row, asked.overrides) for row in asked.rows.split(",")]
+        rows = [jobs_of(row, asked.overrides) for row in names_of(asked.rows)]
         overrides = [words for row in rows for words in row]
         jobs = plan(overrides, [composed(words) for words in overrides])
         program = [sys.executable, str(PROGRAM)]

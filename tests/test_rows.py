@@ -1,7 +1,7 @@
 """Several rows of a comparison as one plan."""
 
 import pytest
-from conftest import TINY_DATA
+from conftest import CONF, TINY_DATA
 
 from hep2 import rows
 from hep2.folds import composed
@@ -44,6 +44,13 @@ def test_a_row_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) 
         rows.main(["dcae_mpl", "name=x"])
     said = capsys.readouterr().err
     assert said.startswith("error: experiment=dcae_mpl is not an option: choose one of ")
+
+
+def test_a_folder_is_all_its_rows() -> None:
+    names = rows.names_of("chance,ablation,cnn")
+    assert (names[0], names[-1]) == ("chance", "cnn")
+    inside = {f"ablation/{file.stem}" for file in (CONF / "experiment/ablation").iterdir()}
+    assert set(names[1:-1]) == inside and len(names) == 2 + len(inside)
 
 
 def test_it_is_the_plan_of_train_m() -> None:
