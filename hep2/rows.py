@@ -2,8 +2,8 @@
 
     python -m hep2.rows dcae_mlp,cnn,chance --jobs 2 name=reproduce fold=0,1,2,3,4
 
-Rows are files of conf/experiment (or folders of them), each with the stages that it names. The same command again goes
-on with what is missing.
+Rows are files of conf/experiment (or folders of them), each with the stages that it names. The same
+command again goes on with what is missing.
 """
 
 import argparse
