@@ -84,6 +84,7 @@ def test_the_result_says_what_was_run_on_which_cells(trained: Trained, fold: Fol
         "data_key": fold.cells.key,
         "split_hash": fold.split.digest(fold.cells.ids),
         "validation": "",
+        "labelled": None,
         "epochs": 6,
     }
     assert {key: found[key] for key in expected} == expected

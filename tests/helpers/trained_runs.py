@@ -14,7 +14,7 @@ CONFIG = "data:\n  image_size: 16\n  channel: green\n"
 
 
 def write_pair(runs, fold=0, method="dcae-mlp", limit=0.5, validation="", seed=0,
-               view="intensity", test_orientations=1):  # fmt: skip
+               view="intensity", orientations=1):  # fmt: skip
     """An autoencoder and the head on it; returns the head's directory and task."""
     torch.manual_seed(100 * seed + fold)
     provenance = {"data": "0" * 16, "split": f"{fold:016x}", "protocol": "specimen", "fold": fold,
@@ -22,7 +22,7 @@ def write_pair(runs, fold=0, method="dcae-mlp", limit=0.5, validation="", seed=0
     autoencoder = Reconstruction("dcae", NETWORK, "mse", OPTIMIZER, provenance, view)
     head = {"architecture": "mlp", "widths": [6]}
     task = Classification("dcae", NETWORK, head, CLASSES, True, OPTIMIZER, None, "specimen",
-                          provenance, view, test_orientations)  # fmt: skip
+                          provenance, view, orientations)  # fmt: skip
     for module in autoencoder.modules():  # batch statistics that are not those of a fresh network
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)

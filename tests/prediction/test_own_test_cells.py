@@ -22,7 +22,7 @@ from hep2.rundir.directory import RunDir
 def run(trained: Trained, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A head that was tested on the means of features over eight orientations."""
     where = (f"runs_dir={tmp_path_factory.mktemp('eight')}", f"cache_dir={cache_dir}")
-    asked = ("stage=head", f"encoder={trained.dcae.best}", "features.test_orientations=8")
+    asked = ("stage=head", f"encoder={trained.dcae.best}", "features.orientations=8")
     return fit(composed(*TINY, *where, *asked))
 
 

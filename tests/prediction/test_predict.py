@@ -94,29 +94,33 @@ def test_features_of_eight_orientations_are_averaged_and_make_turns_irrelevant(t
 
 
 def test_a_run_is_used_with_the_orientations_that_it_was_tested_with(tmp_path, folder):
-    path, _ = write_pair(tmp_path / "runs", test_orientations=8)
+    path, _ = write_pair(tmp_path / "runs", orientations=8)
     told = {
         number: shares(ask(tmp_path, folder, orientations=number)[1]) for number in (None, 1, 8)
     }
     np.testing.assert_array_equal(told[None], told[8])
     assert np.abs(told[None] - told[1]).max() > 1e-3
-    file = path / "best.ckpt"  # one of before says nothing, and was tested on cells as they are
+    file = path / "best.ckpt"
     content = torch.load(file, weights_only=True)
-    del content["hyper_parameters"]["test_orientations"]
+    hparams = content["hyper_parameters"]
+    hparams["test_orientations"] = hparams.pop("orientations")  # its name in earlier versions
+    torch.save(content, file)
+    np.testing.assert_array_equal(shares(ask(tmp_path, folder, orientations=None)[1]), told[8])
+    del hparams["test_orientations"]  # one of before says nothing: tested on cells as they are
     torch.save(content, file)
     np.testing.assert_array_equal(shares(ask(tmp_path, folder, orientations=None)[1]), told[1])
 
 
 @pytest.mark.parametrize("wrong", [0, 9, "8", [1], True])
 def test_a_checkpoint_s_orientations_are_checked(tmp_path, folder, wrong):
-    write_pair(tmp_path / "runs", test_orientations=wrong)
+    write_pair(tmp_path / "runs", orientations=wrong)
     with pytest.raises(HEp2Error, match="from 1 to 8"):
         ask(tmp_path, folder, orientations=None)
 
 
 def test_folds_that_were_tested_differently_are_not_averaged_unasked(tmp_path, folder):
     for fold in range(2):
-        write_pair(tmp_path / "runs", fold, test_orientations=1 + fold)
+        write_pair(tmp_path / "runs", fold, orientations=1 + fold)
     with pytest.raises(HEp2Error, match=r"different numbers of orientations: give orientations="):
         ask(tmp_path, folder, orientations=None)
     ask(tmp_path, folder, orientations=2)
