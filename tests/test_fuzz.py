@@ -18,8 +18,9 @@ from PIL import Image
 
 from hep2 import cli
 from hep2.data import sources
+from hep2.data.header import ImageError
 from hep2.data.image_source import ImageSource
-from hep2.data.images import ImageError, load_cell
+from hep2.data.images import load_cell
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 from hep2.evaluation.results import group_runs

@@ -1,6 +1,8 @@
 """One fold of one data set: its cells, who trains and who tests, and its fingerprint."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class Fold:
     split: Split
     count: int  # how many folds the protocol has
     provenance: dict[str, str | int]  # what weights learned here are bound to
+    notes: tuple[str, ...] = ()  # what is odd about the data set, in sentences
 
     @property
     def protocol(self) -> str:
@@ -37,8 +40,18 @@ def open_fold(cfg: DictConfig) -> Fold:
     Raises:
         HEp2Error: the data are missing, faulty, or cannot be split this way.
     """
-    source = instantiate(cfg.data.source, _convert_="all")
-    cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
+    data = cfg.data
+    with _noted() as notes:
+        source = instantiate(data.source, _convert_="all")
+        how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
+        cells = open_cells(source, Path(cfg.cache_dir), *how)
+    if cells.file_scale is not None:
+        log.info(
+            "%s: in images of 16 bits %d is white (%s; data.full_scale=<number> sets another)",
+            cells.name,
+            cells.file_scale,
+            "as set" if data.get("full_scale") else "no pixel exceeds it",
+        )
     name, folds = cfg.protocol.name, cfg.protocol.folds
     split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
     if split.note:
@@ -50,7 +63,21 @@ def open_fold(cfg: DictConfig) -> Fold:
         "fold": int(cfg.fold),
         "seed": int(cfg.seed),
     }
-    return Fold(cells, split, fold_count(name, folds, cells), provenance)
+    return Fold(cells, split, fold_count(name, folds, cells), provenance, tuple(notes))
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """The warnings that modules of data log meanwhile; whoever reads a report must see them too."""
+    notes = list[str]()
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    modules = logging.getLogger(__package__)
+    modules.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        modules.removeHandler(handler)
 
 
 def audited(fold: Fold) -> Audit:

@@ -29,6 +29,8 @@ INCIDENTAL = (
 
 # Settings that came later, with what runs did before: absent means this.
 LATER = {
+    "data.full_scale": None,
+    "data.page": None,
     "features.averaged": False,
     "features.test_orientations": 1,
     "model.network.bounded": True,
