@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
+from hep2.data.images import FULL_SCALE
 from hep2.data.protocols import Split, fold_count, make_split
 from hep2.data.store import open_cells
 
@@ -45,13 +46,7 @@ def open_fold(cfg: DictConfig) -> Fold:
         source = instantiate(data.source, _convert_="all")
         how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
         cells = open_cells(source, Path(cfg.cache_dir), *how)
-    if cells.file_scale is not None:
-        log.info(
-            "%s: in images of 16 bits %d is white (%s; data.full_scale=<number> sets another)",
-            cells.name,
-            cells.file_scale,
-            "as set" if data.get("full_scale") else "no pixel exceeds it",
-        )
+        _say_scale(cells, as_set=data.get("full_scale") is not None)
     name, folds = cfg.protocol.name, cfg.protocol.folds
     split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
     if split.note:
@@ -64,6 +59,19 @@ def open_fold(cfg: DictConfig) -> Fold:
         "seed": int(cfg.seed),
     }
     return Fold(cells, split, fold_count(name, folds, cells), provenance, tuple(notes))
+
+
+def _say_scale(cells: Cells, as_set: bool) -> None:
+    """What was taken for white in images of 16 bits; a warning where it is a guess that counts."""
+    scale, name = cells.file_scale, cells.name
+    if scale is None:
+        return
+    if as_set:
+        log.info("%s: in images of 16 bits %d is white, as set", name, scale)
+        return
+    level = logging.INFO if scale == FULL_SCALE else logging.WARNING
+    why = "16-bit images: no pixel exceeds %d, or they say so: it is taken for white"
+    log.log(level, f"%s: {why} (data.full_scale=<number> sets another)", name, scale)
 
 
 @contextmanager

@@ -34,7 +34,10 @@ class ImageSource:
 
     def full_scale(self, channel: str, page: int | None, asked: int | None) -> int | None:
         """As of `full_scale_of`; images of 16 bits are decoded to find it."""
-        files = ((str(row), row.file) for row in self.rows)
+
+        def files() -> Iterator[tuple[str, Path]]:
+            return ((str(row), row.file) for row in self.rows)
+
         return full_scale_of(str(self.root), files, channel, page, asked)
 
     def images(

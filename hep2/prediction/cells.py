@@ -94,7 +94,10 @@ def scale_of(
     Raises:
         HEp2Error: these images are of several scales, or of another than the run learned from.
     """
-    files = ((cell.id, cell.folder / cell.id) for cell in cells)
+
+    def files() -> Iterator[tuple[str, Path]]:
+        return ((cell.id, cell.folder / cell.id) for cell in cells)
+
     found = full_scale_of(f"images={images}", files, channel, page, asked)
     if found is None:
         return FULL_SCALE
