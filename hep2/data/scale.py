@@ -125,7 +125,7 @@ def _kinds(brightest: Mapping[str, int]) -> dict[int, list[str]]:
     for scale in SCALES[: SCALES.index(highest)]:
         if _two_groups(ordered, scale):
             lower = [name for name, value in lit.items() if value <= scale]
-            return {scale: lower, highest: [name for name in lit if name not in lower]}
+            return {scale: lower, highest: [name for name, value in lit.items() if value > scale]}
     return {highest: list(brightest)}
 
 

@@ -114,6 +114,22 @@ def test_key_changes_with_whatever_matters(root: Path) -> None:
     assert len(keys) == 6
 
 
+@pytest.mark.parametrize(
+    ("deep", "keys"),
+    [
+        ((), ("7dd298b966f0e7d5", "d7dc974e5e7f725f")),
+        ((0, 1, 2, 3), ("50079caa367596f4", "b6ddba4311ba6c69")),
+        ((1, 3), ("fc0cc3103e9e1834", "59f0a404e1c68936")),
+    ],
+)
+def test_keys_are_those_that_weights_were_bound_to_before(
+    root: Path, deep: tuple[int, ...], keys: tuple[str, str]
+) -> None:
+    for seed in deep:
+        cv2.imwrite(str(root / NAMES[seed]), noise(seed, np.uint16))
+    assert (opened(root, 16).key, opened(root, 8).key) == keys
+
+
 def test_moving_the_data_keeps_key_and_bytes(root: Path) -> None:
     first = opened(root, cache="one")
     shutil.copytree(root, root.parent / "other")
