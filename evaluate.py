@@ -1,6 +1,6 @@
 """What finished runs are good for: a report, predictions of other cells, a network in one file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hydra
@@ -8,6 +8,14 @@ from hydra.core.config_store import ConfigStore
 
 from hep2 import cli
 from hep2.errors import HEp2Error
+
+
+@dataclass
+class ReadingConfig:
+    """How images are read."""
+
+    page: int | None = None
+    full_scale: int | None = None
 
 
 @dataclass
@@ -22,6 +30,7 @@ class EvaluateConfig:
     images: str | None = None
     out: str | None = None
     orientations: int | None = None
+    data: ReadingConfig = field(default_factory=ReadingConfig)
 
 
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
@@ -59,7 +68,8 @@ def predict(cfg: EvaluateConfig) -> None:
     """Name the patterns of other cells."""
     from hep2.prediction.predict import predict
 
-    done = predict(cfg.run, Path(cfg.runs_dir), cfg.images, cfg.out, cfg.orientations)
+    reading = (cfg.data.page, cfg.data.full_scale)
+    done = predict(cfg.run, Path(cfg.runs_dir), cfg.images, cfg.out, cfg.orientations, *reading)
     print(f"cells: {done.cells}")
     if done.unreadable:
         print(f"WARNING: images that could not be read: {done.unreadable} (column problem)")

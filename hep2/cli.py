@@ -60,6 +60,7 @@ def clear_errors() -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     for advice in UNFOUNDED:
         warnings.filterwarnings("ignore", advice)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags; a bad image gets its sentence
     try:
         yield
     except HEp2Error as error:

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,13 +14,16 @@ import torch
 from conftest import composed
 from helpers.made_up_runs import write_run
 from helpers.mutations import Mutation, fuzzed, spoilt
+from helpers.tiffs import WHITE_IS_ZERO, png, tiff
 from omegaconf import OmegaConf
 from PIL import Image
 
 from hep2 import cli
 from hep2.data import sources
+from hep2.data.header import ImageError
 from hep2.data.image_source import ImageSource
-from hep2.data.images import ImageError, load_cell
+from hep2.data.images import load_cell
+from hep2.data.scale import full_scale_of
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 from hep2.evaluation.results import group_runs
@@ -96,11 +100,22 @@ def test_contest_folder(spoiled: str, tmp_path: Path) -> None:
     fuzzed(csv_door(tmp_path, spoiled, valid, lambda: sources.i3a(str(tmp_path)), whole))
 
 
+TIFFS: dict[str, dict[str, Any]] = {
+    "pages.tiff": {},
+    "inverted.tiff": {"tags": WHITE_IS_ZERO, "order": ">"},
+    "said.tiff": {"tags": {270: 'ImageJ=1.5\nmin=0\nmax=4095\nc0=0\nc1=1\nSignificantBits="12"'}},
+}
+
+
 def encoded(kind: str) -> bytes:
     grey = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
     wide, colour = grey.astype(np.uint16) * 257, np.stack([grey, grey // 2, 255 - grey], axis=2)
     if kind in (".png16", ".tiff16"):
         return cv2.imencode(kind[:-2], wide)[1].tobytes()
+    if kind in TIFFS:
+        return tiff(*[wide, wide[::2]][: 1 + (kind == "pages.tiff")], **TIFFS[kind])
+    if kind == "sbit.png":
+        return png(wide // 16, (b"sBIT", b"\x0c"))
     if kind in (".tiff", ".jpg", ".bmp", ".png"):
         return cv2.imencode(kind, colour)[1].tobytes()
     buffer = io.BytesIO()
@@ -117,15 +132,18 @@ def encoded(kind: str) -> bytes:
 @pytest.mark.parametrize(
     "kind",
     [".png", ".png16", "palette.png", ".jpg", ".bmp", ".tiff", ".tiff16", "deflate.tiff",
-     "lzw.tiff", "jpeg.tiff", "raw.tiff"],
+     "lzw.tiff", "jpeg.tiff", "raw.tiff", "sbit.png", *TIFFS],
 )  # fmt: skip
 def test_image_decoder(kind: str, tmp_path: Path) -> None:
     valid, file = encoded(kind), tmp_path / "cell.image"
+    page = 1 if kind == "pages.tiff" else None
 
     def door(changes: list[Mutation]) -> None:
         file.write_bytes(spoilt(valid, changes))
         try:
-            cell = load_cell(file, 16, "green")
+            scale = full_scale_of("x", lambda: [("cell", file)], "green", page)
+            assert scale is None or 255 <= scale <= 65535
+            cell = load_cell(file, 16, "green", page, scale or 65535)
         except ImageError as error:
             assert "\n" not in str(error)
             return
@@ -133,7 +151,7 @@ def test_image_decoder(kind: str, tmp_path: Path) -> None:
         assert cell.pixels.dtype in (np.uint8, np.uint16)
 
     file.write_bytes(valid)
-    assert load_cell(file, 16, "green").pixels.shape == (16, 16)
+    assert load_cell(file, 16, "green", page).pixels.shape == (16, 16)
     fuzzed(door)
 
 

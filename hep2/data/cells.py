@@ -46,11 +46,13 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Cheap to compute; changes when any row or image changes."""
 
-    def dtype(self) -> np.dtype[Any]:
-        """uint8, or uint16 where any image is; cheaper to tell than to decode them all."""
+    def full_scale(self, channel: str, page: int | None, asked: int | None) -> int | None:
+        """The value of white in its images of 16 bits; None where all have 8."""
 
-    def images(self, size: int, channel: str) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
-        """An image for each row, (size, size), uint8 or uint16."""
+    def images(
+        self, size: int, channel: str, page: int | None, full_scale: int, notes: list[str]
+    ) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+        """An image for each row, (size, size), uint8 or uint16; what is odd is added to `notes`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Cells:
     name: str  # of the data set, e.g. "i3a"
     key: str  # 16 hex digits that change when any pixel, ID, label or specimen changes
     synthetic: bool = False  # whether cells are simulated; every table and picture must then say so
+    file_scale: int | None = None  # the value of white in 16-bit image files; None: all have 8 bits
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from omegaconf import DictConfig
 
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
+from hep2.data.images import FULL_SCALE
 from hep2.data.protocols import NOBODY, Split, few_labels, fold_count, make_split
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
@@ -26,6 +29,7 @@ class Fold:
     number: int  # which fold, from 0
     count: int  # how many folds the protocol has
     provenance: dict[str, str | int]  # what weights learned here are bound to
+    notes: tuple[str, ...] = ()  # what is odd about the data set, in sentences
 
     @property
     def protocol(self) -> str:
@@ -57,8 +61,12 @@ def open_fold(cfg: DictConfig) -> Fold:
         HEp2Error: the data are missing, faulty, or cannot be split this way; or the stage asks for
             other cells to learn from than there are.
     """
-    source = instantiate(cfg.data.source, _convert_="all")
-    cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
+    data = cfg.data
+    with _noted() as notes:
+        source = instantiate(data.source, _convert_="all")
+        how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
+        cells = open_cells(source, Path(cfg.cache_dir), *how)
+        _say_scale(cells, as_set=data.get("full_scale") is not None)
     name, folds = cfg.protocol.name, cfg.protocol.folds
     split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
     if cfg.protocol.labelled is not None and cfg.stage.kind != "reconstruction":
@@ -73,11 +81,40 @@ def open_fold(cfg: DictConfig) -> Fold:
         "fold": int(cfg.fold),
         "seed": int(cfg.seed),
     }
-    fold = Fold(cells, split, int(cfg.fold), fold_count(name, folds, cells), provenance)
+    count = fold_count(name, folds, cells)
+    fold = Fold(cells, split, int(cfg.fold), count, provenance, tuple(notes))
     learn_from = cfg.stage.get("learn_from", "training")
     if learn_from not in ("training", "pool"):
         raise HEp2Error(f"stage.learn_from={learn_from} is unknown: choose training or pool")
     return fold.pooled() if learn_from == "pool" else fold
+
+
+def _say_scale(cells: Cells, as_set: bool) -> None:
+    """What was taken for white in images of 16 bits; a warning where it is a guess that counts."""
+    scale, name = cells.file_scale, cells.name
+    if scale is None:
+        return
+    if as_set:
+        log.info("%s: in images of 16 bits %d is white, as set", name, scale)
+        return
+    level = logging.INFO if scale == FULL_SCALE else logging.WARNING
+    why = "16-bit images: no pixel exceeds %d, or they say so: it is taken for white"
+    log.log(level, f"%s: {why} (data.full_scale=<number> sets another)", name, scale)
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """The warnings that modules of data log meanwhile; whoever reads a report must see them too."""
+    notes = list[str]()
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    modules = logging.getLogger(__package__)
+    modules.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        modules.removeHandler(handler)
+
 
 
 def audited(fold: Fold) -> Audit:

@@ -1,17 +1,15 @@
 """A data set of image files: decodes them and names every one that cannot be used."""
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from hep2.data.cells import Row
-from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
+from hep2.data.header import ImageError
+from hep2.data.images import FULL_SCALE, Pixels, decoded
 from hep2.data.manifest import check_rows, shortened
+from hep2.data.scale import full_scale_of
 from hep2.errors import HEp2Error
 
 
@@ -34,12 +32,23 @@ class ImageSource:
             digest.update(repr(cell).encode())
         return digest.hexdigest()
 
-    def dtype(self) -> np.dtype[Any]:
-        """uint16 where any image has 16 bits, as their headers say; no image is decoded."""
-        return np.dtype(np.uint16 if any(has_16_bits(row.file) for row in self.rows) else np.uint8)
+    def full_scale(self, channel: str, page: int | None, asked: int | None) -> int | None:
+        """As of `full_scale_of`; images of 16 bits are decoded to find it."""
 
-    def images(self, size: int, channel: str) -> Iterator[Pixels]:
-        """The images of the rows as they are decoded.
+        def files() -> Iterator[tuple[str, Path]]:
+            return ((str(row), row.file) for row in self.rows)
+
+        return full_scale_of(str(self.root), files, channel, page, asked)
+
+    def images(
+        self,
+        size: int,
+        channel: str,
+        page: int | None = None,
+        full_scale: int = FULL_SCALE,
+        notes: list[str] | None = None,
+    ) -> Iterator[Pixels]:
+        """The images of the rows as they are decoded; what is odd is added to `notes` in the end.
 
         Raises:
             HEp2Error: (after the last image) rows or images are bad; all of them are named.
@@ -47,7 +56,8 @@ class ImageSource:
         problems, repeated, constant = list(self.problems), list[str](), list[str]()
         known: dict[bytes, Row] = {}
         files = (row.file for row in self.rows)
-        for row, outcome in zip(self.rows, decoded(files, size, channel), strict=True):
+        outcomes = decoded(files, size, channel, page, full_scale)
+        for row, outcome in zip(self.rows, outcomes, strict=True):
             if isinstance(outcome, ImageError):
                 problems.append(f"{row}: {outcome}")
                 continue
@@ -62,16 +72,16 @@ class ImageSource:
                 labels = "" if first.label == row.label else f" ({row.label} and {first.label})"
                 repeated.append(f"{row}: same pixels as {first}{labels}")
             yield outcome.pixels
-        self._report(problems, repeated, constant)
-
-    def _report(self, problems: list[str], repeated: list[str], constant: list[str]) -> None:
-        for title, cells in (
-            ("images that appear twice", repeated),
-            ("images in which every pixel has the same value", constant),
-        ):
-            if cells:
-                text = f"{self.root}: {title} ({len(cells)}):\n{shortened(cells)}"
-                warnings.warn(text, stacklevel=3)
+        odd = {
+            "images that appear twice": repeated,
+            "images in which every pixel has the same value": constant,
+        }
+        if notes is not None:
+            notes += [
+                f"{self.root}: {title} ({len(cells)}):\n{shortened(cells)}"
+                for title, cells in odd.items()
+                if cells
+            ]
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             raise HEp2Error(

@@ -3,55 +3,58 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from hep2.data.header import TOO_LARGE, ImageError, Page, page_of, too_large
 from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
 
+T = TypeVar("T")
 Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 CHANNELS = ("green", "red", "blue", "mean")
-MAX_PIXELS = 16_000_000  # a whole slide field has 1-5 million; more than this is not a cell
+FULL_SCALE = 65535  # of 16 bits
 THREADS = min(8, os.cpu_count() or 1)
 AHEAD = 256  # images decoded ahead of their reader: bounds memory
 
-_PNG = b"\x89PNG\r\n\x1a\n"  # what it begins with
-_PNG_DEPTH = 24  # which of its bytes says how many bits a channel has
-_TIFF = (b"II", b"MM")
-_TIFF_DEPTH = 258  # its tag BitsPerSample: a number for each channel
-_TILE_SIZE = (322, 323)  # its tags TileWidth and TileLength
+_EXTRA_SAMPLES, _TRANSPARENCY = 338, (2,)  # a TIFF's tag: alpha that colours do not contain
 _BGR = ("blue", "green", "red")  # the order in which OpenCV decodes
 _COLOURS_WITHOUT_GREEN = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's names
-_TOO_LARGE = f"more than {MAX_PIXELS // 10**6} megapixels; crop it to a cell"
+_TURNS: tuple[Callable[[Pixels], Pixels], ...] = (  # what undoes EXIF's orientations 1 to 8
+    lambda image: image,
+    lambda image: image[:, ::-1],
+    lambda image: image[::-1, ::-1],
+    lambda image: image[::-1],
+    lambda image: image.swapaxes(0, 1),
+    lambda image: image.swapaxes(0, 1)[:, ::-1],
+    lambda image: image.swapaxes(0, 1)[::-1, ::-1],
+    lambda image: image.swapaxes(0, 1)[::-1],
+)
 _REASONS: tuple[tuple[Any, str], ...] = (  # the first that fits
     ((FileNotFoundError, NotADirectoryError), "missing file"),
     (IsADirectoryError, "a folder, not an image"),
     (PermissionError, "no permission to read the file"),
-    (Image.DecompressionBombError, _TOO_LARGE),
+    (Image.DecompressionBombError, f"the image is {TOO_LARGE}"),
     (Exception, "the image cannot be decoded as PNG, TIFF, JPEG or BMP"),
 )
-
-
-class ImageError(Exception):
-    """Why a file is not a usable cell image; the caller adds the file's name and row."""
 
 
 @dataclass(frozen=True)
 class CellImage:
     """A decoded cell."""
 
-    pixels: Pixels  # (size, size), uint8 or uint16, as the file has it
+    pixels: Pixels  # (size, size), uint8 or uint16, from black to white
     digest: bytes  # of the pixels before they were resized: equal for equal images of any format
     constant: bool  # whether every pixel has the same value
 
@@ -70,99 +73,175 @@ def image_files(root: Path) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def decoded(files: Iterable[Path], size: int, channel: str) -> Iterator[CellImage | ImageError]:
+def decoded(
+    files: Iterable[Path],
+    size: int,
+    channel: str,
+    page: int | None = None,
+    full_scale: int = FULL_SCALE,
+) -> Iterator[CellImage | ImageError]:
     """Decode files by threads, in their order: for each its cell, or why there is none."""
+    return ahead(lambda file: load_cell(file, size, channel, page, full_scale), files)
 
-    def outcome(file: Path) -> CellImage | ImageError:
+
+def ahead(function: Callable[[Path], T], files: Iterable[Path]) -> Iterator[T | ImageError]:
+    """What a function makes of each file, by threads, in their order; ImageErrors are handed on."""
+
+    def outcome(file: Path) -> T | ImageError:
         try:
-            return load_cell(file, size, channel)
+            return function(file)
         except ImageError as error:
             return error
 
-    ahead: deque[Future[CellImage | ImageError]] = deque()
+    waiting: deque[Future[T | ImageError]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:  # OpenCV lets other threads run as it decodes
         for file in files:
-            ahead.append(pool.submit(outcome, file))
-            if len(ahead) > AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            waiting.append(pool.submit(outcome, file))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def has_16_bits(file: Path) -> bool:
-    """Whether a file's header says that it has more than 8 bits a channel; False if unreadable."""
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(_PNG_DEPTH + 1)
-        if start.startswith(_PNG):
-            return start[_PNG_DEPTH] > 8
-        if not start.startswith(_TIFF):
-            return False  # JPEG and BMP have 8
-        with Image.open(file, formats=["TIFF"]) as header:
-            return bool(max(getattr(header, "tag_v2", {}).get(_TIFF_DEPTH, (1,))) > 8)
-    except Exception:  # Pillow's plug-ins raise all kinds on broken files; decoding will tell
-        return False
-
-
-def load_cell(file: Path, size: int, channel: str) -> CellImage:
+def load_cell(
+    file: Path,
+    size: int,
+    channel: str,
+    page: int | None = None,
+    full_scale: int = FULL_SCALE,
+) -> CellImage:
     """Decode one file and bring it to size x size; raises what `read_image` raises."""
-    pixels = read_image(file, channel)
+    pixels = read_image(file, channel, page, full_scale)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
     digest.update(pixels.tobytes())
     constant = bool((pixels == pixels[0, 0]).all())
     return CellImage(resize_square(pixels, size), digest.digest(), constant)
 
 
-def check_channel(channel: str) -> None:
-    """Raise HEp2Error for a channel that does not exist."""
+def check_reading(channel: str, page: object, full_scale: object) -> None:
+    """Raise HEp2Error for a channel that does not exist, no page, or no value of 16 bits."""
     if channel not in CHANNELS:
         raise HEp2Error(f"data.channel={channel} is unknown; choose one of {', '.join(CHANNELS)}")
+    if page is not None and not (type(page) is int and page >= 0):
+        raise HEp2Error(f"data.page={page} must be a whole number from 0, or null")
+    if full_scale is not None and not (type(full_scale) is int and 255 <= full_scale <= FULL_SCALE):
+        raise HEp2Error(
+            f"data.full_scale={full_scale} must be a whole number from 255 to 65535 (4095 for 12 "
+            "bits), or null"
+        )
 
 
-def read_image(file: Path, channel: str) -> Pixels:
-    """The fluorescence of one image file (of a TIFF stack: its first page), at its own size.
+def read_image(
+    file: Path, channel: str, page: int | None = None, full_scale: int = FULL_SCALE
+) -> Pixels:
+    """The fluorescence of one image file, at its own size; what is bright has high values.
 
     Grey images are taken as they are. Of RGB(A) images `channel` is taken: fluorescein glows
     green, so "green" carries the signal; "mean" is the rounded mean of the three. Alpha is ignored.
+    Orientation and an inverted scale are undone, as the file says. Images of 16 bits are stretched
+    so that `full_scale` becomes 65535.
     Shape: (H, W)
 
+    Args:
+        file: PNG, TIFF, JPEG or BMP.
+        channel: one of CHANNELS.
+        page: of a TIFF, from 0; None: the only one.
+        full_scale: the pixel value that means white in images of 16 bits.
+
     Raises:
-        ImageError: missing, empty, undecodable, too large, or not 8- or 16-bit.
+        ImageError: missing, empty, undecodable, too large, not 8- or 16-bit, brighter than
+            `full_scale`, or of several pages with none chosen.
     """
-    check_channel(channel)
-    _check_header(file)
-    pixels = None
-    with suppress(cv2.error, OSError):
-        pixels = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.size == 0:
-        raise ImageError("the image cannot be decoded")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels are {pixels.dtype}; save it with 8 or 16 bits a pixel")
-    if pixels.dtype == np.uint16 and not has_16_bits(file):  # by which the store makes room
-        raise ImageError("16 bits a pixel, though its header says fewer; save it again")
-    return _pick_channel(cast(Pixels, pixels), channel)
+    pixels, header = read_raw(file, channel, page)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if (brightest := int(pixels.max())) > full_scale:
+        raise ImageError(f"a pixel of {brightest}, above the full scale {full_scale}")
+    if header.white_is_zero:
+        pixels = np.uint16(full_scale) - pixels
+    if full_scale == FULL_SCALE:
+        return pixels
+    return ((pixels.astype(np.uint32) * FULL_SCALE + full_scale // 2) // full_scale).astype(
+        np.uint16
+    )
 
 
-def _check_header(file: Path) -> None:
-    """Refuse a file by its header, before memory is spent on it; then test that it is whole."""
+def read_raw(file: Path, channel: str, page: int | None) -> tuple[Pixels, Page]:
+    """The pixels of `read_image` with the values that 16 bits have in the file, and its header."""
+    check_reading(channel, page, None)
     try:
-        if file.stat().st_size == 0:
-            raise ImageError("the file is empty (0 bytes)")
-        with Image.open(file, formats=FORMATS) as header:
-            if 0 in header.size:
-                raise ImageError("the image is empty (no pixels)")
-            # A small TIFF may be cut into huge tiles, which decoders make room for.
-            tile = [int(getattr(header, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIZE]
-            for width, height in (header.size, tile):
-                if width * height > MAX_PIXELS:
-                    raise ImageError(f"{width} x {height} is {_TOO_LARGE}")
-            if header.mode in _COLOURS_WITHOUT_GREEN:
-                raise ImageError(f"colours are {header.mode}; save it as grey or RGB")
-            header.load()  # OpenCV returns the first part of a truncated JPEG, Pillow refuses it
+        header = page_of(file, page)
+        decoded, turn = _checked(file, header)
     except ImageError:
         raise
     except Exception as error:  # Pillow's plug-ins raise all kinds on broken files
         raise ImageError(next(why for kind, why in _REASONS if isinstance(error, kind))) from error
+    pixels = _decoded(file, header) if decoded is None else decoded
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels are {pixels.dtype}; save it with 8 or 16 bits a pixel")
+    if (pixels.dtype == np.uint16) != header.wide:  # by which the store makes room
+        bits, said = 8 * pixels.dtype.itemsize, "more" if header.wide else "fewer"
+        raise ImageError(f"{bits} bits a pixel, though its header says {said}; save it again")
+    if turn in range(2, 1 + len(_TURNS)):
+        pixels = np.ascontiguousarray(_TURNS[turn - 1](pixels))
+    return _pick_channel(pixels, channel), header
+
+
+def _decoded(file: Path, page: Page) -> Pixels:
+    """A page as OpenCV gives it: (H, W), or channels behind, blue first."""
+    pixels = None
+    with suppress(cv2.error, OSError):
+        content = _page_first(np.fromfile(file, dtype=np.uint8), page)
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.size == 0:
+        raise ImageError("the image cannot be decoded")
+    return cast(Pixels, pixels)
+
+
+def _page_first(content: NDArray[np.uint8], page: Page) -> NDArray[np.uint8]:
+    """A TIFF whose first page is the one that is asked for: decoders see no other."""
+    if page.in_tiff:
+        order = "<" if content[0] == ord("I") else ">"
+        where = slice(8, 16) if 43 in content[2:4] else slice(4, 8)
+        content[where].view(f"{order}u{where.stop - where.start}")[:] = page.start
+    return content
+
+
+def _checked(file: Path, page: Page) -> tuple[Pixels | None, int]:
+    """Refuse a file by its header, before memory is spent on it; then test that it is whole.
+
+    Returns the image where OpenCV would spoil it, and its orientation, 1 to 8 as EXIF counts, where
+    OpenCV does not undo it.
+    """
+    if file.stat().st_size == 0:
+        raise ImageError("the file is empty (0 bytes)")
+    try:
+        opened = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        if page.in_tiff:  # of a kind that OpenCV knows and Pillow does not
+            return None, 1
+        raise
+    with opened as image:
+        if page.in_tiff:
+            image.seek(page.number)
+        if 0 in image.size:
+            raise ImageError("the image is empty (no pixels)")
+        if problem := too_large(*image.size):
+            raise ImageError(problem)
+        if image.mode in _COLOURS_WITHOUT_GREEN:
+            raise ImageError(f"colours are {image.mode}; save it as grey or RGB")
+        image.load()  # OpenCV returns the first part of a truncated JPEG, Pillow refuses it
+        if page.in_tiff:
+            return _without_alpha(image), 1
+        return None, int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _without_alpha(image: Any) -> Pixels | None:
+    """A TIFF that OpenCV would multiply by its transparency; None where it would not."""
+    if image.tag_v2.get(_EXTRA_SAMPLES) != _TRANSPARENCY or image.mode not in ("LA", "RGBA"):
+        return None
+    bands = np.asarray(image)
+    return bands[:, :, 0] if image.mode == "LA" else np.ascontiguousarray(bands[:, :, 2::-1])
 
 
 def _pick_channel(pixels: Pixels, channel: str) -> Pixels:

@@ -2,14 +2,16 @@
 
 import csv
 import io
+import logging
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hep2.data.cells import Row
 from hep2.errors import HEp2Error
+
+log = logging.getLogger(__name__)
 
 POOLS = ("train", "val", "test")
 LONGEST = 1000  # characters of a field: a table of names is as wide as its longest, in every row
@@ -176,8 +178,8 @@ def _warn_of_mixed_specimens(rows: Iterable[Row]) -> None:
         if len(counts) > 1
     ]
     if mixed:
-        text = "specimens with more than one label (right for mixed patterns only):"
-        warnings.warn(f"{text}\n{shortened(mixed)}", stacklevel=2)
+        text = "specimens with more than one label (right for mixed patterns only)"
+        log.warning("%s (%d):\n%s", text, len(mixed), shortened(mixed))
 
 
 def shortened(lines: Sequence[str]) -> str:

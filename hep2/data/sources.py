@@ -1,12 +1,11 @@
 """The sources of `data=<name>`, each a `Source`; conf/data/ says where to get the data sets."""
 
-import warnings
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from hep2.data.images import Pixels, image_files
 from hep2.data.manifest import read_csv, read_manifest
 from hep2.data.simulator import cells as simulator
 from hep2.errors import HEp2Error
+
+log = logging.getLogger(__name__)
 
 I3A_CLASSES = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "NuMem", "Golgi")
 LABELS, SPECIMENS = "gt_training.csv", "specimens.csv"
@@ -63,8 +64,7 @@ def i3a(root: str | None, name: str = "i3a") -> ImageSource:
     counts = [pools[pool] for pool in PUBLIC_SPLIT]
     if any(counts) and counts != list(PUBLIC_SPLIT.values()):
         here, there = ("/".join(map(str, split)) for split in (counts, PUBLIC_SPLIT.values()))
-        text = f"i3a: train/val/test hold {here} cells here, {there} in the public copy"
-        warnings.warn(text, stacklevel=2)
+        log.warning("i3a: train/val/test hold %s cells here, %s in the public copy", here, there)
     return image_source(name, base, rows, problems, I3A_CLASSES)
 
 
@@ -80,8 +80,10 @@ def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphe
         if count != published
     ]
     if differing:
-        text = f"snphep2: this copy holds {', '.join(differing)}"
-        warnings.warn(f"{text}; results on it are not comparable with published ones", stacklevel=2)
+        log.warning(
+            "snphep2: this copy holds %s; results on it are not comparable with published ones",
+            ", ".join(differing),
+        )
     return image_source(name, base, rows, problems, PAPER_CLASSES)
 
 
@@ -141,12 +143,11 @@ class SyntheticSource:
         """Changes with the parameters, the simulator's version and NumPy's random streams."""
         return repr((self.cells, self.specimens, self.seed, simulator.VERSION, np.__version__))
 
-    def dtype(self) -> np.dtype[Any]:
-        """uint8."""
-        return np.dtype(np.uint8)
+    def full_scale(self, *_: object) -> None:
+        """They have 8 bits."""
 
-    def images(self, size: int, channel: str) -> Iterator[Pixels]:
-        """Simulate; the channel says nothing here, as the images are grey."""
+    def images(self, size: int, *_: object) -> Iterator[Pixels]:
+        """Simulate; only the size matters here, as there are no files."""
         photographs = simulator.photographs(self.cells, self.specimens, size, self.seed)
         return chain.from_iterable(photographs)
 

@@ -1,20 +1,21 @@
 """The store: cells decoded and resized once, in one memory map.
 
-`<cache_dir>/<name>-<hash>/` is the store of one fingerprint, image size and channel, so a later run
-opens no image. It holds `images.npy`, `cells.csv` and, written last, `meta.json` with the
-content key: what weights are bound to, wherever the images lie.
+`<cache_dir>/<name>-<hash>/` is the store of one fingerprint, image size and way to read the files:
+a later run opens no image. It holds `images.npy`, `cells.csv` and, written last, `meta.json` with
+the content key, what weights are bound to, wherever the images lie.
 """
 
 import csv
 import hashlib
 import io
 import json
+import logging
 import math
 import re
 import shutil
-import warnings
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,13 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.cells import Cells, Source
-from hep2.data.images import Pixels, check_channel
+from hep2.data.images import FULL_SCALE, Pixels, check_reading
 from hep2.errors import HEp2Error
 from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
 
-FORMAT = 2  # raise it when decoding, resizing or the files' layout change
+log = logging.getLogger(__name__)
+
+FORMAT = 3  # raise it when decoding, resizing or the files' layout change
 KEYED = ("classes", "image_size", "channel", "shape", "dtype", "cells_hash")
-WIDEN = 257  # 255 * 257 = 65535: full scale stays full scale
+WIDEN = 257  # 255 * 257 = 65535: white stays white beside 16 bits, whatever their files' scale
 BLOCK = 1 << 24  # bytes hashed at a time
 IMAGE_SIZES = range(8, 1025)
 
@@ -37,23 +40,50 @@ class BrokenStoreError(Exception):
     """A store is incomplete, damaged or not what it says."""
 
 
-def open_cells(source: Source, cache_dir: Path, image_size: int, channel: str) -> Cells:
+@dataclass(frozen=True)
+class Reading:
+    """How image files are read: as of `open_cells`."""
+
+    size: int
+    channel: str
+    page: int | None
+    full_scale: int | None
+
+
+def open_cells(
+    source: Source,
+    cache_dir: Path,
+    image_size: int,
+    channel: str,
+    page: int | None = None,
+    full_scale: int | None = None,
+) -> Cells:
     """The cells of a source, from the cache if it has them, else decoded into it.
 
-    Of two processes that want the same cells, the second waits for the first.
+    Of two processes that want the same cells, the second waits for the first. What is odd about
+    the images is logged, each time.
+
+    Args:
+        source: what lists and decodes the cells.
+        cache_dir: where stores are kept.
+        image_size: side of the images, pixels.
+        channel: as of `read_image`.
+        page: as of `read_image`.
+        full_scale: the value of white in images of 16 bits; None: it is found over all of them.
 
     Raises:
         HEp2Error: bad rows or images (all are named), a bad setting, or a cache that cannot be
             written.
     """
-    check_channel(channel)
+    check_reading(channel, page, full_scale)
     if not isinstance(image_size, int) or image_size not in IMAGE_SIZES:
         raise HEp2Error(f"data.image_size={image_size} must be a whole number from 8 to 1024")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source.name):
         raise HEp2Error(
             f"data.name='{source.name}' may hold letters, digits, '_', '.' and '-' only"
         )
-    asked = _short_hash(repr((FORMAT, source.fingerprint(), image_size, channel)))
+    how = Reading(image_size, channel, page, full_scale)
+    asked = _short_hash(repr((FORMAT, source.fingerprint(), *astuple(how))))
     folder = Path(cache_dir) / f"{source.name}-{asked}"
     with suppress(BrokenStoreError):
         return _read(folder, source)  # before the lock, which a cache that is read-only has not
@@ -62,7 +92,7 @@ def open_cells(source: Source, cache_dir: Path, image_size: int, channel: str) -
         lock = folder.with_name(f".{folder.name}.lock")
         with locked(lock, wait=True):
             try:
-                return _read_or_build(folder, source, image_size, channel)
+                return _read_or_build(folder, source, how)
             finally:
                 lock.unlink(missing_ok=True)
     except OSError as error:
@@ -72,16 +102,16 @@ def open_cells(source: Source, cache_dir: Path, image_size: int, channel: str) -
         ) from error
 
 
-def _read_or_build(folder: Path, source: Source, size: int, channel: str) -> Cells:
+def _read_or_build(folder: Path, source: Source, how: Reading) -> Cells:
     """Under the lock: what another process has just built, or a store of our own."""
     try:
         return _read(folder, source)
     except BrokenStoreError as error:
         if folder.is_dir() and any(folder.iterdir()):
-            warnings.warn(f"the image cache {folder} is built again: {error}", stacklevel=3)
+            log.warning("the image cache %s is built again: %s", folder, error)
     shutil.rmtree(folder, ignore_errors=True)  # also what a killed process had begun
     try:
-        _write(folder, source, size, channel)
+        _write(folder, source, how)
         return _read(folder, source)
     except BrokenStoreError as error:
         raise HEp2Error(
@@ -93,13 +123,16 @@ def _read_or_build(folder: Path, source: Source, size: int, channel: str) -> Cel
         raise
 
 
-def _write(folder: Path, source: Source, size: int, channel: str) -> None:
+def _write(folder: Path, source: Source, how: Reading) -> None:
     """Decode a source; where any image has 16 bits, all are stored so."""
-    rows, dtype, pixels = source.rows, source.dtype(), folder / "images.npy"
-    shape = (len(rows), 1, size, size)
-    images = progress_bar(source.images(size, channel), f"{source.name}: cells", len(rows))
+    rows, pixels, notes = source.rows, folder / "images.npy", list[str]()
+    scale = source.full_scale(how.channel, how.page, how.full_scale)
+    dtype: np.dtype[Any] = np.dtype(np.uint8 if scale is None else np.uint16)
+    shape = (len(rows), 1, how.size, how.size)
+    images = source.images(how.size, how.channel, how.page, scale or FULL_SCALE, notes)
     with whole_file(pixels) as file:
-        _write_images(file, images, shape, dtype)
+        shown = progress_bar(images, f"{source.name}: cells", len(rows))
+        _write_images(file, shown, shape, dtype)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "label", "specimen", "pool"))
@@ -109,12 +142,14 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
     meta = {
         "store": folder.name,
         "classes": list(source.classes),
-        "image_size": size,
-        "channel": channel,
+        "image_size": how.size,
+        "channel": how.channel,
         "shape": list(shape),
         "dtype": dtype.name,
         "cells_hash": _short_hash(table),
         "images_mtime_ns": pixels.stat().st_mtime_ns,
+        "file_scale": scale,
+        "notes": notes,
     }
     meta["key"] = _content_key(meta, pixels)
     sealed = {**meta, "checksum": _short_hash(json.dumps(meta))}
@@ -160,9 +195,12 @@ def _read(folder: Path, source: Source) -> Cells:
         ids, labels, specimens, pools = map(np.array, zip(*records, strict=True))
         rank = {label: position for position, label in enumerate(source.classes)}
         indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
+        of_source = (source.classes, source.name, meta["key"], source.synthetic, meta["file_scale"])
+        notes = list(meta["notes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
-    of_source = (source.classes, source.name, meta["key"], source.synthetic)
+    for note in notes:
+        log.warning("%s", note)
     return Cells(images, ids, indices, specimens, pools, *of_source)
 
 

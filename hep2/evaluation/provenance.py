@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from hep2.evaluation.formats import NOTHING, Table
 from hep2.rundir.artifacts import audit_of, chosen_of
+from hep2.rundir.directory import notes_of
 from hep2.rundir.result import Run, data_label, protocol_label
+
+EXAMPLES = 3  # of a list in a note
 
 
 def audits(runs: Sequence[Run]) -> Table:
@@ -17,6 +20,7 @@ def audits(runs: Sequence[Run]) -> Table:
         "look-alikes": "near_duplicate_cells",
     }
     splits: dict[str, list[str]] = {}
+    odd = [f"{data_label(run)}: {_brief(note)}" for run in runs for note in notes_of(run.kept)]
     for run in runs:
         audit = audit_of(run)
         if audit is not None:
@@ -31,9 +35,17 @@ def audits(runs: Sequence[Run]) -> Table:
         [
             "look-alikes: a perceptual hash differs in at most 4 of 63 bits in some flip or "
             "quarter turn, and the images correlate by 0.985 or more; simulated cells, which hold "
-            "no copy, reach a handful by chance."
+            "no copy, reach a handful by chance.",
+            *dict.fromkeys(odd),
         ],
     )
+
+
+def _brief(note: str) -> str:
+    """A note on one line, with the first examples of its list."""
+    head, *listed = note.splitlines() or [""]
+    more = ["..."] if len(listed) > EXAMPLES else []
+    return " ".join([head, "; ".join([*map(str.strip, listed[:EXAMPLES]), *more])]).strip()
 
 
 def origins(runs: Sequence[Run]) -> Table:

@@ -1,5 +1,6 @@
 """The cells to be named: found, decoded exactly as in training, batch by batch."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hep2.data.images import SUFFIXES, CellImage, decoded, image_files
+from hep2.data.images import FULL_SCALE, SUFFIXES, CellImage, decoded, image_files
 from hep2.data.inputs import in_unit_range
 from hep2.data.manifest import read_csv, shortened
+from hep2.data.scale import full_scale_of
 from hep2.errors import HEp2Error
+
+log = logging.getLogger(__name__)
 
 BATCH = 256  # cells in memory at a time
 
@@ -68,9 +72,57 @@ def find_images(images: str | None) -> list[NamedImage]:
     return cells
 
 
-def batches(cells: Sequence[NamedImage], size: int, channel: str) -> Iterator[CellBatch]:
+def scale_of(
+    images: str,
+    cells: Sequence[NamedImage],
+    channel: str,
+    page: int | None,
+    learned: int | None,
+    asked: int | None,
+) -> int:
+    """The value of white in the images of 16 bits among those that `images` means.
+
+    Args:
+        images: what was asked for, for messages.
+        cells: what it means.
+        channel: as of `read_image`.
+        page: as of `read_image`.
+        learned: what was white in the images that the run learned from, 255 where they have 8 bits;
+            None: it does not say.
+        asked: data.full_scale; None: it is found over all of them.
+
+    Raises:
+        HEp2Error: these images are of several scales, or of another than the run learned from.
+    """
+
+    def files() -> Iterator[tuple[str, Path]]:
+        return ((cell.id, cell.folder / cell.id) for cell in cells)
+
+    found = full_scale_of(f"images={images}", files, channel, page, asked)
+    if found is None:
+        return FULL_SCALE
+    expected = FULL_SCALE if learned is None else learned
+    if asked is None and expected not in (255, found):
+        known = f"learned from {learned} as white" if learned else "does not say what was white"
+        dark = f", or data.full_scale={expected} if they are only darker" * (found < expected)
+        raise HEp2Error(
+            f"images={images}: the 16-bit images among them look as if {found} were white, and the "
+            f"run {known}; if it is {found}, add data.full_scale={found}{dark}"
+        )
+    log.info("in images of 16 bits %d is white (data.full_scale=<number> sets another)", found)
+    return found
+
+
+def batches(
+    cells: Sequence[NamedImage],
+    size: int,
+    channel: str,
+    page: int | None = None,
+    full_scale: int = FULL_SCALE,
+) -> Iterator[CellBatch]:
     """Batches of decoded cells; while one is being worked on, the next is being decoded."""
-    outcomes = decoded((cell.folder / cell.id for cell in cells), size, channel)
+    files = (cell.folder / cell.id for cell in cells)
+    outcomes = decoded(files, size, channel, page, full_scale)
     for start in range(0, len(cells), BATCH):
         part = cells[start : start + BATCH]
         made = list(islice(outcomes, len(part)))

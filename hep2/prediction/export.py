@@ -37,7 +37,7 @@ class Exported(nn.Module):
 
         Shape:
             pixels as the image file has them (B, 1, H, W), full_scale, the pixel value that means
-            1: 255 or 65535 () -> (B, classes), (B,)
+            1: 255, 4095, 65535 ... () -> (B, classes), (B,)
         """
         probabilities, novelty = self.network(pixels * (1 / full_scale), self.orientations)
         outputs = (probabilities.float(), novelty.float())
@@ -88,11 +88,17 @@ def export(
 
 def description(ensemble: Ensemble) -> dict[str, str]:
     """What a user of the file must know, stored in it."""
-    size = ensemble.image_size
+    size, learned = ensemble.image_size, ensemble.full_scale or 255
+    wide = (
+        "65535 for 16-bit ones (4095 where they hold 12 bits)"
+        if learned == 255
+        else (f"{learned} for 16-bit ones, as in training")
+    )
     return {
         "classes": json.dumps(list(ensemble.classes)),
         "image_size": str(size),
         "channel": ensemble.channel,
+        "full_scale": str(learned),
         "orientations": str(ensemble.orientations),
         "runs": str(len(ensemble.runs)),
         "data": ensemble.data,
@@ -101,7 +107,8 @@ def description(ensemble: Ensemble) -> dict[str, str]:
             f"Take the {ensemble.channel} channel of colour images. Bring the longer side to "
             f"{size} pixels (area average to shrink, bilinear to grow) and fill up the shorter one "
             "on both ends by reflection without repeating the edge. Give the pixels as float32, "
-            "not scaled, and full_scale 255 for 8-bit or 65535 for 16-bit images; the file divides."
+            f"not scaled, and full_scale 255 for 8-bit images, {wide}; the file divides. Where a "
+            "file says that white is 0 (TIFF), give full_scale minus its pixels."
         ),
     }
 

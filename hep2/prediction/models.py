@@ -77,6 +77,8 @@ class Ensemble:
     classes: tuple[str, ...]  # pattern names
     image_size: int  # side of the images they take, pixels
     channel: str  # of colour images
+    page: int | None  # of TIFFs, from 0; None: the only one
+    full_scale: int | None  # white in what they learned from, 255 for 8 bits; None: they do not say
     data: str  # the data set they learned from
     synthetic: bool  # whether its cells were simulated
 
@@ -115,6 +117,8 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
         classes=tuple(map(str, result["classes"])),
         image_size=int(data.image_size),
         channel=str(data.channel),
+        page=data.get("page"),
+        full_scale=result.get("full_scale"),
         data=str(result["data"]),
         synthetic=bool(result["synthetic"]),
     )

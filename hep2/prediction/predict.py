@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
 from hep2.files import escape_formula, progress_bar, whole_file
-from hep2.prediction.cells import BATCH, NamedImage, batches, find_images
+from hep2.prediction.cells import BATCH, CellBatch, NamedImage, batches, find_images, scale_of
 from hep2.prediction.models import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,13 @@ class Summary:
 
 
 def predict(
-    run: str | None, runs_dir: Path, images: str | None, out: str | None, orientations: int | None
+    run: str | None,
+    runs_dir: Path,
+    images: str | None,
+    out: str | None,
+    orientations: int | None,
+    page: int | None = None,
+    full_scale: int | None = None,
 ) -> Summary:
     """Name the patterns of cells with finished runs, and write a CSV.
 
@@ -43,7 +49,8 @@ def predict(
     problem (why an image could not be read). With specimens a second file, `<out>-specimens.csv`,
     holds one call a specimen. Memory does not grow with the number of cells but for their names.
 
-    `out` is the CSV, `images` as of `find_images`, all else as of `load_ensemble`.
+    `out` is the CSV, `images` as of `find_images`, `page` and `full_scale` as of `read_image`
+    (None: as in training), all else as of `load_ensemble`.
 
     Raises:
         HEp2Error: an argument is wrong, or a file cannot be read or written.
@@ -54,10 +61,13 @@ def predict(
     ensemble = load_ensemble(run, runs_dir, orientations)
     runs = ensemble.runs
     log.info("%d cells; %d run(s) of %s", len(cells), len(runs), runs[0].parents[1])
+    page = ensemble.page if page is None else page
+    scale = scale_of(str(images), cells, ensemble.channel, page, ensemble.full_scale, full_scale)
+    found = batches(cells, ensemble.image_size, ensemble.channel, page, scale)
     summary, target = Summary(), Path(out)
     # Of each specimen: sums of its cells' probabilities, and votes.
     specimens = defaultdict[str, Vector](lambda: np.zeros((2, len(ensemble.classes))))
-    _write(target, _cells(cells, ensemble, specimens, summary))
+    _write(target, _cells(cells, found, ensemble, specimens, summary))
     summary.files.append(target)
     if any(cell.specimen for cell in cells):
         summary.files.append(target.with_name(f"{target.stem}-specimens.csv"))
@@ -66,13 +76,16 @@ def predict(
 
 
 def _cells(
-    cells: Sequence[NamedImage], ensemble: Ensemble, specimens: dict[str, Vector], summary: Summary
+    cells: Sequence[NamedImage],
+    found: Iterable[CellBatch],
+    ensemble: Ensemble,
+    specimens: dict[str, Vector],
+    summary: Summary,
 ) -> Iterator[list[str]]:
     """A heading, then one row a cell, which is counted on the way."""
     classes = ensemble.classes
     named = ("id", "specimen") if any(cell.specimen for cell in cells) else ("id",)
     yield [*named, "output", *_shares(classes), "novelty", "unlike_training", "problem"]
-    found = batches(cells, ensemble.image_size, ensemble.channel)
     for batch in progress_bar(found, "naming cells", total=-(-len(cells) // BATCH)):
         with torch.inference_mode():
             probabilities, novelties = ensemble.network(batch.image, ensemble.orientations)

@@ -29,6 +29,8 @@ INCIDENTAL = (
 
 # Settings that came later, with what runs did before: absent means this.
 LATER = {
+    "data.full_scale": None,
+    "data.page": None,
     "model.network.bounded": True,
     "protocol.labelled": None,
     "recipe": 1,
@@ -129,6 +131,12 @@ class RunDir:
             with suppress(HEp2Error):  # no room for it, perhaps the very reason
                 write_atomic(self.failed, f"{sentence}\n")
 
+    def notes(self) -> list[str]:
+        """What was odd about its data, once it is finished."""
+        with suppress(OSError, ValueError, RecursionError):
+            return notes_of(json.loads(self.result.read_bytes()))
+        return []
+
     def forget_failure(self) -> None:
         """Begin again."""
         with suppress(OSError):
@@ -139,6 +147,12 @@ class RunDir:
         with suppress(OSError):
             return self.failed.read_text(encoding="utf-8", errors="replace").strip()
         return None
+
+
+def notes_of(result: Any) -> list[str]:
+    """What was odd about a run's data, by its result.json; nothing where it does not say."""
+    notes = result.get("notes") if isinstance(result, dict) else None
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def damaged(file: Path, what: str) -> HEp2Error:

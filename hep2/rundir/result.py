@@ -207,6 +207,8 @@ def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
         "cells": {part: len(members) for part, members in parts.items()},
         "specimens": {part: len(names) for part, names in named.items()},
         "data_key": cells.key,
+        "full_scale": cells.file_scale or 255,
+        "notes": list(fold.notes),
         "split_hash": split.digest(cells.ids),
         "validation": split.note,
         "versions": {"hep2": __version__} | {name: version(name) for name in PACKAGES},

@@ -78,6 +78,8 @@ def follow(schedule: Schedule, console: Console) -> bool:
     bad = [outcome for outcome in outcomes if not outcome.good]
     good = len(outcomes) - len(bad)
     console.print(f"{good} of {len(outcomes)} jobs are finished", highlight=False)
+    for note in dict.fromkeys(note for outcome in outcomes for note in outcome.job.run.notes()):
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
     for outcome in bad:
         text = "\n".join(explained(outcome, schedule.command(outcome.job)))
         console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from hep2.data import images
-from hep2.data.images import ImageError, has_16_bits, load_cell, read_image, resize_square
+from hep2.data.header import ImageError, Page, has_16_bits
+from hep2.data.images import load_cell, read_image, resize_square
 from hep2.errors import HEp2Error
 
 
@@ -68,7 +69,7 @@ def test_more_bits_than_the_header_says_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path / "a.png", noise(8, 8, dtype=np.uint16))
-    monkeypatch.setattr(images, "has_16_bits", lambda _: False)
+    monkeypatch.setattr(images, "page_of", lambda *_: Page())
     with pytest.raises(ImageError, match="16 bits a pixel, though its header says fewer"):
         read_image(file, "green")
 

@@ -206,6 +206,20 @@ def test_a_full_page_names_what_it_leaves_out(written, monkeypatch):
     assert "<img" not in text and "figures/matrix-published-paper.svg" in text
 
 
+def test_what_is_odd_about_the_data_stands_below_the_audit(tmp_path):
+    notes = [
+        "/cells: images that appear twice (5):\n  a\n  b\n  c\n  d\n  e",
+        "cells: 4095 is white",
+    ]
+    runs = [read_run(write_run(tmp_path, fold=fold, notes=notes)[0]) for fold in (0, 1)]
+    assert provenance.audits(runs).notes[1:] == [
+        "synthetic: /cells: images that appear twice (5): a; b; c; ...",
+        "synthetic: cells: 4095 is white",
+    ]
+    odd = read_run(write_run(tmp_path, fold=2, notes={"not": "a list"})[0])
+    assert len(provenance.audits([odd]).notes) == 1
+
+
 @pytest.mark.parametrize(
     "chosen, shown",
     [

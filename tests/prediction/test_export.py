@@ -9,11 +9,11 @@ from helpers.trained_runs import CLASSES, write_pair
 
 from hep2.errors import HEp2Error
 from hep2.prediction import export as module
-from hep2.prediction.export import export
+from hep2.prediction.export import description, export
 from hep2.prediction.models import load_ensemble
 
 TELLS = {"classes", "image_size", "channel", "orientations", "runs", "data", "synthetic",
-         "preprocessing"}  # fmt: skip
+         "full_scale", "preprocessing"}  # fmt: skip
 
 
 def expected(runs, pixels, full_scale, orientations):
@@ -50,6 +50,18 @@ def test_onnx_runs_in_onnx_runtime(tmp_path):
     mine = expected(tmp_path / "runs", pixels, 255, 1)
     np.testing.assert_allclose(probabilities, mine[0], atol=1e-5)
     np.testing.assert_allclose(novelty, mine[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("learned", "told"),
+    [(255, "255 for 8-bit images, 65535"), (4095, "4095 for 16-bit ones, as in")],
+)
+def test_a_file_tells_what_was_white(tmp_path, learned, told):
+    path, _ = write_pair(tmp_path / "runs")
+    result = json.loads((path / "result.json").read_text())
+    (path / "result.json").write_text(json.dumps(result | {"full_scale": learned}))
+    facts = description(load_ensemble("default", tmp_path / "runs"))
+    assert facts["full_scale"] == str(learned) and told in facts["preprocessing"]
 
 
 def test_a_file_with_other_figures_is_refused(tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """Predictions on other cells are those of the run's own networks on the training's own images."""
 
 import csv
+import json
+import re
 import shutil
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.tiffs import tiff, write
 from helpers.trained_runs import CLASSES, write_pair
 
 from hep2.data.augment import oriented
@@ -134,6 +137,93 @@ def test_sizes_and_bit_depths_are_treated_as_in_training(tmp_path):
     for row, file in zip(rows, sorted(folder.iterdir()), strict=True):
         pixels = load_cell(file, 16, "green").pixels
         np.testing.assert_allclose(shares([row]), own_shares(task, pixels[None]), atol=1e-6)
+
+
+def learned_from(path, full_scale=None, page=None):
+    """Make a finished run say what was white in its images, and which page they were."""
+    result = json.loads((path / "result.json").read_text())
+    (path / "result.json").write_text(json.dumps(result | {"full_scale": full_scale}))
+    if page is not None:
+        config = (path / "config.yaml").read_text()
+        (path / "config.yaml").write_text(f"{config}  page: {page}\n")
+
+
+def of_bits(images, bits):
+    return np.round(images * (((1 << bits) - 1) / 255)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("learned", [255, "same"])
+def test_deep_images_are_named_as_in_training(tmp_path, folder, learned, bits, caplog):
+    caplog.set_level("INFO")
+    scale = (1 << bits) - 1
+    learned_from(write_pair(tmp_path / "runs")[0], scale if learned == "same" else learned)
+    _, expected = ask(tmp_path, folder)
+    _, rows = ask(tmp_path, write_images(tmp_path / "deep", of_bits(draw(9), bits)))
+    np.testing.assert_allclose(shares(rows), shares(expected), atol=0.02)
+    assert f"in images of 16 bits {scale} is white" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("learned", "bits", "remedies"),
+    [
+        (65535, 12, (4095, 65535)),
+        (4095, 10, (1023, 4095)),
+        (4095, 16, (65535,)),
+        (None, 12, (4095, 65535)),  # a run that does not say
+    ],
+)
+def test_another_scale_than_training_is_refused_or_said(tmp_path, learned, bits, remedies):
+    learned_from(write_pair(tmp_path / "runs")[0], learned)
+    folder = write_images(tmp_path / "deep", of_bits(draw(9), bits))
+    with pytest.raises(HEp2Error, match=f"look as if {(1 << bits) - 1} were white") as error:
+        ask(tmp_path, folder)
+    said = [int(number) for number in re.findall(r"data\.full_scale=(\d+)", str(error.value))]
+    assert said == list(remedies)
+    for number in said:
+        out = tmp_path / "calls.csv"
+        predict("default", tmp_path / "runs", str(folder), str(out), 1, full_scale=number)
+        pixels = [load_cell(file, 16, "green", None, number).pixels for file in folder.iterdir()]
+        assert len(rows_of(out)) == len(pixels) and not any(r["problem"] for r in rows_of(out))
+
+
+def test_a_run_that_does_not_say_takes_full_16_bits_as_before(tmp_path):
+    _, task = write_pair(tmp_path / "runs")
+    deep = of_bits(draw(9), 16)
+    _, rows = ask(tmp_path, write_images(tmp_path / "deep", deep))
+    np.testing.assert_allclose(shares(rows), own_shares(task, deep), atol=1e-6)
+
+
+def test_a_mixture_is_refused(tmp_path, folder):
+    learned_from(write_pair(tmp_path / "runs")[0], 255)
+    write_images(folder, of_bits(draw(9), 12), prefix="d")
+    with pytest.raises(HEp2Error, match=r"8 bits: 9 images, e\.g\. c000(.|\n)*4095: 9 images"):
+        ask(tmp_path, folder)
+
+
+def test_a_pixel_above_what_is_set_is_a_reason(tmp_path):
+    write_pair(tmp_path / "runs")
+    folder = write_images(tmp_path / "deep", [*of_bits(draw(8), 12), *of_bits(draw(9)[-1:], 16)])
+    out = tmp_path / "calls.csv"
+    predict("default", tmp_path / "runs", str(folder), str(out), 1, full_scale=4095)
+    problems = [row["problem"] for row in rows_of(out)]
+    assert problems[:8] == [""] * 8 and "above the full scale 4095" in problems[8]
+
+
+@pytest.mark.parametrize(("trained", "asked"), [(1, None), (None, 1), (0, 1)])
+def test_the_page_is_that_of_training_or_the_one_that_is_asked_for(tmp_path, trained, asked):
+    path, task = write_pair(tmp_path / "runs")
+    images = draw(9)
+    for place, image in enumerate(images):
+        write(tmp_path / f"pages/c{place:03d}.tif", tiff(255 - image, image))
+    if trained is None:
+        summary, rows = ask(tmp_path, tmp_path / "pages")
+        assert summary.unreadable == 9
+        assert all("2 pages; choose one with data.page=" in row["problem"] for row in rows)
+    learned_from(path, 255, trained)
+    out = tmp_path / "calls.csv"
+    predict("default", tmp_path / "runs", str(tmp_path / "pages"), str(out), 1, page=asked)
+    np.testing.assert_allclose(shares(rows_of(out)), own_shares(task, images), atol=1e-6)
 
 
 def test_the_view_is_that_of_training(tmp_path, folder):

@@ -204,6 +204,21 @@ def test_a_failure_is_told_with_its_log_and_stops_nobody(tmp_path):
     assert f"  again: {again}\n" in out.getvalue()
 
 
+def test_what_is_odd_about_the_data_is_told_once(tmp_path):
+    sweep = Sweep(tmp_path, *FOLDS[:3])
+    for job in sweep.jobs:
+        job.run.path.mkdir(parents=True)
+    for job in sweep.jobs[:2]:
+        job.run.write_result({"notes": ["cells: [some] are black"]})
+    sweep.jobs[2].run.result.write_text("broken")
+    out = io.StringIO()
+    assert follow(sweep.schedule(), Console(file=out, width=80))
+    assert out.getvalue().splitlines()[-2:] == [
+        "3 of 3 jobs are finished",
+        "cells: [some] are black",
+    ]
+
+
 def test_what_is_planned_and_what_failed_can_be_seen_from_outside(tmp_path):
     sweep = Sweep(tmp_path, *FOLDS[:3])
     sweep.codes = {1: 7}
