@@ -11,7 +11,8 @@ import numpy as np
 
 from hep2.data.cells import Row
 from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
-from hep2.data.manifest import check_rows, shortened
+from hep2.data.manifest import by_reason, shortened
+from hep2.data.rows import check_rows
 from hep2.errors import HEp2Error
 
 
@@ -31,7 +32,8 @@ class ImageSource:
         digest = hashlib.sha256(repr((str(self.root), self.classes, self.problems)).encode())
         for row in self.rows:
             cell = (row.id, row.label, row.specimen, row.pool, str(row.file), _state(row.file))
-            digest.update(repr(cell).encode())
+            more = (row.intensity, row.source)
+            digest.update(repr(cell + more if any(more) else cell).encode())
         return digest.hexdigest()
 
     def dtype(self) -> np.dtype[Any]:
@@ -76,15 +78,20 @@ class ImageSource:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             raise HEp2Error(
                 f"{self.root}: {count}; mend or remove these rows and images:\n"
-                f"{shortened(problems)}"
+                f"{shortened(by_reason(problems))}"
             )
 
 
 def image_source(
-    name: str, root: Path, rows: Iterable[Row], problems: list[str], order: tuple[str, ...] = ()
+    name: str,
+    root: Path,
+    rows: Iterable[Row],
+    problems: list[str],
+    order: tuple[str, ...] = (),
+    merge_spellings: bool = False,
 ) -> ImageSource:
     """Check the rows of a data set, add to `problems` what is wrong, and order the classes."""
-    checked = check_rows(rows, problems)
+    checked = check_rows(rows, problems, merge_spellings)
     classes = ordered_classes({row.label for row in checked}, order)
     return ImageSource(name, root, classes, tuple(checked), tuple(problems))
 
