@@ -23,7 +23,7 @@ _OTHERS = (  # what is no text, by its first bytes
 
 
 def text_of(path: Path) -> str:
-    """The text of a CSV in UTF-8, or in UTF-16 with its mark, as Excel's "Unicode text" has it.
+    """The text of a CSV in UTF-8, or in UTF-16 as Excel's "Unicode text" has it.
 
     Raises:
         HEp2Error: the file is missing, empty, or no such text.
@@ -38,6 +38,8 @@ def text_of(path: Path) -> str:
         if content[: len(start)].lower() == start.lower():
             raise HEp2Error(f"{path} is {what}")
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:2]:  # UTF-16 without its mark; no text begins so
+        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
 from hep2.data.manifest import by_reason, shortened
 from hep2.data.rows import check_rows
 from hep2.errors import HEp2Error
+
+FIELD = 5  # times as long as the others' sides: no cell of the same microscope is
+FEW = 0.2  # share of the images
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class ImageSource:
         """
         problems, repeated, constant = list(self.problems), list[str](), list[str]()
         known: dict[bytes, Row] = {}
+        sides: list[tuple[int, Row]] = []
         files = (row.file for row in self.rows)
         for row, outcome in zip(self.rows, decoded(files, size, channel), strict=True):
             if isinstance(outcome, ImageError):
                 problems.append(f"{row}: {outcome}")
                 continue
+            sides.append((outcome.side, row))
             if outcome.constant:  # all black images are equal, whatever their specimens
                 constant.append(str(row))
             elif (first := known.setdefault(outcome.digest, row)).specimen != row.specimen:
@@ -64,6 +69,7 @@ class ImageSource:
                 labels = "" if first.label == row.label else f" ({row.label} and {first.label})"
                 repeated.append(f"{row}: same pixels as {first}{labels}")
             yield outcome.pixels
+        problems += _whole_fields(sides)
         self._report(problems, repeated, constant)
 
     def _report(self, problems: list[str], repeated: list[str], constant: list[str]) -> None:
@@ -109,6 +115,20 @@ def ordered_classes(labels: set[str], order: tuple[str, ...]) -> tuple[str, ...]
 
 def _letters(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum())
+
+
+def _whole_fields(sides: Sequence[tuple[int, Row]]) -> Iterator[str]:
+    """Images so much larger than the others that they are no cells; few, or sizes just differ."""
+    if not sides:
+        return
+    usual = float(np.median([side for side, _ in sides]))
+    large = [(side, row) for side, row in sides if side >= FIELD * usual]
+    if len(large) <= FEW * len(sides):
+        for side, row in large:
+            yield (
+                f"{row}: {side} pixels wide or high where others have {usual:.0f}: a whole field?"
+                " cut out its cells, or leave it out"
+            )
 
 
 def _state(file: Path) -> tuple[int, int]:

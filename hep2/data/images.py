@@ -54,6 +54,7 @@ class CellImage:
     pixels: Pixels  # (size, size), uint8 or uint16, as the file has it
     digest: bytes  # of the pixels before they were resized: equal for equal images of any format
     constant: bool  # whether every pixel has the same value
+    side: int  # the longer one, before it was resized
 
 
 def image_files(root: Path) -> Iterator[Path]:
@@ -116,7 +117,7 @@ def load_cell(file: Path, size: int, channel: str) -> CellImage:
     constant = bool(low == high)
     if not constant and bool(((pixels == low) | (pixels == high)).all()):
         raise ImageError(f"only two values, {low} and {high}: a mask, no cell")
-    return CellImage(resize_square(pixels, size), digest.digest(), constant)
+    return CellImage(resize_square(pixels, size), digest.digest(), constant, max(pixels.shape))
 
 
 def check_channel(channel: str) -> None:

@@ -63,6 +63,9 @@ def unusual(files: Sequence[Folders]) -> str:
     whole = [folders for folders in files if len(folders) == depth]
     names = [sorted({folders[level] for folders in whole}) for level in range(depth)]
     roles = [_role(level) for level in names]
+    for level, only in enumerate(names):  # one name for all tells nothing apart
+        if len(only) == 1 and (depth > len(USUAL) or (level and len(names[0]) > 1)):
+            roles[level] = roles[level] or "_"
     open_levels = [level for level, role in enumerate(roles) if not role]
     if len(open_levels) == 2 and (crossed := _crossed(whole, names, *open_levels)):
         return crossed
@@ -70,14 +73,16 @@ def unusual(files: Sequence[Folders]) -> str:
         roles[level] = role
     if tuple(roles) == USUAL:
         return ""
-    example = "/".join((*whole[0], "..."))
-    if len(open_levels) > 2 or not all(roles) or "label" not in roles:
-        what = "no folder above the images names their label" if len(open_levels) < 1 else ""
-        what = what or f"{len(open_levels)} levels of folders may be labels or specimens"
+    example = "/".join((*whole[0], "<image>"))
+    if "label" not in roles:
         return (
-            f" holds {example}: {what}, not <label>/<specimen>/<image>; say what the levels are"
-            " with data.source.layout=label/specimen/_ (_: nothing), or list the images with"
-            " data=manifest"
+            f" holds {example}, not <label>/<specimen>/<image>: no folder names a label; list the"
+            " images with their labels in a CSV and use data=manifest"
+        )
+    if not all(roles):
+        return (
+            f" holds {example}, not <label>/<specimen>/<image>: say what the {depth} levels of"
+            " folders are, e.g. data.source.layout=label/specimen/_ (_: nothing)"
         )
     shape = "/".join(names[level][0] if role == "_" and len(names[level]) == 1 else f"<{role}>"
                      for level, role in enumerate(roles))  # fmt: skip

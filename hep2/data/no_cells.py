@@ -13,7 +13,7 @@ from hep2.data.spelling import id_key, normal
 
 log = logging.getLogger(__name__)
 
-IMAGE_FOLDER = re.compile(r"imgs?|images?|cells?|raw|originals?|data")
+IMAGE_FOLDER = re.compile(r"imgs?|images?|cells?|raw|originals?|data(sets?)?")
 _MASK = r"(?:(?:binary|cell|cp|cyto|nucle(?:us|i|ar)|seg|gt|roi)[\s_.-]*)?masks?"  # says it alone
 _PERHAPS = (  # says it where a cell has the rest of the name
     r"seg(?:m|ment(?:ed|ation)?)?s?|labels?|gt|ground[\s_-]?truths?|annot(?:ation|ated)?s?|roi|rois"

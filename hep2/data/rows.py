@@ -9,9 +9,10 @@ from typing import Any
 
 from hep2.data.cells import Row
 from hep2.data.manifest import LISTED, POOLS, shortened
-from hep2.data.spelling import label_key, nothing, shown, spelling_key, spellings
+from hep2.data.spelling import label_key, normal, nothing, shown, spelling_key, spellings
 
 NAMED = 200  # pairs of spellings that are named
+UNKNOWN = ("unknown", "unk", "unspecified", "undefined")  # which may be a label, but no specimen
 KEYS = {"label": label_key, "specimen": spelling_key}  # what is compared, and how
 
 
@@ -34,7 +35,7 @@ def check_rows(found: Iterable[Row], problems: list[str], merge: bool = False) -
         elif first:
             problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
         else:
-            if nothing(row.specimen) and row.specimen:
+            if row.specimen and (nothing(row.specimen) or normal(row.specimen) in UNKNOWN):
                 said[row.id] = row.specimen
                 row = replace(row, specimen="")
             rows[row.id] = files[row.file] = replace(row, pool=_pool(row.pool))

@@ -82,6 +82,6 @@ def spellings(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]
 
 def shown(name: str, others: Sequence[str]) -> str:
     """A name in quotes; with its letters' codes where another looks the same."""
-    composed = [unicodedata.normalize("NFC", other) for other in others]
-    same = composed.count(unicodedata.normalize("NFC", name)) > 1
+    seen = [unicodedata.normalize("NFKC", other) for other in others]
+    same = seen.count(unicodedata.normalize("NFKC", name)) > 1
     return f"'{name}' = {name!a}" if same else f"'{name}'"
