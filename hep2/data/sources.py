@@ -16,6 +16,7 @@ from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
 from hep2.data.levels import levels, pool_of
 from hep2.data.manifest import read_manifest
+from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
 from hep2.data.spelling import id_key
@@ -31,6 +32,8 @@ PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar",
 # specimen images ... there are 905 and 979 cell images for the training and testing sets"
 # (Vununu, Lee and Kwon, on the set of Wiliem et al. 2013).
 SNPHEP2_COUNTS = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
+
+MIVIA_COUNTS = (1455, 28)  # cells, fields: 721 to train and 734 to test (Foggia et al. 2013)
 
 
 def i3a(root: str | None, name: str = "i3a", merge_spellings: bool = False) -> ImageSource:
@@ -90,6 +93,18 @@ def snphep2(
         text = f"snphep2: this copy holds {', '.join(differing)}"
         warnings.warn(f"{text}; results on it are not comparable with published ones", stacklevel=2)
     return image_source(name, base, rows, problems, PAPER_CLASSES, merge_spellings)
+
+
+def mivia(root: str | None, name: str = "mivia") -> ImageSource:
+    """The MIVIA set of the ICPR 2012 contest: see `hep2.data.mivia`."""
+    base, problems = _existing(root, "mivia"), list[str]()
+    rows = mivia_rows(base, problems)
+    counts = len(rows), len({row.specimen for row in rows})
+    if counts != MIVIA_COUNTS:
+        cells, fields = counts
+        text = f"mivia: this copy holds {cells} cells of {fields} fields (published: 1455 of 28)"
+        warnings.warn(f"{text}; results on it are not comparable with published ones", stacklevel=2)
+    return image_source(name, base, rows, problems, CLASSES)
 
 
 def folder(
