@@ -83,14 +83,16 @@ def labelled_by_folder(
                 problems.append(f"{origin}: not in {parts[0]}/<class>/; move it there")
 
 
-def check_meeting(rows: Sequence[Row], specimens: Specimens, problems: list[str]) -> None:
+def check_meeting(
+    rows: Sequence[Row], specimens: Specimens, where: str, problems: list[str]
+) -> None:
     """Say so where specimens.csv is of other cells, or of some of the cells only."""
     if not specimens or not rows:
         return
     without = [row for row in rows if id_key(row.id) not in specimens]
     if not without:
         return
-    keys, where = {id_key(row.id) for row in rows}, LABELS if rows[0].origin else "the folders"
+    keys = {id_key(row.id) for row in rows}
     others = [written for key, (_, written) in specimens.items() if key not in keys]
     if len(without) == len(rows):
         raise HEp2Error(

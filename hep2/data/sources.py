@@ -55,13 +55,17 @@ def i3a(root: str | None, name: str = "i3a", merge_spellings: bool = False) -> I
         files[id_key(file.name)].append(file)
     specimens = contest.read_specimens(base / contest.SPECIMENS, problems)
     if (base / contest.LABELS).is_file():
-        rows = list(contest.labelled_by_csv(base, files, specimens, problems))
+        rows, where = (
+            list(contest.labelled_by_csv(base, files, specimens, problems)),
+            contest.LABELS,
+        )
     elif all((base / folder).is_dir() for folder in contest.POOL_FOLDERS):
         rows = list(contest.labelled_by_folder(base, files, specimens, problems))
+        where = "the folders"
     else:
         raise HEp2Error(contest.missing(base, found.cells))
     say_left_out(found, base)
-    contest.check_meeting(rows, specimens, problems)
+    contest.check_meeting(rows, specimens, where, problems)
     rows = [replace(row, mask=found.masks.get(row.file, Path())) for row in rows]
     pools = Counter(row.pool for row in rows)
     counts = [pools[pool] for pool in PUBLIC_SPLIT]
