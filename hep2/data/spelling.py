@@ -40,7 +40,7 @@ def spelling_key(text: str) -> str:
     text = re.sub(r"[^\W\d_]{4,}", lambda word: _singular(word[0]), text)
     text = re.sub(rf"(?<=\d){_SEPARATORS}(?=\d)", "-", text)
     text = re.sub(rf"(?<=[^\W_]){_SEPARATORS}(?=[^\W\d_])", "", text)
-    text = re.sub(rf"(?<=[^\W\d_]){_SEPARATORS}(?=\d)", "", text).strip("_")
+    text = re.sub(rf"(?<=[^\W\d_]){_SEPARATORS}(?=\d)", "", text).strip("_").rstrip(".,;:")
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
 
 
