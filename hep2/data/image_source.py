@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hep2.data.cells import Row
 from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
 from hep2.data.manifest import by_reason, shortened
+from hep2.data.masks import any_mask, mask_images
 from hep2.data.rows import check_rows
 from hep2.errors import HEp2Error
 
@@ -35,7 +37,9 @@ class ImageSource:
         digest = hashlib.sha256(repr((str(self.root), self.classes, self.problems)).encode())
         for row in self.rows:
             cell = (row.id, row.label, row.specimen, row.pool, str(row.file), _state(row.file))
-            more = (row.intensity, row.source)
+            more: tuple[Any, ...] = (row.intensity, row.source)
+            if row.mask != Path():
+                more += (str(row.mask), _state(row.mask))
             digest.update(repr(cell + more if any(more) else cell).encode())
         return digest.hexdigest()
 
@@ -72,6 +76,10 @@ class ImageSource:
         fields = whole_fields([side for side, _ in sides])
         problems += [f"{sides[position][1]}: {why}" for position, why in fields.items()]
         self._report(problems, repeated, constant)
+
+    def masks(self, size: int) -> Iterator[NDArray[np.uint8]] | None:
+        """The rows' masks, resized as the images are; None where no row has one."""
+        return mask_images(self.rows, size) if any_mask(self.rows) else None
 
     def _report(self, problems: list[str], repeated: list[str], constant: list[str]) -> None:
         for title, cells in (

@@ -211,6 +211,9 @@ class SyntheticSource:
         photographs = simulator.photographs(self.cells, self.specimens, size, self.seed)
         return chain.from_iterable(photographs)
 
+    def masks(self, size: int) -> None:
+        """None are made."""
+
 
 synthetic = SyntheticSource  # by this name conf/data/synthetic.yaml asks for it
 
