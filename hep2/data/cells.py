@@ -1,7 +1,7 @@
 """What is known of a cell, from the source that lists it to the data set in memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ class Row:
     pool: str  # "train", "val", "test" or ""
     file: Path = Path()  # its image; a simulated cell has none
     origin: str = ""  # where the user finds the row: "manifest.csv row 7", or "" without a CSV
+    mask: Path = Path()  # an image of where the cell is; Path() where there is none
+    intensity: str = ""  # of the fluorescence: "positive", "intermediate", or ""
+    source: str = ""  # the laboratory or data set that it comes from, or ""
 
     def __str__(self) -> str:
         return f"{self.origin} ({self.id})" if self.origin else self.id
@@ -54,6 +57,13 @@ class Source(Protocol):
     ) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
         """An image for each row, (size, size), uint8 or uint16; what is odd is added to `notes`."""
 
+    def masks(self, size: int) -> Iterator[NDArray[np.uint8]] | None:
+        """A mask for each row, (size, size), 255 in the cell, or all 0; None: no row has one."""
+
+
+def _nothing() -> NDArray[np.str_]:
+    return np.empty(0, np.str_)
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -69,6 +79,15 @@ class Cells:
     key: str  # 16 hex digits that change when any pixel, ID, label or specimen changes
     synthetic: bool = False  # whether cells are simulated; every table and picture must then say so
     file_scale: int | None = None  # the value of white in 16-bit image files; None: all have 8 bits
+    sources: NDArray[np.str_] = field(default_factory=_nothing)  # where each comes from, or empty
+    intensities: NDArray[np.str_] = field(default_factory=_nothing)  # of fluorescence, or empty
+    # Memory map, (N, 1, H, W): 255 inside the cell, all 0 where it has no mask. None: no cell has.
+    masks: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sources", "intensities"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.ids), ""))
 
     def __len__(self) -> int:
         return len(self.ids)

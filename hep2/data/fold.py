@@ -116,7 +116,6 @@ def _noted() -> Iterator[list[str]]:
         modules.removeHandler(handler)
 
 
-
 def audited(fold: Fold) -> Audit:
     """What the two sides of the fold share; said aloud where the protocol promises otherwise."""
     audit = audit_split(fold.cells, fold.split)

@@ -1,16 +1,25 @@
 """A data set of image files: decodes them and names every one that cannot be used."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hep2.data.cells import Row
 from hep2.data.header import ImageError
 from hep2.data.images import FULL_SCALE, Pixels, decoded
-from hep2.data.manifest import check_rows, shortened
+from hep2.data.manifest import by_reason, shortened
+from hep2.data.masks import any_mask, mask_images
+from hep2.data.rows import check_rows
 from hep2.data.scale import full_scale_of
 from hep2.errors import HEp2Error
+
+FIELD = 5  # times as long as the others' sides: no cell of the same microscope is
+FEW = 0.2  # share of the images
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,10 @@ class ImageSource:
         digest = hashlib.sha256(repr((str(self.root), self.classes, self.problems)).encode())
         for row in self.rows:
             cell = (row.id, row.label, row.specimen, row.pool, str(row.file), _state(row.file))
-            digest.update(repr(cell).encode())
+            more: tuple[Any, ...] = (row.intensity, row.source)
+            if row.mask != Path():
+                more += (str(row.mask), _state(row.mask))
+            digest.update(repr(cell + more if any(more) else cell).encode())
         return digest.hexdigest()
 
     def full_scale(self, channel: str, page: int | None, asked: int | None) -> int | None:
@@ -55,12 +67,14 @@ class ImageSource:
         """
         problems, repeated, constant = list(self.problems), list[str](), list[str]()
         known: dict[bytes, Row] = {}
+        sides: list[tuple[int, Row]] = []
         files = (row.file for row in self.rows)
         outcomes = decoded(files, size, channel, page, full_scale)
         for row, outcome in zip(self.rows, outcomes, strict=True):
             if isinstance(outcome, ImageError):
                 problems.append(f"{row}: {outcome}")
                 continue
+            sides.append((outcome.side, row))
             if outcome.constant:  # all black images are equal, whatever their specimens
                 constant.append(str(row))
             elif (first := known.setdefault(outcome.digest, row)).specimen != row.specimen:
@@ -82,19 +96,30 @@ class ImageSource:
                 for title, cells in odd.items()
                 if cells
             ]
+        fields = whole_fields([side for side, _ in sides])
+        problems += [f"{sides[position][1]}: {why}" for position, why in fields.items()]
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             raise HEp2Error(
                 f"{self.root}: {count}; mend or remove these rows and images:\n"
-                f"{shortened(problems)}"
+                f"{shortened(by_reason(problems))}"
             )
+
+    def masks(self, size: int) -> Iterator[NDArray[np.uint8]] | None:
+        """The rows' masks, resized as the images are; None where no row has one."""
+        return mask_images(self.rows, size) if any_mask(self.rows) else None
 
 
 def image_source(
-    name: str, root: Path, rows: Iterable[Row], problems: list[str], order: tuple[str, ...] = ()
+    name: str,
+    root: Path,
+    rows: Iterable[Row],
+    problems: list[str],
+    order: tuple[str, ...] = (),
+    merge_spellings: bool = False,
 ) -> ImageSource:
     """Check the rows of a data set, add to `problems` what is wrong, and order the classes."""
-    checked = check_rows(rows, problems)
+    checked = check_rows(rows, problems, merge_spellings)
     classes = ordered_classes({row.label for row in checked}, order)
     return ImageSource(name, root, classes, tuple(checked), tuple(problems))
 
@@ -112,6 +137,22 @@ def ordered_classes(labels: set[str], order: tuple[str, ...]) -> tuple[str, ...]
 
 def _letters(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum())
+
+
+def whole_fields(sides: Sequence[int]) -> dict[int, str]:
+    """What is said of images so much larger than the others that they are no cells, by position.
+
+    Few images, that is: where many are large, sizes just differ. `sides` are the longer ones.
+    """
+    usual = float(np.median(sides)) if sides else 0.0
+    large = [position for position, side in enumerate(sides) if side >= FIELD * usual]
+    if len(large) > FEW * len(sides):
+        return {}
+    return {
+        position: f"{sides[position]} pixels wide or high where others have {usual:.0f}: a whole"
+        " field? cut out its cells, or leave it out"
+        for position in large
+    }
 
 
 def _state(file: Path) -> tuple[int, int]:

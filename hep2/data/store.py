@@ -13,7 +13,7 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells, Source
+from hep2.data.cells import Cells, Row, Source
 from hep2.data.images import FULL_SCALE, Pixels, check_reading
 from hep2.errors import HEp2Error
 from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
@@ -34,6 +34,7 @@ KEYED = ("classes", "image_size", "channel", "shape", "dtype", "cells_hash")
 WIDEN = 257  # 255 * 257 = 65535: white stays white beside 16 bits, whatever their files' scale
 BLOCK = 1 << 24  # bytes hashed at a time
 IMAGE_SIZES = range(8, 1025)
+OPTIONAL = ("source", "intensity")  # columns that are there where they say something
 
 
 class BrokenStoreError(Exception):
@@ -133,11 +134,11 @@ def _write(folder: Path, source: Source, how: Reading) -> None:
     with whole_file(pixels) as file:
         shown = progress_bar(images, f"{source.name}: cells", len(rows))
         _write_images(file, shown, shape, dtype)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "label", "specimen", "pool"))
-    writer.writerows((row.id, row.label, row.specimen, row.pool) for row in rows)
-    table = text.getvalue()
+    masks, brought = folder / "masks.npy", source.masks(how.size)
+    if brought is not None:  # no part of the content key: the cells are the same without them
+        with whole_file(masks) as file:
+            _write_images(file, brought, shape, np.dtype(np.uint8))
+    table = _table(rows)
     write_atomic(folder / "cells.csv", table)
     meta = {
         "store": folder.name,
@@ -151,9 +152,22 @@ def _write(folder: Path, source: Source, how: Reading) -> None:
         "file_scale": scale,
         "notes": notes,
     }
+    if brought is not None:
+        meta["masks_hash"] = hashlib.sha256(masks.read_bytes()).hexdigest()[:16]
     meta["key"] = _content_key(meta, pixels)
     sealed = {**meta, "checksum": _short_hash(json.dumps(meta))}
     write_atomic(folder / "meta.json", json.dumps(sealed, indent=1) + "\n")
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """cells.csv; columns that say nothing are left out, as the content key depends on it."""
+    columns = ["id", "label", "specimen", "pool"]
+    columns += [name for name in OPTIONAL if any(getattr(row, name) for row in rows)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([getattr(row, name) for name in columns] for row in rows)
+    return text.getvalue()
 
 
 def _write_images(
@@ -191,8 +205,11 @@ def _read(folder: Path, source: Source) -> Cells:
         touched = pixels.stat().st_mtime_ns != meta["images_mtime_ns"]
         if touched and _content_key(meta, pixels) != meta["key"]:
             raise BrokenStoreError("images.npy was changed")
-        _, *records = csv.reader(io.StringIO(table, newline=""))
-        ids, labels, specimens, pools = map(np.array, zip(*records, strict=True))
+        masks = _masks(folder / "masks.npy", meta) if "masks_hash" in meta else None
+        (_, _, _, _, *more), *records = csv.reader(io.StringIO(table, newline=""))
+        ids, labels, specimens, pools, *extra = map(np.array, zip(*records, strict=True))
+        known = dict(zip(more, extra, strict=True))
+        sources, intensities = (known.get(name, np.full(len(ids), "")) for name in OPTIONAL)
         rank = {label: position for position, label in enumerate(source.classes)}
         indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
         of_source = (source.classes, source.name, meta["key"], source.synthetic, meta["file_scale"])
@@ -201,7 +218,15 @@ def _read(folder: Path, source: Source) -> Cells:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
     for note in notes:
         log.warning("%s", note)
-    return Cells(images, ids, indices, specimens, pools, *of_source)
+    return Cells(images, ids, indices, specimens, pools, *of_source, sources, intensities, masks)
+
+
+def _masks(file: Path, meta: dict[str, Any]) -> NDArray[np.uint8]:
+    """Map the masks, which must be those that were written."""
+    if hashlib.sha256(file.read_bytes()).hexdigest()[:16] != meta["masks_hash"]:
+        raise BrokenStoreError("masks.npy was changed")
+    masks: NDArray[np.uint8] = map_npy(file)
+    return masks
 
 
 def _short_hash(text: str) -> str:

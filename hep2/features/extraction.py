@@ -25,6 +25,7 @@ from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.fisher import FisherVectors, normalised
+from hep2.features.masked import MaskedImages
 from hep2.files import progress_bar, reserve, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
@@ -78,6 +79,7 @@ class Transform:
     view: str = "intensity"  # of the cells that it takes
     learned: bool = True  # whether it has learned anything
     finish: Callable[[Tensor], Tensor] | None = None  # done to the mean over orientations
+    masked: bool = False  # whether it takes masks as well, as a second channel
 
 
 def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
@@ -169,13 +171,14 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
     extractor = fitted_extractor(settings, fold)
     learned = extractor.fitted() if isinstance(extractor, Learner) else []
     digest = hashlib.sha256(json.dumps([settings, extractor.version], sort_keys=True).encode())
-    for parameter in learned:
+    taken = getattr(extractor, "masked", False) and fold.cells.masks is not None
+    for parameter in [*learned, fold.cells.masks] if taken else learned:
         digest.update(np.ascontiguousarray(parameter).tobytes())
 
     def function(image: Tensor) -> Tensor:
-        return torch.from_numpy(extractor.transform(image[:, 0].numpy()))
+        return torch.from_numpy(extractor.transform(*image.numpy().swapaxes(0, 1)))
 
-    return Transform(function, digest.hexdigest()[:16], learned=bool(learned))
+    return Transform(function, digest.hexdigest()[:16], learned=bool(learned), masked=bool(taken))
 
 
 def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientations: int) -> Matrix:
@@ -184,7 +187,8 @@ def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientation
     Shape:
         (N, D)
     """
-    images, everyone = CellImages(cells, view=transform.view), np.arange(len(cells))
+    images = (MaskedImages if transform.masked else CellImages)(cells, view=transform.view)
+    everyone = np.arange(len(cells))
 
     def features(image: Tensor) -> Tensor:
         mean = transform.function(image)

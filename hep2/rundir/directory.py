@@ -31,6 +31,9 @@ INCIDENTAL = (
 LATER = {
     "data.full_scale": None,
     "data.page": None,
+    "data.source.columns": None,
+    "data.source.layout": None,
+    "data.source.merge_spellings": False,
     "model.network.bounded": True,
     "protocol.labelled": None,
     "recipe": 1,
