@@ -95,11 +95,12 @@ def _say_scale(cells: Cells, as_set: bool) -> None:
     if scale is None:
         return
     if as_set:
-        log.info("%s: in images of 16 bits %d is white, as set", name, scale)
+        log.info("%s: %d is white in 16-bit images, as set", name, scale)
         return
     level = logging.INFO if scale == FULL_SCALE else logging.WARNING
-    why = "16-bit images: no pixel exceeds %d, or they say so: it is taken for white"
-    log.log(level, f"%s: {why} (data.full_scale=<number> sets another)", name, scale)
+    why = "by their brightest pixels or their own word"
+    remedy = "data.full_scale=<number> sets another"
+    log.log(level, "%s: %d is taken for white in 16-bit images, %s; %s", name, scale, why, remedy)
 
 
 @contextmanager

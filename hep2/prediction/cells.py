@@ -137,7 +137,7 @@ def scale_of(
             f"images={images}: the 16-bit images among them look as if {found} were white, and the "
             f"run {known}; if it is {found}, add data.full_scale={found}{dark}"
         )
-    log.info("in images of 16 bits %d is white (data.full_scale=<number> sets another)", found)
+    log.info("%d is taken for white in 16-bit images; data.full_scale=<number> sets another", found)
     return found
 
 

@@ -227,9 +227,9 @@ def test_a_page_of_every_file_is_a_data_set(tmp_path: Path) -> None:
     ("bits", "words", "level", "told"),
     [
         (8, [], None, ""),
-        (12, [], logging.WARNING, "cells: 16-bit images: no pixel exceeds 4095"),
-        (16, [], logging.INFO, "cells: 16-bit images: no pixel exceeds 65535"),
-        (12, ["data.full_scale=4095"], logging.INFO, "cells: in images of 16 bits 4095 is white"),
+        (12, [], logging.WARNING, "cells: 4095 is taken for white in 16-bit images"),
+        (16, [], logging.INFO, "cells: 65535 is taken for white in 16-bit images"),
+        (12, ["data.full_scale=4095"], logging.INFO, "cells: 4095 is white in 16-bit images"),
     ],
 )
 def test_the_scale_is_said_in_one_line_each_time(
@@ -243,7 +243,7 @@ def test_the_scale_is_said_in_one_line_each_time(
     for _ in range(2):
         caplog.clear()
         fold = open_fold(composed(*words))
-        lines = [r for r in caplog.records if "16" in r.getMessage() and "bit" in r.getMessage()]
+        lines = [record for record in caplog.records if "16-bit" in record.getMessage()]
         assert [record.levelno for record in lines] == ([level] if level else [])
         assert all(told in line.getMessage() for line in lines)
         guessed = level == logging.WARNING

@@ -161,7 +161,7 @@ def test_deep_images_are_named_as_in_training(tmp_path, folder, learned, bits, c
     _, expected = ask(tmp_path, folder)
     _, rows = ask(tmp_path, write_images(tmp_path / "deep", of_bits(draw(9), bits)))
     np.testing.assert_allclose(shares(rows), shares(expected), atol=0.02)
-    assert f"in images of 16 bits {scale} is white" in caplog.text
+    assert f"{scale} is taken for white in 16-bit images" in caplog.text
 
 
 @pytest.mark.parametrize(
