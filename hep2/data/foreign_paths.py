@@ -57,10 +57,8 @@ class Finder:
         """Say once which paths of a file were not taken as they are."""
         if self.read:
             first, found = next(iter(self.read.items()))
-            log.warning(
-                "%s",
-                f"{name}: {len(self.read)} paths of another system, e.g. {first}, read as {found}",
-            )
+            text = "%s: %d paths of another system, e.g. %s, read as %s"
+            log.warning(text, name, len(self.read), first, found)
 
 
 def _ends(text: str) -> list[str]:
