@@ -6,6 +6,22 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
+class MapMeans(nn.Module):
+    """Means of the maps that a feature vector holds one after the other.
+
+    Shape:
+        (B, channels * places) -> (B, channels)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The mean of every map."""
+        return features.view(len(features), self.channels, -1).mean(dim=2)
+
+
 class MLP(nn.Module):
     """The paper's head: 4096-250-50-classes, "The best results were obtained using" it.
 
@@ -21,6 +37,8 @@ class MLP(nn.Module):
         dropout: probability that a hidden neuron is silenced in training.
         standardise: whether inputs are standardised.
         batch_norm: whether hidden layers are normalised batch by batch before their ReLU.
+        channels: of the maps that a feature vector holds: their means are what is learned from.
+            None: every value is.
 
     Shape:
         (B, inputs) -> (B, classes), logits
@@ -34,9 +52,15 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         standardise: bool = True,
         batch_norm: bool = False,
+        channels: int | None = None,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.BatchNorm1d(inputs, affine=False)] if standardise else []
+        layers: list[nn.Module] = []
+        if channels is not None:
+            if channels < 1 or inputs % channels:
+                raise TypeError(f"{inputs} values are no maps of channels={channels}")
+            layers, inputs = [MapMeans(channels)], channels
+        layers += [nn.BatchNorm1d(inputs, affine=False)] if standardise else []
         for before, after in itertools.pairwise((inputs, *widths)):
             layers.append(nn.Linear(before, after))
             layers += [nn.BatchNorm1d(after)] if batch_norm else []

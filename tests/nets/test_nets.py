@@ -96,3 +96,12 @@ def test_an_unknown_network_is_refused_with_the_known_ones() -> None:
 def test_an_unknown_argument_is_named(table: Any, name: str) -> None:
     with pytest.raises(HEp2Error, match=f"network '{name}': .*depht"):
         build(table, name, depht=4)
+
+
+def test_a_head_on_maps_sees_their_means() -> None:
+    features = torch.rand(4, 12)
+    head = MLP(12, 2, widths=(5,), channels=3).eval()
+    means = torch.stack([features[:, :4], features[:, 4:8], features[:, 8:]], dim=2).mean(dim=1)
+    assert torch.allclose(head(features), head.layers[1:](means), atol=1e-6)
+    with pytest.raises(HEp2Error, match=r"12 values are no maps of channels=5"):
+        build(HEADS, "mlp", inputs=12, classes=2, channels=5)

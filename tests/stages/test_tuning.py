@@ -255,7 +255,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: str) -> None:
     """Except what has nothing to choose, and the protocol's own experiment."""
-    fixed = ("dcae_plus", "dcae_fisher", "dcae_joined")
+    fixed = ("dcae_plus", "dcae_fisher", "dcae_joined", "ensemble", "label_efficiency")
     if experiment in ("chance", "codebook_nch", "leak_gap", *fixed):
         return
     cfg = composed(f"experiment={experiment}")
