@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from hep2.data.augment import ORIENTATIONS, oriented
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
-from hep2.data.protocols import Indices, Split
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared
 FREQUENCIES = 8  # in each direction; the constant one is left out: 63 bits
@@ -28,7 +27,9 @@ LISTED = 10  # pairs that are named
 _PAIRS = 1 << 20  # hashes compared at a time; like CELLS it bounds memory
 CELLS = 1024  # shrunk at a time
 
+Indices = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
+Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -46,29 +47,41 @@ class Audit:
         return asdict(self)
 
 
-def audit_split(cells: Cells, split: Split) -> Audit:
-    """Compare the test cells of a split with its training and validation cells.
+def audit_split(cells: Cells, learning: Indices, test: Indices) -> Audit:
+    """Compare the test cells of a split with the cells that it learns from and validates with.
 
     What it cannot find: copies that were cropped, scaled or turned by another angle, and two
     specimens of one patient.
     """
-    learning = np.sort(np.concatenate([split.train, split.val]))
-    same = _identical(cells, learning, split.test)
-    rest = np.setdiff1d(split.test, [test for test, _ in same])
-    near = _near_duplicates(cells, learning, rest)
+    same, near = look_alikes(cells, learning, test)
     kinds = [(*pair, "identical") for pair in same] + [(*pair, "near") for pair in near]
     pairs = [[str(cells.ids[a]), str(cells.ids[b]), kind] for a, b, kind in kinds[:LISTED]]
-    return Audit(*_specimens(cells, learning, split.test), len(same), len(near), pairs)
+    return Audit(*_specimens(cells, learning, test), len(same), len(near), pairs)
+
+
+def look_alikes(cells: Cells, learning: Indices, test: Indices) -> tuple[Pairs, Pairs]:
+    """Pairs (test cell, its look-alike on the other side): identical ones, then near ones."""
+    learning = np.sort(learning)
+    same = _identical(cells, learning, test)
+    rest = np.setdiff1d(test, [cell for cell, _ in same])
+    return same, _near_duplicates(cells, learning, rest)
+
+
+def shared_specimens(cells: Cells, learning: Indices, test: Indices) -> NDArray[np.str_] | None:
+    """Names of the specimens with cells on both sides; None where specimens are unknown."""
+    if np.any(cells.specimens == ""):
+        return None
+    return np.intersect1d(cells.specimens[learning], cells.specimens[test])
 
 
 def _specimens(cells: Cells, learning: Indices, test: Indices) -> tuple[int | None, int | None]:
-    if np.any(cells.specimens == ""):
+    shared = shared_specimens(cells, learning, test)
+    if shared is None:
         return None, None
-    shared = np.intersect1d(cells.specimens[learning], cells.specimens[test])
     return len(shared), int(np.isin(cells.specimens[test], shared).sum())
 
 
-def _identical(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
+def _identical(cells: Cells, learning: Indices, test: Indices) -> Pairs:
     """Pairs (test cell, the first other cell of the same pixels)."""
 
     def digest(cell: int) -> bytes:
@@ -79,7 +92,7 @@ def _identical(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int
     return [(cell, other) for cell, other in matches if other is not None]
 
 
-def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
+def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> Pairs:
     """Pairs (test cell, its closest look-alike), closest first."""
     parts = [perceptual_hashes(shrunk(cells, block)) for block in _blocks(learning)]
     hashes = np.concatenate([np.empty(0, np.uint64), *parts])

@@ -1,7 +1,7 @@
 """What is known of a cell, from the source that lists it to the data set in memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ class Row:
     pool: str  # "train", "val", "test" or ""
     file: Path = Path()  # its image; a simulated cell has none
     origin: str = ""  # where the user finds the row: "manifest.csv row 7", or "" without a CSV
+    source: str = ""  # the laboratory or data set that it comes from, or ""
 
     def __str__(self) -> str:
         return f"{self.origin} ({self.id})" if self.origin else self.id
@@ -66,6 +67,8 @@ class Cells:
     name: str  # of the data set, e.g. "i3a"
     key: str  # 16 hex digits that change when any pixel, ID, label or specimen changes
     synthetic: bool = False  # whether cells are simulated; every table and picture must then say so
+    # Where each was taken; all empty, or an empty array, where the data set does not tell.
+    sources: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
 
     def __len__(self) -> int:
         return len(self.ids)

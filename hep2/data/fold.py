@@ -4,9 +4,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from hep2.config import plain
+from hep2.data.across import across_of, left_out, with_patterns
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
 from hep2.data.protocols import Split, fold_count, make_split
@@ -39,8 +42,17 @@ def open_fold(cfg: DictConfig) -> Fold:
     """
     source = instantiate(cfg.data.source, _convert_="all")
     cells = open_cells(source, Path(cfg.cache_dir), cfg.data.image_size, cfg.data.channel)
-    name, folds = cfg.protocol.name, cfg.protocol.folds
-    split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
+    protocol = plain(cfg.protocol)
+    name, folds = protocol["name"], protocol["folds"]
+    cells = with_patterns(cells, protocol.get("patterns"))
+    across = across_of(protocol.get("train"), protocol.get("test"))
+    settings = (cfg.fold, folds, protocol["validation"], protocol["seed"], across)
+    split = make_split(cells, name, *settings)
+    used = np.concatenate([split.train, split.val, split.test])
+    if name == "source" and (lone := left_out(cells, used)):
+        log.warning(
+            "fold %d: patterns without cells on both sides, left out: %s", cfg.fold, ", ".join(lone)
+        )
     if split.note:
         log.warning("fold %d: %s", cfg.fold, split.note)
     provenance: dict[str, str | int] = {
@@ -50,13 +62,14 @@ def open_fold(cfg: DictConfig) -> Fold:
         "fold": int(cfg.fold),
         "seed": int(cfg.seed),
     }
-    return Fold(cells, split, fold_count(name, folds, cells), provenance)
+    return Fold(cells, split, fold_count(name, folds, cells, across), provenance)
 
 
 def audited(fold: Fold) -> Audit:
     """What the two sides of the fold share; said aloud where the protocol promises otherwise."""
-    audit = audit_split(fold.cells, fold.split)
-    if audit.identical_cells and not fold.split.leaky:
+    split = fold.split
+    audit = audit_split(fold.cells, np.concatenate([split.train, split.val]), split.test)
+    if audit.identical_cells and not split.leaky:
         log.warning(
             "fold %d: %d test cells have the pixels of a training cell, e.g. %s",
             fold.provenance["fold"],

@@ -31,7 +31,7 @@ class ImageSource:
         digest = hashlib.sha256(repr((str(self.root), self.classes, self.problems)).encode())
         for row in self.rows:
             cell = (row.id, row.label, row.specimen, row.pool, str(row.file), _state(row.file))
-            digest.update(repr(cell).encode())
+            digest.update(repr((*cell, row.source) if row.source else cell).encode())
         return digest.hexdigest()
 
     def dtype(self) -> np.dtype[Any]:

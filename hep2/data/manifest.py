@@ -83,11 +83,12 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
 def read_manifest(
     path: Path, root: Path, problems: list[str], allow_outside: bool = False
 ) -> list[Row]:
-    """Read a CSV with the columns image, label, specimen and, if wanted, pool.
+    """Read a CSV with the columns image, label, specimen and, if wanted, pool and source.
 
-    The cell's ID is its image path relative to the root, with forward slashes. Other columns are
-    ignored. Every row that cannot be used adds a sentence to `problems`; one of them is an image
-    outside the root, unless `allow_outside`.
+    The cell's ID is its image path relative to the root, with forward slashes. A specimen is of its
+    source: "1" of the source a is called "a/1". Other columns are ignored. Every row that cannot be
+    used adds a sentence to `problems`; one of them is an image outside the root, unless
+    `allow_outside`.
 
     Raises:
         HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks a column.
@@ -97,7 +98,10 @@ def read_manifest(
         origin = f"{path.name} row {number}"
         file = Path(os.path.normpath(root / cell["image"]))
         identity = Path(os.path.relpath(file, root)).as_posix()
-        row = Row(identity, cell["label"], cell["specimen"], cell.get("pool", ""), file, origin)
+        source, specimen = cell.get("source", ""), cell["specimen"]
+        if source and specimen:  # numbers begin again in every source
+            specimen = f"{source}/{specimen}"
+        row = Row(identity, cell["label"], specimen, cell.get("pool", ""), file, origin, source)
         if problem := _row_problem(row, cell["image"], None if allow_outside else real_root):
             problems.append(f"{origin} ({cell['image']}): {problem}")
         else:
@@ -133,6 +137,10 @@ def check_rows(found: Iterable[Row], problems: list[str]) -> list[Row]:
             rows[row.id] = files[row.file] = row
     ordered = [rows[identity] for identity in sorted(rows)]
     problems += _pool_problems(ordered)
+    if any(row.source for row in ordered):
+        problems += (
+            f"{row}: no source, though other rows have one" for row in ordered if not row.source
+        )
     problems += _specimen_problems(ordered)
     _warn_of_mixed_specimens(ordered)
     return ordered

@@ -102,8 +102,15 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
         _write_images(file, images, shape, dtype)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "label", "specimen", "pool"))
-    writer.writerows((row.id, row.label, row.specimen, row.pool) for row in rows)
+    columns = [
+        "id",
+        "label",
+        "specimen",
+        "pool",
+        *(["source"] if any(r.source for r in rows) else []),
+    ]
+    writer.writerow(columns)
+    writer.writerows([getattr(row, name) for name in columns] for row in rows)
     table = text.getvalue()
     write_atomic(folder / "cells.csv", table)
     meta = {
@@ -157,12 +164,13 @@ def _read(folder: Path, source: Source) -> Cells:
         if touched and _content_key(meta, pixels) != meta["key"]:
             raise BrokenStoreError("images.npy was changed")
         _, *records = csv.reader(io.StringIO(table, newline=""))
-        ids, labels, specimens, pools = map(np.array, zip(*records, strict=True))
+        ids, labels, specimens, pools, *more = map(np.array, zip(*records, strict=True))
+        sources = more[0] if more else np.full(len(ids), "")
         rank = {label: position for position, label in enumerate(source.classes)}
         indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
-    of_source = (source.classes, source.name, meta["key"], source.synthetic)
+    of_source = (source.classes, source.name, meta["key"], source.synthetic, sources)
     return Cells(images, ids, indices, specimens, pools, *of_source)
 
 
