@@ -59,12 +59,14 @@ def audit_split(cells: Cells, learning: Indices, test: Indices) -> Audit:
     return Audit(*_specimens(cells, learning, test), len(same), len(near), pairs)
 
 
-def look_alikes(cells: Cells, learning: Indices, test: Indices) -> tuple[Pairs, Pairs]:
-    """Pairs (test cell, its look-alike on the other side): identical ones, then near ones."""
+def look_alikes(
+    cells: Cells, learning: Indices, test: Indices, threshold: float = NEAR_CORRELATION
+) -> tuple[Pairs, Pairs]:
+    """Pairs (test cell, other cell): of identical pixels, then near ones, the closest first."""
     learning = np.sort(learning)
     same = _identical(cells, learning, test)
     rest = np.setdiff1d(test, [cell for cell, _ in same])
-    return same, _near_duplicates(cells, learning, rest)
+    return same, _near_duplicates(cells, learning, rest, threshold)
 
 
 def shared_specimens(cells: Cells, learning: Indices, test: Indices) -> NDArray[np.str_] | None:
@@ -92,25 +94,40 @@ def _identical(cells: Cells, learning: Indices, test: Indices) -> Pairs:
     return [(cell, other) for cell, other in matches if other is not None]
 
 
-def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> Pairs:
+def _near_duplicates(cells: Cells, learning: Indices, test: Indices, threshold: float) -> Pairs:
     """Pairs (test cell, its closest look-alike), closest first."""
-    parts = [perceptual_hashes(shrunk(cells, block)) for block in _blocks(learning)]
+    best, other = closest(cells, test, learning)
+    order = np.argsort(-best, kind="stable")
+    return [(int(test[row]), int(other[row])) for row in order if best[row] >= threshold]
+
+
+def closest(
+    cells: Cells, these: Indices, those: Indices, strangers: bool = False
+) -> tuple[NDArray[np.float64], Indices]:
+    """For each of `these` its look-alike among `those`: their correlation, and its position.
+
+    The best of all orientations, among those whose hashes differ in NEAR_BITS or less; 0 where
+    there is none. With `strangers`, only cells of other specimens are looked at.
+    """
+    parts = [perceptual_hashes(shrunk(cells, block)) for block in _blocks(those)]
     hashes = np.concatenate([np.empty(0, np.uint64), *parts])
-    best, other = np.zeros(len(test)), np.zeros(len(test), dtype=np.int64)
-    for start, block in zip(range(0, len(test), CELLS), _blocks(test), strict=True):
+    best, other = np.zeros(len(these)), np.zeros(len(these), dtype=np.int64)
+    for start, block in zip(range(0, len(these), CELLS), _blocks(these), strict=True):
         ours = shrunk(cells, block)
         for turn in range(ORIENTATIONS):
             turned = oriented(ours, turn)
             rows, columns = close_pairs(perceptual_hashes(turned), hashes, NEAR_BITS)
+            if strangers:
+                apart = cells.specimens[block[rows]] != cells.specimens[those[columns]]
+                rows, columns = rows[apart], columns[apart]
             for row, column in zip(_blocks(rows), _blocks(columns), strict=True):
-                theirs = learning[column]
+                theirs = those[column]
                 products = turned[row] * shrunk(cells, theirs)
                 correlations = products.sum(axis=(1, 2), dtype=np.float64)
                 for here, there, value in zip(start + row, theirs, correlations, strict=True):
                     if value > best[here]:
                         best[here], other[here] = value, there
-    order = np.argsort(-best, kind="stable")
-    return [(int(test[row]), int(other[row])) for row in order if best[row] >= NEAR_CORRELATION]
+    return best, other
 
 
 def _blocks(positions: Indices) -> Iterator[Indices]:
