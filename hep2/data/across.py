@@ -43,8 +43,9 @@ def tested_sources(sources: NDArray[np.str_], across: Across) -> tuple[str, ...]
     """
     names, lacking = np.unique(sources).tolist(), int(np.sum(sources == ""))
     if lacking or len(names) < 2:
-        found = f"all are of {names[0]}" if names else "no cell has one"
-        found = f"{lacking} of {len(sources)} cells have none" if lacking else found
+        found = (
+            f"{lacking} of {len(sources)} cells have none" if lacking else f"all are {names[0]}'s"
+        )
         raise HEp2Error(
             f"protocol=source needs the source of every cell, and two or more sources, but {found}:"
             " add a column `source` to the manifest (data=manifest)"

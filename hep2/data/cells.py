@@ -19,6 +19,8 @@ class Row:
     pool: str  # "train", "val", "test" or ""
     file: Path = Path()  # its image; a simulated cell has none
     origin: str = ""  # where the user finds the row: "manifest.csv row 7", or "" without a CSV
+    mask: Path = Path()  # an image of where the cell is; Path() where there is none
+    intensity: str = ""  # of the fluorescence: "positive", "intermediate", or ""
     source: str = ""  # the laboratory or data set that it comes from, or ""
 
     def __str__(self) -> str:
@@ -54,6 +56,10 @@ class Source(Protocol):
         """An image for each row, (size, size), uint8 or uint16."""
 
 
+def _nothing() -> NDArray[np.str_]:
+    return np.empty(0, np.str_)
+
+
 @dataclass(frozen=True)
 class Cells:
     """All N cells of a data set, in the order of their IDs; one-dimensional arrays are (N,)."""
@@ -67,8 +73,13 @@ class Cells:
     name: str  # of the data set, e.g. "i3a"
     key: str  # 16 hex digits that change when any pixel, ID, label or specimen changes
     synthetic: bool = False  # whether cells are simulated; every table and picture must then say so
-    # Where each was taken; all empty, or an empty array, where the data set does not tell.
-    sources: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
+    sources: NDArray[np.str_] = field(default_factory=_nothing)  # where each comes from, or empty
+    intensities: NDArray[np.str_] = field(default_factory=_nothing)  # of fluorescence, or empty
+
+    def __post_init__(self) -> None:
+        for name in ("sources", "intensities"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.ids), ""))
 
     def __len__(self) -> int:
         return len(self.ids)

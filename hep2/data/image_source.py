@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,12 @@ import numpy as np
 
 from hep2.data.cells import Row
 from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
-from hep2.data.manifest import check_rows, shortened
+from hep2.data.manifest import by_reason, shortened
+from hep2.data.rows import check_rows
 from hep2.errors import HEp2Error
+
+FIELD = 5  # times as long as the others' sides: no cell of the same microscope is
+FEW = 0.2  # share of the images
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class ImageSource:
         digest = hashlib.sha256(repr((str(self.root), self.classes, self.problems)).encode())
         for row in self.rows:
             cell = (row.id, row.label, row.specimen, row.pool, str(row.file), _state(row.file))
-            digest.update(repr((*cell, row.source) if row.source else cell).encode())
+            more = (row.intensity, row.source)
+            digest.update(repr(cell + more if any(more) else cell).encode())
         return digest.hexdigest()
 
     def dtype(self) -> np.dtype[Any]:
@@ -46,11 +51,13 @@ class ImageSource:
         """
         problems, repeated, constant = list(self.problems), list[str](), list[str]()
         known: dict[bytes, Row] = {}
+        sides: list[tuple[int, Row]] = []
         files = (row.file for row in self.rows)
         for row, outcome in zip(self.rows, decoded(files, size, channel), strict=True):
             if isinstance(outcome, ImageError):
                 problems.append(f"{row}: {outcome}")
                 continue
+            sides.append((outcome.side, row))
             if outcome.constant:  # all black images are equal, whatever their specimens
                 constant.append(str(row))
             elif (first := known.setdefault(outcome.digest, row)).specimen != row.specimen:
@@ -62,6 +69,7 @@ class ImageSource:
                 labels = "" if first.label == row.label else f" ({row.label} and {first.label})"
                 repeated.append(f"{row}: same pixels as {first}{labels}")
             yield outcome.pixels
+        problems += _whole_fields(sides)
         self._report(problems, repeated, constant)
 
     def _report(self, problems: list[str], repeated: list[str], constant: list[str]) -> None:
@@ -76,15 +84,20 @@ class ImageSource:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             raise HEp2Error(
                 f"{self.root}: {count}; mend or remove these rows and images:\n"
-                f"{shortened(problems)}"
+                f"{shortened(by_reason(problems))}"
             )
 
 
 def image_source(
-    name: str, root: Path, rows: Iterable[Row], problems: list[str], order: tuple[str, ...] = ()
+    name: str,
+    root: Path,
+    rows: Iterable[Row],
+    problems: list[str],
+    order: tuple[str, ...] = (),
+    merge_spellings: bool = False,
 ) -> ImageSource:
     """Check the rows of a data set, add to `problems` what is wrong, and order the classes."""
-    checked = check_rows(rows, problems)
+    checked = check_rows(rows, problems, merge_spellings)
     classes = ordered_classes({row.label for row in checked}, order)
     return ImageSource(name, root, classes, tuple(checked), tuple(problems))
 
@@ -102,6 +115,20 @@ def ordered_classes(labels: set[str], order: tuple[str, ...]) -> tuple[str, ...]
 
 def _letters(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum())
+
+
+def _whole_fields(sides: Sequence[tuple[int, Row]]) -> Iterator[str]:
+    """Images so much larger than the others that they are no cells; few, or sizes just differ."""
+    if not sides:
+        return
+    usual = float(np.median([side for side, _ in sides]))
+    large = [(side, row) for side, row in sides if side >= FIELD * usual]
+    if len(large) <= FEW * len(sides):
+        for side, row in large:
+            yield (
+                f"{row}: {side} pixels wide or high where others have {usual:.0f}: a whole field?"
+                " cut out its cells, or leave it out"
+            )
 
 
 def _state(file: Path) -> tuple[int, int]:

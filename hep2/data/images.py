@@ -54,6 +54,7 @@ class CellImage:
     pixels: Pixels  # (size, size), uint8 or uint16, as the file has it
     digest: bytes  # of the pixels before they were resized: equal for equal images of any format
     constant: bool  # whether every pixel has the same value
+    side: int  # the longer one, before it was resized
 
 
 def image_files(root: Path) -> Iterator[Path]:
@@ -105,12 +106,18 @@ def has_16_bits(file: Path) -> bool:
 
 
 def load_cell(file: Path, size: int, channel: str) -> CellImage:
-    """Decode one file and bring it to size x size; raises what `read_image` raises."""
+    """Decode one file and bring it to size x size; raises what `read_image` raises.
+
+    So does an image of two values, which is a mask.
+    """
     pixels = read_image(file, channel)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
     digest.update(pixels.tobytes())
-    constant = bool((pixels == pixels[0, 0]).all())
-    return CellImage(resize_square(pixels, size), digest.digest(), constant)
+    low, high = pixels.min(), pixels.max()
+    constant = bool(low == high)
+    if not constant and bool(((pixels == low) | (pixels == high)).all()):
+        raise ImageError(f"only two values, {low} and {high}: a mask, no cell")
+    return CellImage(resize_square(pixels, size), digest.digest(), constant, max(pixels.shape))
 
 
 def check_channel(channel: str) -> None:

@@ -1,43 +1,72 @@
 """The manifest: one row a cell (image, label, specimen, pool), with every bad row named."""
 
 import csv
-import io
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hep2.data.cells import Row
+from hep2.data.csv_text import fitted, records, text_of
+from hep2.data.foreign_paths import Finder
+from hep2.data.spelling import normal, nothing, spelling_key
 from hep2.errors import HEp2Error
 
 POOLS = ("train", "val", "test")
 LONGEST = 1000  # characters of a field: a table of names is as wide as its longest, in every row
 LISTED = 20  # bad rows that a message shows; the rest are counted
+ALIKE = 3  # bad rows of one kind that are named each; of more, so many stand for all
+
+_OPTIONAL = ("pool", "mask", "intensity", "source")
+_WORDS = {  # what others call our columns
+    "image": "file filename filepath path image_path image_name image_id img name cell cell_id id",
+    "label": "class pattern target category class_name image_class staining diagnosis",
+    "specimen": "slide patient patient_id sample serum case subject well specimen_id donor",
+    "pool": "split set subset partition",
+}
+_WORDS |= {"Image ID": _WORDS["image"], "Image class": _WORDS["label"] + " label"}
+_WORDS |= {"Specimen": _WORDS["specimen"]}
 
 
 def read_csv(
-    path: Path, columns: Sequence[str], problems: list[str]
+    path: Path,
+    columns: Sequence[str],
+    problems: list[str],
+    optional: Sequence[str] = (),
+    named: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield (row number, {column: stripped text}) of a UTF-8 CSV; the header is row 1.
+    """Yield (row number, {column: stripped text}) of a CSV; the header is row 1.
 
-    Rows with too few or too many fields, or an overlong one, are added to `problems` and skipped;
-    empty lines are skipped.
+    Text is UTF-8, or UTF-16 with its mark; commas, semicolons, tabs or bars separate; columns are
+    found however their names are spelt. Rows with too few or too many fields, or an overlong one,
+    are added to `problems` and skipped; empty lines are skipped.
+
+    Args:
+        path: of the file.
+        columns: that must be there.
+        problems: gets a sentence for each bad row.
+        optional: columns that may be there.
+        named: what this file calls columns, by our names.
 
     Raises:
-        HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks one of the columns.
+        HEp2Error: the file is missing, empty, not such text, no CSV, or lacks one of the columns.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    wanted = (*columns, *optional)
+    header, reader = records(text_of(path), (*wanted, *(named or {}).values()))
+    header = _our_names(path, header, wanted, named or {})
+    _check_header(path, header, columns)
+    count = 0
     try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header, columns)
-        count = 0
-        for fields in reader:
-            if not any(field.strip() for field in fields):
+        for line in reader:
+            if not any(field.strip() for field in line):
                 continue
             count += 1
-            if (found := len(fields)) != (named := len(header)):
-                problem = f"{found} fields, the header has {named} (quote fields that hold a comma)"
+            fields = fitted(line, header)
+            if (found := len(fields)) != (titles := len(header)):
+                problem = (
+                    f"{found} fields, the header has {titles} (quote fields that hold a comma)"
+                )
             elif (longest := max(map(len, fields))) > LONGEST:
                 problem = f"a field of {longest} characters, more than {LONGEST}; shorten it"
                 problem += " (is a quote left open?)"
@@ -51,62 +80,107 @@ def read_csv(
         raise HEp2Error(f"{path} has a header but no rows; add one row for each cell")
 
 
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise HEp2Error(f"{path}: no such file; it must name the cells of the data set") from error
-    except OSError as error:
-        raise HEp2Error(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        text = content.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise HEp2Error(f"{path} row {row}: not UTF-8 text; save the CSV as UTF-8") from error
-    if not text.strip():
-        raise HEp2Error(f"{path} is empty; it must name the cells of the data set")
-    return text
+def _our_names(
+    path: Path, header: Sequence[str], wanted: Sequence[str], named: Mapping[str, str]
+) -> list[str]:
+    """The header with our names, where it spells them in another way or `named` says so."""
+    if unknown := [column for column in named if column not in wanted]:
+        raise HEp2Error(
+            f"data.source.columns names {', '.join(unknown)}; columns are {', '.join(wanted)}"
+        )
+    names = list(header)
+    for column in wanted:
+        asked = named.get(column, column)
+        alike = [place for place, name in enumerate(header) if name == asked] or [
+            place for place, name in enumerate(header) if spelling_key(name) == spelling_key(asked)
+        ]
+        if not alike and column in named:
+            raise HEp2Error(f"{path} row 1: no column {asked}, which data.source.columns names")
+        if column in named:  # another column of our own name is not meant
+            names = ["" if name == column else name for name in names]
+        if len(alike) == 1 or column in named:
+            names[alike[0]] = column
+    return names
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in header]
-    if missing:
+    if missing := [name for name in columns if name not in header]:
         raise HEp2Error(
             f"{path} row 1: no column {', '.join(missing)}; the header must hold"
             f" {','.join(columns)}, separated by commas, and reads: {','.join(header)[:200]}"
+            f"{_meant(missing, header)}"
         )
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise HEp2Error(f"{path} row 1: column {', '.join(twice)} appears twice; rename one")
 
 
-def read_manifest(
-    path: Path, root: Path, problems: list[str], allow_outside: bool = False
-) -> list[Row]:
-    """Read a CSV with the columns image, label, specimen and, if wanted, pool and source.
+def _meant(missing: Sequence[str], header: Sequence[str]) -> str:
+    """Which columns may be meant, as a setting that says so."""
+    pairs = [(column, other) for column in missing if (other := _other_name(column, header))]
+    if not pairs:
+        return ""
+    columns = ", ".join(f"{column}: {other}" for column, other in pairs)
+    if "image" not in missing and "label" not in missing and "specimen" not in missing:
+        return f"; rename {', '.join(f'{other} to {column}' for column, other in pairs)}"
+    return f"; if so is meant, add 'data.source.columns={{{columns}}}', or rename them"
 
-    The cell's ID is its image path relative to the root, with forward slashes. A specimen is of its
-    source: "1" of the source a is called "a/1". Other columns are ignored. Every row that cannot be
+
+def _other_name(column: str, header: Sequence[str]) -> str | None:
+    keys = {spelling_key(word): rank for rank, word in enumerate(_WORDS.get(column, "").split())}
+    found = [name for name in header if spelling_key(name) in keys]
+    return min(found, key=lambda name: keys[spelling_key(name)], default=None)
+
+
+def read_manifest(
+    path: Path,
+    root: Path,
+    problems: list[str],
+    allow_outside: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Read a CSV with the columns image, label, specimen and, if wanted, others of `Row`.
+
+    These are pool, mask (an image's path), intensity and source. The cell's ID is its image path
+    relative to the root, with forward slashes. Other columns are ignored. Every row that cannot be
     used adds a sentence to `problems`; one of them is an image outside the root, unless
-    `allow_outside`.
+    `allow_outside`. `columns` says what the file calls its columns, by our names.
 
     Raises:
         HEp2Error: the file is missing, empty, not UTF-8, no CSV, or lacks a column.
     """
-    rows, real_root = [], os.path.realpath(root)
-    for number, cell in read_csv(path, ("image", "label", "specimen"), problems):
+    rows, real_root, finder = [], os.path.realpath(root), Finder(root)
+    needed = ("image", "label", "specimen")
+    for number, cell in read_csv(path, needed, problems, _OPTIONAL, columns):
         origin = f"{path.name} row {number}"
-        file = Path(os.path.normpath(root / cell["image"]))
+        if number == 2 and "pool" not in cell:
+            _warn_of_unread_pools(path, cell)
+        image = "" if nothing(cell["image"]) else cell["image"]
+        file = finder.file(image)
         identity = Path(os.path.relpath(file, root)).as_posix()
-        source, specimen = cell.get("source", ""), cell["specimen"]
-        if source and specimen:  # numbers begin again in every source
-            specimen = f"{source}/{specimen}"
-        row = Row(identity, cell["label"], specimen, cell.get("pool", ""), file, origin, source)
-        if problem := _row_problem(row, cell["image"], None if allow_outside else real_root):
+        mask = Path()
+        if (named := cell.get("mask", "")) and not nothing(named):
+            mask = finder.file(named)
+        intensity, source = ("" if nothing(text := cell.get(key, "")) else text
+                             for key in ("intensity", "source"))  # fmt: skip
+        row = Row(identity, cell["label"], cell["specimen"], cell.get("pool", ""), file, origin,
+                  mask, intensity, source)  # fmt: skip
+        if problem := _row_problem(row, image, None if allow_outside else real_root):
             problems.append(f"{origin} ({cell['image']}): {problem}")
         else:
             rows.append(row)
+    finder.warn(path.name)
     return rows
+
+
+def _warn_of_unread_pools(path: Path, cell: Mapping[str, str]) -> None:
+    other = _other_name("pool", list(cell))
+    if other and normal(cell[other]) in (*POOLS, "training", "validation", "testing"):
+        warnings.warn(
+            f"{path.name}: the column {other} is not read; if it names pools, add"
+            f" 'data.source.columns={{pool: {other}}}'",
+            stacklevel=3,
+        )
 
 
 def _row_problem(row: Row, image: str, root: str | None) -> str:
@@ -116,81 +190,30 @@ def _row_problem(row: Row, image: str, root: str | None) -> str:
         return "a null character in the image's path"
     if root and os.path.commonpath([os.path.realpath(row.file), root]) != root:  # links count
         return "the image lies outside the data root (data.source.allow_outside=true accepts it)"
-    return "" if row.label else "the label is empty"
+    if row.mask != Path() and not row.mask.is_file():
+        return "missing file of its mask"
+    return ""
 
 
-def check_rows(found: Iterable[Row], problems: list[str]) -> list[Row]:
-    """Sort rows by ID and add what is wrong between them; warn of specimens with two labels.
-
-    Of rows with the same ID, or the same file under two spellings of an ID, the first is kept.
-    """
-    rows: dict[str, Row] = {}
-    files: dict[Path, Row] = {}
-    for row in found:
-        first = rows.get(row.id) or files.get(row.file)
-        # Names of files that cannot be written into a CSV; Linux allows them.
-        if any("\ud800" <= letter <= "\udfff" for letter in row.id + row.label + row.specimen):
-            problems.append(f"{row.id!a}: a name that is not UTF-8; rename the file or folder")
-        elif first:
-            problems.append(f"{row}: duplicate ID, {first.origin or first.file} has it too")
-        else:
-            rows[row.id] = files[row.file] = row
-    ordered = [rows[identity] for identity in sorted(rows)]
-    problems += _pool_problems(ordered)
-    if any(row.source for row in ordered):
-        problems += (
-            f"{row}: no source, though other rows have one" for row in ordered if not row.source
-        )
-    problems += _specimen_problems(ordered)
-    _warn_of_mixed_specimens(ordered)
-    return ordered
-
-
-def _pool_problems(rows: Sequence[Row]) -> Iterator[str]:
-    pooled = any(row.pool for row in rows)
-    for row in rows:
-        if row.pool and row.pool not in POOLS:
-            yield f"{row}: unknown pool '{row.pool}'; allowed are {', '.join(POOLS)}"
-        elif pooled and not row.pool:
-            yield f"{row}: no pool, though other rows have one"
-
-
-def _specimen_problems(rows: Sequence[Row]) -> Iterator[str]:
-    if not any(row.specimen for row in rows):
-        return  # a source without specimens: only leaky protocols can use it
-    members: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in rows:
-        if row.specimen:
-            members[row.label].setdefault(row.specimen, row)
-        else:
-            yield f"{row}: no specimen, though other rows have one"
-    for label, specimens in sorted(members.items()):
-        if len(specimens) == 1:
-            specimen, row = next(iter(specimens.items()))
-            yield (
-                f"{row}: class '{label}' has a single specimen ('{specimen}'), so it cannot be"
-                " both learnt and tested; add a specimen or leave the class out"
-            )
-
-
-def _warn_of_mixed_specimens(rows: Iterable[Row]) -> None:
-    labels: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        if row.specimen:
-            labels[row.specimen][row.label] += 1
-    mixed = [
-        f"{specimen}: " + ", ".join(f"{label} ({n} cells)" for label, n in sorted(counts.items()))
-        for specimen, counts in sorted(labels.items())
-        if len(counts) > 1
-    ]
-    if mixed:
-        text = "specimens with more than one label (right for mixed patterns only):"
-        warnings.warn(f"{text}\n{shortened(mixed)}", stacklevel=2)
-
-
-def shortened(lines: Sequence[str]) -> str:
+def shortened(lines: Sequence[str], listed: int = LISTED) -> str:
     """The first lines of a list, indented, and how many more there are."""
-    shown = [f"  {line}" for line in lines[:LISTED]]
-    if len(lines) > LISTED:
-        shown.append(f"  ... and {len(lines) - LISTED} more")
+    shown = [f"  {line}" for line in lines[:listed]]
+    if len(lines) > listed:
+        shown.append(f"  ... and {len(lines) - listed} more")
     return "\n".join(shown)
+
+
+def by_reason(problems: Sequence[str]) -> list[str]:
+    """Problems, each `<place>: <what is wrong>`; what is wrong in many places is said once."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        place, _, reason = problem.partition(": ")
+        places[reason or problem].append(place)
+    lines = []
+    for problem in problems:
+        _, _, reason = problem.partition(": ")
+        if len(alike := places[reason or problem]) <= ALIKE:
+            lines.append(problem)
+        elif problem.startswith(f"{alike[0]}: "):
+            lines.append(f"{reason}: {len(alike)} rows, e.g. {', '.join(alike[:ALIKE])}")
+    return lines

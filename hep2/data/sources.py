@@ -2,24 +2,27 @@
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hep2.data import contest
 from hep2.data.cells import Row
 from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
-from hep2.data.manifest import read_csv, read_manifest
+from hep2.data.levels import levels, pool_of
+from hep2.data.manifest import read_manifest
+from hep2.data.mivia import CLASSES, mivia_rows
+from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
+from hep2.data.spelling import id_key
 from hep2.errors import HEp2Error
 
 I3A_CLASSES = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "NuMem", "Golgi")
-LABELS, SPECIMENS = "gt_training.csv", "specimens.csv"
-POOL_FOLDERS = {"tra": "train", "val": "val", "tes": "test"}
 PUBLIC_SPLIT = {"train": 8701, "val": 2175, "test": 2720}  # george-chou/HEp-2_cell_classification
 
 # The five patterns of SNPHEp-2, in the order of every table about it.
@@ -30,48 +33,55 @@ PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar",
 # (Vununu, Lee and Kwon, on the set of Wiliem et al. 2013).
 SNPHEP2_COUNTS = {"cells": 1884, "specimens": 40, "training cells": 905, "test cells": 979}
 
-Files = Mapping[str, list[Path]]  # by the image ID without its leading zeros
+MIVIA_COUNTS = (1455, 28)  # cells, fields: 721 to train and 734 to test (Foggia et al. 2013)
 
 
-def i3a(root: str | None, name: str = "i3a") -> ImageSource:
+def i3a(root: str | None, name: str = "i3a", merge_spellings: bool = False) -> ImageSource:
     """I3A contest, Task 1.
 
-    Labels come from gt_training.csv (`Image ID,Image class`) or, without it, from the folders
-    tra/val/tes/<class>/. Images are named by their ID, with or without leading zeros, anywhere
-    below the root; those below tra, val or tes belong to that pool. specimens.csv
-    (`Image ID,Specimen`) is optional: without it the specimens are unknown, all empty. A cell's ID
-    is its image ID as the CSV writes it (without a CSV: the file's name without suffix).
+    Labels come from gt_training.csv (`Image ID,Image class[,Intensity]`) or, without it, from the
+    folders tra/val/tes/<class>/. Images are named by their ID, with or without leading zeros,
+    anywhere below the root; those below tra, val or tes belong to that pool. Masks, NNNNN_Mask.png
+    beside NNNNN.png, are told apart. specimens.csv (`Image ID,Specimen`) is optional: without it
+    the specimens are unknown, all empty. A cell's ID is its image ID as the CSV writes it (without
+    a CSV: the file's name without suffix).
 
     Raises:
         HEp2Error: the folder has neither form, or a CSV cannot be read.
     """
     base, problems = _existing(root, "i3a"), list[str]()
-    files = defaultdict(list)
-    for file in image_files(base):
-        files[_number(file.stem)].append(file)
-    specimens = _specimens(base / SPECIMENS, problems)
-    if (base / LABELS).is_file():
-        rows = list(_labelled_by_csv(base, files, specimens, problems))
-    elif all((base / folder).is_dir() for folder in POOL_FOLDERS):
-        rows = list(_labelled_by_folder(base, files, specimens, problems))
+    found, files = told_apart(image_files(base), base), defaultdict(list)
+    for file in found.cells:
+        files[id_key(file.name)].append(file)
+    specimens = contest.read_specimens(base / contest.SPECIMENS, problems)
+    if (base / contest.LABELS).is_file():
+        rows = list(contest.labelled_by_csv(base, files, specimens, problems))
+    elif all((base / folder).is_dir() for folder in contest.POOL_FOLDERS):
+        rows = list(contest.labelled_by_folder(base, files, specimens, problems))
     else:
-        raise HEp2Error(
-            f"{base} has neither {LABELS} nor the folders tra, val and tes;"
-            " add data.root=<the folder of the I3A data set>"
-        )
+        raise HEp2Error(contest.missing(base, found.cells))
+    say_left_out(found, base)
+    contest.check_meeting(rows, specimens, problems)
+    rows = [replace(row, mask=found.masks.get(row.file, Path())) for row in rows]
     pools = Counter(row.pool for row in rows)
     counts = [pools[pool] for pool in PUBLIC_SPLIT]
     if any(counts) and counts != list(PUBLIC_SPLIT.values()):
         here, there = ("/".join(map(str, split)) for split in (counts, PUBLIC_SPLIT.values()))
         text = f"i3a: train/val/test hold {here} cells here, {there} in the public copy"
         warnings.warn(text, stacklevel=2)
-    return image_source(name, base, rows, problems, I3A_CLASSES)
+    return image_source(name, base, rows, problems, I3A_CLASSES, merge_spellings)
 
 
-def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphep2") -> ImageSource:
+def snphep2(
+    root: str | None,
+    manifest: str = "manifest.csv",
+    name: str = "snphep2",
+    columns: Mapping[str, str] | None = None,
+    merge_spellings: bool = False,
+) -> ImageSource:
     """SNPHEp-2 as a manifest with pools; warns where its counts are not the published ones."""
     base, problems = _existing(root, "snphep2"), list[str]()
-    rows = read_manifest(base / manifest, base, problems)
+    rows = read_manifest(base / manifest, base, problems, columns=columns)
     pools = Counter(row.pool for row in rows)
     counts = (len(rows), len({row.specimen for row in rows}), pools["train"], pools["test"])
     differing = [
@@ -82,22 +92,54 @@ def snphep2(root: str | None, manifest: str = "manifest.csv", name: str = "snphe
     if differing:
         text = f"snphep2: this copy holds {', '.join(differing)}"
         warnings.warn(f"{text}; results on it are not comparable with published ones", stacklevel=2)
-    return image_source(name, base, rows, problems, PAPER_CLASSES)
+    return image_source(name, base, rows, problems, PAPER_CLASSES, merge_spellings)
 
 
-def folder(root: str | None, name: str = "folder") -> ImageSource:
-    """Images in `<label>/<specimen>/<image>`; a cell's ID is this path."""
+def mivia(root: str | None, name: str = "mivia") -> ImageSource:
+    """The MIVIA set of the ICPR 2012 contest: see `hep2.data.mivia`."""
+    base, problems = _existing(root, "mivia"), list[str]()
+    rows = mivia_rows(base, problems)
+    counts = len(rows), len({row.specimen for row in rows})
+    if counts != MIVIA_COUNTS:
+        cells, fields = counts
+        text = f"mivia: this copy holds {cells} cells of {fields} fields (published: 1455 of 28)"
+        warnings.warn(f"{text}; results on it are not comparable with published ones", stacklevel=2)
+    return image_source(name, base, rows, problems, CLASSES)
+
+
+def folder(
+    root: str | None,
+    name: str = "folder",
+    layout: str | None = None,
+    merge_spellings: bool = False,
+) -> ImageSource:
+    """Images in `<label>/<specimen>/<image>`, or in folders of another `layout`: see `levels`.
+
+    A cell's ID is its path. Masks beside the cells are told apart.
+
+    Raises:
+        HEp2Error: the folders look like another layout, and none is stated.
+    """
     base, problems, rows = _existing(root, "folder"), list[str](), list[Row]()
-    for file in image_files(base):
-        parts = file.relative_to(base).parts
+    found = told_apart(image_files(base), base)
+    roles = levels([file.relative_to(base).parts[:-1] for file in found.cells], layout, base)
+    place = "/".join(f"<{role}>" for role in roles)
+    for file in found.cells:
+        *folders, _ = parts = file.relative_to(base).parts
         identity = "/".join(parts)
-        if len(parts) == 3:
-            rows.append(Row(identity, parts[0], parts[1], "", file))
-        else:
-            problems.append(f"{identity}: not in <label>/<specimen>/; move it there")
+        if len(folders) != len(roles):
+            problems.append(f"{identity}: not in {place}/; move it there")
+            continue
+        known = dict.fromkeys(("label", "specimen", "pool"), "") | {
+            role: name for role, name in zip(roles, folders, strict=True) if role != "_"
+        }
+        known["pool"] = pool_of(known["pool"])
+        rows.append(Row(identity, **known, file=file, mask=found.masks.get(file, Path())))
     if not rows and not problems:
-        raise HEp2Error(f"{base} holds no image; it must hold <label>/<specimen>/<image>")
-    return image_source(name, base, rows, problems)
+        masks = f" but {len(found.no_cells)} masks" if found.no_cells else ""
+        raise HEp2Error(f"{base} holds no image{masks}; it must hold {place}/<image>")
+    say_left_out(found, base)
+    return image_source(name, base, rows, problems, merge_spellings=merge_spellings)
 
 
 def manifest(
@@ -105,6 +147,8 @@ def manifest(
     manifest: str = "manifest.csv",
     allow_outside: bool = False,
     name: str = "manifest",
+    columns: Mapping[str, str] | None = None,
+    merge_spellings: bool = False,
 ) -> ImageSource:
     """Any images, listed in a CSV `image,label,specimen[,pool]`: see `read_manifest`.
 
@@ -113,11 +157,23 @@ def manifest(
         manifest: the CSV, relative to the root or absolute.
         allow_outside: accept images outside the root.
         name: of the data set.
+        columns: what the CSV calls its columns, by our names.
+        merge_spellings: labels and specimens under two spellings become the commonest one.
     """
     path, problems = _existing(root, "manifest"), list[str]()
     csv_file, base = (path, path.parent) if path.is_file() else (path / manifest, path)
-    rows = read_manifest(csv_file, base, problems, allow_outside)
-    return image_source(name, base, rows, problems)
+    rows = read_manifest(csv_file, base, problems, allow_outside, columns)
+    rows = list(_without_masks(rows, base, problems))
+    return image_source(name, base, rows, problems, merge_spellings=merge_spellings)
+
+
+def _without_masks(rows: Sequence[Row], base: Path, problems: list[str]) -> Iterator[Row]:
+    found = told_apart([row.file for row in rows], base)
+    for row in rows:
+        if (why := found.no_cells.get(row.file)) == "a mask":
+            problems.append(f"{row}: {why}, no cell; leave it out, or name it in a column mask")
+        else:
+            yield row
 
 
 @dataclass(frozen=True)
@@ -161,55 +217,3 @@ def _existing(root: str | None, data: str) -> Path:
     if not path.is_dir() and not (data == "manifest" and path.is_file()):
         raise HEp2Error(f"data.root={root}: no such folder; give the folder of the data set")
     return path
-
-
-def _number(identity: str) -> str:
-    """An image ID without its leading zeros."""
-    return str(int(identity)) if identity.isdecimal() else identity
-
-
-def _specimens(path: Path, problems: list[str]) -> dict[str, str]:
-    specimens: dict[str, str] = {}
-    if not path.is_file():
-        return specimens
-    for number, cell in read_csv(path, ("Image ID", "Specimen"), problems):
-        identity, specimen = cell["Image ID"], cell["Specimen"]
-        first = specimens.setdefault(_number(identity), specimen)
-        if first != specimen:
-            problems.append(
-                f"{path.name} row {number} ({identity}): specimen '{specimen}', but '{first}' above"
-            )
-    return specimens
-
-
-def _labelled_by_csv(
-    root: Path, files: Files, specimens: Mapping[str, str], problems: list[str]
-) -> Iterator[Row]:
-    for number, cell in read_csv(root / LABELS, ("Image ID", "Image class"), problems):
-        identity, label = cell["Image ID"], cell["Image class"]
-        origin = f"{LABELS} row {number}"
-        found = files.get(_number(identity), [])
-        if not identity or not label:
-            problems.append(f"{origin} ({identity}): the image ID or the class is empty")
-        elif len(found) > 1:
-            names = ", ".join(str(file.relative_to(root)) for file in found)
-            problems.append(f"{origin} ({identity}): more than one image has this ID: {names}")
-        elif not found:
-            problems.append(f"{origin} ({identity}): missing file: no image of this name in {root}")
-        else:
-            folders = found[0].relative_to(root).parts[:-1]
-            pool = next((POOL_FOLDERS[part] for part in folders if part in POOL_FOLDERS), "")
-            yield Row(identity, label, specimens.get(_number(identity), ""), pool, found[0], origin)
-
-
-def _labelled_by_folder(
-    root: Path, files: Files, specimens: Mapping[str, str], problems: list[str]
-) -> Iterator[Row]:
-    for number, found in files.items():
-        for file in found:
-            parts = file.relative_to(root).parts
-            pool, origin = POOL_FOLDERS.get(parts[0]), "/".join(parts)
-            if pool and len(parts) == 3:
-                yield Row(file.stem, parts[1], specimens.get(number, ""), pool, file, origin)
-            elif pool:
-                problems.append(f"{origin}: not in {parts[0]}/<class>/; move it there")

@@ -1,18 +1,23 @@
 """Anybody's split: a CSV that says of every image on which side of it the cell stands."""
 
+import math
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hep2.data.audit import Indices
-from hep2.data.cells import Cells
-from hep2.data.images import CellImage, check_channel, decoded, has_16_bits
-from hep2.data.manifest import read_csv, shortened
+from hep2.data.cells import Cells, Row
+from hep2.data.foreign_paths import Finder
+from hep2.data.images import CellImage, check_channel, decoded
+from hep2.data.manifest import by_reason, read_csv, shortened
+from hep2.data.rows import differences
+from hep2.data.spelling import nothing
 from hep2.data.store import WIDEN
 from hep2.errors import HEp2Error
 from hep2.files import progress_bar, reserve
@@ -67,7 +72,7 @@ class _Entry(NamedTuple):
 def read_split_table(
     path: Path, columns: Columns, root: Path | None = None, channel: str = "green"
 ) -> SplitTable:
-    """Read a table and decode its images, 4 KiB a cell (8 where any has 16 bits), kept on the disk.
+    """Read a table and decode its images, which are kept on the disk, 8 KiB a cell.
 
     Args:
         path: a CSV, one row a cell, with the columns image, label, if wanted specimen, and either
@@ -82,11 +87,13 @@ def read_split_table(
     """
     check_channel(channel)
     problems, entries, found = list[str](), list[_Entry](), columns
-    for number, row in read_csv(path, (), problems):
+    names = [name for name in asdict(columns).values() if name]
+    for number, row in read_csv(path, (), problems, names):
         if not entries:
             found = _found_columns(path, row, columns)
-        entries.append(_Entry(number, *(row[name] if name else "" for name in (
-            found.image, found.label, found.specimen, found.split or found.fold))))  # fmt: skip
+        fields = (found.image, found.label, found.specimen, found.split or found.fold)
+        texts = [row[name] if name else "" for name in fields]
+        entries.append(_Entry(number, *("" if nothing(text) else text for text in texts)))
     problems += _row_problems(path, entries, found)
     _refuse(path, problems)
     by_fold = found.split is None
@@ -94,23 +101,32 @@ def read_split_table(
     named = sorted(zip(_identities(entries), entries, sides, strict=True))
     ids, entries, sides = (list(column) for column in zip(*named, strict=True))
     held, notes = _held(path, np.array(sides), by_fold)
-    if found.specimen is None or not any(entry.specimen for entry in entries):
+    if not any(entry.specimen for entry in entries):
         notes.append("specimens are unknown: columns.specimen=<column> names their column")
-    folder = path.parent if root is None else root
-    files = [folder / PureWindowsPath(entry.image).as_posix() for entry in entries]
+    finder = Finder(path.parent if root is None else root)
+    files = [finder.file(entry.image) for entry in entries]
+    finder.warn(path.name)
+    labels = [entry.label for entry in entries]
+    specimens = [entry.specimen for entry in entries]
+    rows = map(Row, ids, labels, specimens, [""] * len(ids), files, _origins(path, entries))
+    _refuse(path, [f"one thing under two spellings: {line}" for line in differences(list(rows))])
     images = _images(path, entries, files, channel)
-    classes, labels = np.unique([entry.label for entry in entries], return_inverse=True)
+    classes, indices = np.unique(labels, return_inverse=True)
     cells = Cells(
         images,
         np.array(ids),
-        labels.astype(np.int64),
-        np.array([entry.specimen for entry in entries]),
+        indices.astype(np.int64),
+        np.array(specimens),
         np.full(len(ids), ""),
         tuple(classes.tolist()),
         path.stem,
         "",
     )
     return SplitTable(cells, tuple(held), found, tuple(notes))
+
+
+def _origins(path: Path, entries: Sequence[_Entry]) -> list[str]:
+    return [f"{path.name} row {entry.row}" for entry in entries]
 
 
 def _found_columns(path: Path, header: Mapping[str, str], columns: Columns) -> Columns:
@@ -123,10 +139,8 @@ def _found_columns(path: Path, header: Mapping[str, str], columns: Columns) -> C
     for what, name in found.items():
         if name is None or name in header:
             continue
-        alike = [other for other in header if other.casefold() == name.casefold()]
-        if what in ("image", "label") or name != what or alike:
-            meant = alike[0] if alike else "<column>"
-            raise HEp2Error(f"{path} has no column {name}: say columns.{what}={meant}; {remedy}")
+        if what in ("image", "label") or name != what:
+            raise HEp2Error(f"{path} has no column {name}: say columns.{what}=<column>; {remedy}")
         found[what] = None
     lacking = [what for what in ("image", "label") if found[what] is None]
     if lacking:
@@ -153,12 +167,13 @@ def _found_columns(path: Path, header: Mapping[str, str], columns: Columns) -> C
 def _row_problems(path: Path, entries: Sequence[_Entry], columns: Columns) -> Iterator[str]:
     some_specimen = any(entry.specimen for entry in entries)
     strange: dict[str, list[int]] = defaultdict(list)
-    for entry in entries:
+    for origin, entry in zip(_origins(path, entries), entries, strict=True):
         lacking = [what for what in ("image", "label") if not getattr(entry, what)]
         lacking += ["specimen"] * (some_specimen and not entry.specimen)
-        if lacking or "\0" in entry.image:
-            what = " and ".join(lacking) or "readable image"
-            yield f"{path.name} row {entry.row} ({entry.image!r}): no {what}"
+        if "\0" in entry.image:
+            yield f"{origin}: a null character in the image's path"
+        elif lacking:
+            yield f"{origin} ({entry.image}): no {' and no '.join(lacking)}"
         if not (_is_fold(entry.side) if columns.split is None else _is_side(entry.side)):
             strange[entry.side].append(entry.row)
     right = "a whole number from 0" if columns.split is None else "train, val or test"
@@ -185,7 +200,7 @@ def _identities(entries: Sequence[_Entry]) -> list[str]:
     return [f"{e.image} (row {e.row})" if count[e.image] > 1 else e.image for e in entries]
 
 
-def _held(path: Path, sides: np.ndarray, by_fold: bool) -> tuple[list[Held], list[str]]:
+def _held(path: Path, sides: NDArray[np.str_], by_fold: bool) -> tuple[list[Held], list[str]]:
     notes = list[str]()
     names = np.unique(sides).tolist()
     if by_fold:
@@ -214,36 +229,35 @@ def _held(path: Path, sides: np.ndarray, by_fold: bool) -> tuple[list[Held], lis
 
 def _images(
     path: Path, entries: Sequence[_Entry], files: Sequence[Path], channel: str
-) -> np.ndarray:
+) -> NDArray[np.uint16]:
     """All images as a memory map of a file that vanishes with it, shape (N, 1, H, W)."""
     if not any(file.is_file() for file in files):
         raise HEp2Error(
             f"{path}: none of its {len(files)} images is there, e.g. {files[0]}; "
             "root=<folder> says where they lie"
         )
-    dtype = np.dtype(np.uint16 if any(map(has_16_bits, files)) else np.uint8)
     shape = (len(files), 1, IMAGE_SIZE, IMAGE_SIZE)
     problems = list[str]()
     try:
         with tempfile.TemporaryFile() as file:
-            reserve(file, dtype.itemsize * int(np.prod(shape)))
-            images = np.memmap(file, dtype, "r+", shape=shape)
+            reserve(file, 2 * math.prod(shape))
+            images = np.memmap(file, np.uint16, "r+", shape=shape)
     except OSError as error:
         raise HEp2Error(
             f"no room for the images in {tempfile.gettempdir()}: {error.strerror}; TMPDIR=<folder> "
             "chooses another place"
         ) from error
     outcomes = progress_bar(decoded(files, IMAGE_SIZE, channel), "cells", len(files))
-    for place, (entry, outcome) in enumerate(zip(entries, outcomes, strict=True)):
+    for place, (origin, outcome) in enumerate(zip(_origins(path, entries), outcomes, strict=True)):
         if isinstance(outcome, CellImage):
-            widen = dtype.itemsize > outcome.pixels.itemsize
-            images[place, 0] = outcome.pixels.astype(dtype) * WIDEN if widen else outcome.pixels
+            widen = WIDEN if outcome.pixels.dtype == np.uint8 else 1
+            images[place, 0] = outcome.pixels.astype(np.uint16) * np.uint16(widen)
         else:
-            problems.append(f"{path.name} row {entry.row} ({entry.image}): {outcome}")
+            problems.append(f"{origin} ({entries[place].image}): {outcome}")
     _refuse(path, problems)
     return images
 
 
 def _refuse(path: Path, problems: Sequence[str]) -> None:
     if problems:
-        raise HEp2Error(f"{path}: mend or remove these rows:\n{shortened(problems)}")
+        raise HEp2Error(f"{path}: mend or remove these rows:\n{shortened(by_reason(problems))}")

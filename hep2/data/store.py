@@ -13,7 +13,7 @@ import math
 import re
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells, Source
+from hep2.data.cells import Cells, Row, Source
 from hep2.data.images import Pixels, check_channel
 from hep2.errors import HEp2Error
 from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
@@ -31,6 +31,7 @@ KEYED = ("classes", "image_size", "channel", "shape", "dtype", "cells_hash")
 WIDEN = 257  # 255 * 257 = 65535: full scale stays full scale
 BLOCK = 1 << 24  # bytes hashed at a time
 IMAGE_SIZES = range(8, 1025)
+OPTIONAL = ("source", "intensity")  # columns that are there where they say something
 
 
 class BrokenStoreError(Exception):
@@ -100,18 +101,7 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
     images = progress_bar(source.images(size, channel), f"{source.name}: cells", len(rows))
     with whole_file(pixels) as file:
         _write_images(file, images, shape, dtype)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    columns = [
-        "id",
-        "label",
-        "specimen",
-        "pool",
-        *(["source"] if any(r.source for r in rows) else []),
-    ]
-    writer.writerow(columns)
-    writer.writerows([getattr(row, name) for name in columns] for row in rows)
-    table = text.getvalue()
+    table = _table(rows)
     write_atomic(folder / "cells.csv", table)
     meta = {
         "store": folder.name,
@@ -126,6 +116,17 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
     meta["key"] = _content_key(meta, pixels)
     sealed = {**meta, "checksum": _short_hash(json.dumps(meta))}
     write_atomic(folder / "meta.json", json.dumps(sealed, indent=1) + "\n")
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """cells.csv; columns that say nothing are left out, as the content key depends on it."""
+    columns = ["id", "label", "specimen", "pool"]
+    columns += [name for name in OPTIONAL if any(getattr(row, name) for row in rows)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([getattr(row, name) for name in columns] for row in rows)
+    return text.getvalue()
 
 
 def _write_images(
@@ -163,15 +164,16 @@ def _read(folder: Path, source: Source) -> Cells:
         touched = pixels.stat().st_mtime_ns != meta["images_mtime_ns"]
         if touched and _content_key(meta, pixels) != meta["key"]:
             raise BrokenStoreError("images.npy was changed")
-        _, *records = csv.reader(io.StringIO(table, newline=""))
-        ids, labels, specimens, pools, *more = map(np.array, zip(*records, strict=True))
-        sources = more[0] if more else np.full(len(ids), "")
+        (_, _, _, _, *more), *records = csv.reader(io.StringIO(table, newline=""))
+        ids, labels, specimens, pools, *extra = map(np.array, zip(*records, strict=True))
+        known = dict(zip(more, extra, strict=True))
+        optional = [known.get(name, np.full(len(ids), "")) for name in OPTIONAL]
         rank = {label: position for position, label in enumerate(source.classes)}
         indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
-    of_source = (source.classes, source.name, meta["key"], source.synthetic, sources)
-    return Cells(images, ids, indices, specimens, pools, *of_source)
+    of_source = (source.classes, source.name, meta["key"], source.synthetic)
+    return Cells(images, ids, indices, specimens, pools, *of_source, *optional)
 
 
 def _short_hash(text: str) -> str:

@@ -29,6 +29,9 @@ INCIDENTAL = (
 
 # Settings that came later, with what runs did before: absent means this.
 LATER = {
+    "data.source.columns": None,
+    "data.source.layout": None,
+    "data.source.merge_spellings": False,
     "features.averaged": False,
     "features.test_orientations": 1,
     "model.network.bounded": True,

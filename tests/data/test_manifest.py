@@ -105,13 +105,20 @@ def test_all_bad_rows_at_once(root: Path) -> None:
         assert line in text
 
 
-def test_long_lists_are_cut_and_counted(root: Path) -> None:
+def test_many_bad_rows_of_one_kind_are_said_once(root: Path) -> None:
     write_csv(root, [*GOOD, *((f"none{n:02}.png", "a", "s1") for n in range(25))])
     text = message(root)
     assert "25 problems" in text
-    assert "none19.png" in text
-    assert "none20.png" not in text
-    assert "... and 5 more" in text
+    assert text.count("missing file") == 1
+    assert "missing file: 25 rows, e.g. manifest.csv row 6 (none00.png), manifest.csv row 7" in text
+    assert "none03.png" not in text
+
+
+def test_long_lists_are_cut_and_counted(root: Path) -> None:
+    write_csv(root, [*GOOD, *((row[0], "a", "s1") for row in GOOD * 7)])
+    text = message(root)
+    assert "28 problems" in text
+    assert text.count("duplicate ID") == 4
 
 
 def test_unknown_and_missing_pool(root: Path) -> None:
@@ -191,10 +198,12 @@ def test_outside_the_root_only_if_allowed(root: Path) -> None:
         (b"\xef\xbb\xbf\n", "manifest.csv is empty"),
         (b"image,label,specimen\n", "manifest.csv has a header but no rows"),
         (b"image,label\na1.png,a\n", "manifest.csv row 1: no column specimen; the header must"),
-        (b"image;label;specimen\n", "row 1: no column image, label, specimen"),
+        (b"image;label;specimen\n", "manifest.csv has a header but no rows"),
+        (b"image;label;patience\n", "row 1: no column specimen"),
         (b"image,label,specimen,label\n", "row 1: column label appears twice"),
         (b"image,label,specimen\na1.png,a,s1\n\xe9.png,a,s1\n", "row 3: not UTF-8 text"),
-        ("image,label,specimen\n".encode("utf-16"), "row 1: not UTF-8 text"),
+        ("image,label,specimen\n".encode("utf-16"), "manifest.csv has a header but no rows"),
+        (b"PK\x03\x04 and so on", "manifest.csv is an Excel workbook or a ZIP archive"),
         (b'image,label,specimen\na1.png,a,"s1\n', "not a valid CSV"),
     ],
 )
