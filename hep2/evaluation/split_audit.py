@@ -19,7 +19,7 @@ from hep2.metrics import StringArray
 CHANCE = 3 / 380
 SURE = 1e-3  # probability of so many look-alikes by chance, below which they are a leak
 PROBED = 1024  # cells that show how much different specimens look alike
-COPY = 0.999  # correlation from which a look-alike is a copy, however much cells look alike
+COPY = 0.9999  # correlation from which a look-alike is a copy, however much cells look alike
 
 
 @dataclass(frozen=True)
