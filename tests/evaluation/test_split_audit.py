@@ -4,12 +4,11 @@ import csv
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CONF
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from PIL import Image
@@ -203,15 +202,21 @@ def test_hostile_names_are_text_on_the_page_and_no_formula(tmp_path: Path) -> No
     assert f"'{hostile}3x" in pairs
 
 
+Command = Callable[..., tuple[object, str, str]]
+
+
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Command]:
     """`python evaluate.py task=audit ...` in this process: exit code, output, errors."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
     monkeypatch.chdir(tmp_path)
-    assert CONF.is_dir()
+    able = [log for log in map(logging.getLogger, logging.root.manager.loggerDict)
+            if not log.disabled]  # fmt: skip
 
     def run(*words: str) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["evaluate.py", "task=audit", *words])
@@ -222,12 +227,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
             code = end.code
         return code, *capsys.readouterr()
 
-    return run
+    yield run
+    for log in able:  # Hydra's logging "disabled" turns off all there are
+        log.disabled = False
 
 
-def test_the_exit_code_tells_whether_it_leaks(
-    tmp_path: Path, command: Callable[..., tuple]
-) -> None:
+def test_the_exit_code_tells_whether_it_leaks(tmp_path: Path, command: Command) -> None:
     path = write_table(tmp_path / "x", images(), header="image,label,slide,set")
     words = (f"images={path}", "columns.split=set", "columns.specimen=slide")
     code, out, err = command(*words)
