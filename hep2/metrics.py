@@ -183,6 +183,19 @@ def summarise(
     }
 
 
+def by_group(
+    groups: StringArray, targets: IntArray, outputs: IntArray, classes: int
+) -> dict[str, dict[str, float]]:
+    """Number of cells, ACA and MCA of each group of cells that has a name. All of shape (N,)."""
+    found = {}
+    for name in sorted(set(groups.tolist()) - {""}):
+        own = groups == name
+        confusion = confusion_counts(targets[own], outputs[own], classes)
+        found[name] = {"cells": int(own.sum()), "aca": float(aca(confusion)),
+                       "mca": float(mca(confusion))}  # fmt: skip
+    return found
+
+
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below == 0, np.nan, np.divide(above, below))

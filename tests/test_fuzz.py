@@ -14,6 +14,7 @@ import torch
 from conftest import composed
 from helpers.made_up_runs import write_run
 from helpers.mutations import Mutation, fuzzed, spoilt
+from helpers.small_sets import write_image
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -356,3 +357,43 @@ def test_overrides(capsys: pytest.CaptureFixture[str]) -> None:
 
     door([])
     fuzzed(door)
+
+
+def test_mask(tmp_path: Path) -> None:
+    """A mask that is spoilt is a mask of the same shape, or none, and never an error."""
+    names = random_images(tmp_path, 8)
+    file = tmp_path / "00001_Mask.png"
+    Image.fromarray(np.eye(12, dtype=np.uint8) * 255).save(file)
+    valid, rows = file.read_bytes(), [f"{name},{'ab'[i % 2]},s{i}" for i, name in enumerate(names)]
+    rows = [f"{row},{file.name if row.startswith('00001') else ''}" for row in rows]
+    (tmp_path / "manifest.csv").write_text("\n".join(["image,label,specimen,mask", *rows]))
+
+    def door(changes: list[Mutation]) -> None:
+        file.write_bytes(spoilt(valid, changes))
+        first, *others = sources.manifest(str(tmp_path)).masks(16) or ()
+        assert first.shape == (16, 16) and set(np.unique(first)) <= {0, 255}
+        assert len(others) == 7 and not np.any(others)
+
+    door([])
+    fuzzed(door)
+
+
+@pytest.mark.parametrize("spoiled", ["cells.csv", "training/gt_training.csv", "test/gt_test.csv"])
+def test_mivia(spoiled: str, tmp_path: Path) -> None:
+    base = tmp_path / "ICPR2012_Cells_Classification_Contest"
+    for folder in ("training", "test"):
+        for number in range(1, 5):
+            write_image(base / folder / f"{number:03d}.png")
+        labels = [f"{n};{'nucleolar' if n % 2 else 'centromere'}" for n in range(1, 5)]
+        (base / folder / f"gt_{folder}.csv").write_text("\n".join(["id;pattern", *labels]))
+    cells = [
+        f"{n};{folder};{n % 2 + 2 * place};positive;0;{'nucleolar' if n % 2 else 'centromere'}"
+        for place, folder in enumerate(("training", "test"))
+        for n in range(1, 5)
+    ]
+    valid = "\n".join(["id;set;image;intensity;x;pattern", *cells])
+    (base / "cells.csv").write_text(valid)
+    door_of = csv_door(
+        base, spoiled, (base / spoiled).read_text(), lambda: sources.mivia(str(base)), False
+    )
+    fuzzed(door_of)

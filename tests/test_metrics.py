@@ -165,3 +165,13 @@ def test_every_specimen_has_a_target_of_its_own():
     targets = np.array([0, 0, 1, 1])
     specimens = np.array(["a", "a", "b", "b"])
     assert metrics.specimen_accuracy(specimens, targets, targets, np.eye(2)[targets]) == (1, 1)
+
+
+def test_figures_of_groups_are_those_of_their_cells_alone():
+    groups = np.array(["positive", "", "intermediate", "positive", "intermediate", "positive"])
+    targets, outputs = np.array([0, 1, 1, 0, 0, 1]), np.array([0, 0, 1, 1, 0, 1])
+    assert metrics.by_group(groups, targets, outputs, 3) == {
+        "intermediate": {"cells": 2, "aca": 1.0, "mca": 1.0},
+        "positive": {"cells": 3, "aca": 2 / 3, "mca": 0.75},
+    }
+    assert metrics.by_group(np.full(6, ""), targets, outputs, 3) == {}

@@ -55,6 +55,9 @@ class Source(Protocol):
     def images(self, size: int, channel: str) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
         """An image for each row, (size, size), uint8 or uint16."""
 
+    def masks(self, size: int) -> Iterator[NDArray[np.uint8]] | None:
+        """A mask for each row, (size, size), 255 in the cell, or all 0; None: no row has one."""
+
 
 def _nothing() -> NDArray[np.str_]:
     return np.empty(0, np.str_)
@@ -75,6 +78,8 @@ class Cells:
     synthetic: bool = False  # whether cells are simulated; every table and picture must then say so
     sources: NDArray[np.str_] = field(default_factory=_nothing)  # where each comes from, or empty
     intensities: NDArray[np.str_] = field(default_factory=_nothing)  # of fluorescence, or empty
+    # Memory map, (N, 1, H, W): 255 inside the cell, all 0 where it has no mask. None: no cell has.
+    masks: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         for name in ("sources", "intensities"):

@@ -7,16 +7,39 @@ from pathlib import Path
 from hep2.data.cells import Row
 from hep2.data.levels import unusual
 from hep2.data.manifest import read_csv
-from hep2.data.spelling import id_key, nothing
+from hep2.data.spelling import id_key, nothing, spelling_key
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
 
 LABELS, SPECIMENS = "gt_training.csv", "specimens.csv"
+TABLES = (".csv", ".tsv", ".txt", ".xls", ".xlsx", ".ods")  # what a table may have been saved as
 POOL_FOLDERS = {"tra": "train", "val": "val", "tes": "test"}
 
 Files = Mapping[str, list[Path]]  # by the key of the image ID: `spelling.id_key`
 Specimens = Mapping[str, tuple[str, str]]  # by that key: the specimen, and the ID as it is written
+
+
+def table(base: Path, name: str) -> Path:
+    """The file of a name, however it is spelt: specimens.csv, Specimens.CSV, specimen.csv.
+
+    Raises:
+        HEp2Error: only a file of another kind, or more than one, is called so.
+    """
+    if (exact := base / name).is_file():
+        return exact
+    stem, suffix = spelling_key(exact.stem), exact.suffix
+    alike = [
+        file
+        for file in sorted(base.glob("*.*"))
+        if spelling_key(file.stem) == stem and file.suffix.lower() in TABLES
+    ]
+    if not alike:
+        return exact
+    if len(alike) > 1 or alike[0].suffix.lower() != suffix:
+        names = ", ".join(file.name for file in alike)
+        raise HEp2Error(f"{base} holds {names}; save the one that counts as {name}")
+    return alike[0]
 
 
 def read_specimens(path: Path, problems: list[str]) -> dict[str, tuple[str, str]]:
@@ -31,18 +54,24 @@ def read_specimens(path: Path, problems: list[str]) -> dict[str, tuple[str, str]
             problems.append(
                 f"{path.name} row {number} ({identity}): specimen '{specimen}', but '{first}' above"
             )
+    if specimens and all(nothing(specimen) for specimen, _ in specimens.values()):
+        raise HEp2Error(
+            f"{path} names no specimen: all {len(specimens)} are empty or say that there is none;"
+            " fill them in, or take the file away"
+        )
     return specimens
 
 
 def labelled_by_csv(
-    root: Path, files: Files, specimens: Specimens, problems: list[str]
+    labels: Path, files: Files, specimens: Specimens, problems: list[str]
 ) -> Iterator[Row]:
     """Rows by gt_training.csv; raises HEp2Error where none of its IDs is an image's name."""
-    cells = list(read_csv(root / LABELS, ("Image ID", "Image class"), problems, ("Intensity",)))
+    root = labels.parent
+    cells = list(read_csv(labels, ("Image ID", "Image class"), problems, ("Intensity",)))
     keys = {id_key(cell["Image ID"]) for _, cell in cells}
-    if files and not keys & files.keys():
+    if cells and files and not keys & files.keys():
         raise HEp2Error(
-            f"none of the {len(keys)} IDs of {root / LABELS} is an image's name, e.g."
+            f"none of the {len(keys)} IDs of {labels} is an image's name, e.g."
             f" {cells[0][1]['Image ID']} there and {next(iter(files.values()))[0].name} here"
         )
     for number, cell in cells:
@@ -83,14 +112,16 @@ def labelled_by_folder(
                 problems.append(f"{origin}: not in {parts[0]}/<class>/; move it there")
 
 
-def check_meeting(rows: Sequence[Row], specimens: Specimens, problems: list[str]) -> None:
+def check_meeting(
+    rows: Sequence[Row], specimens: Specimens, where: str, problems: list[str]
+) -> None:
     """Say so where specimens.csv is of other cells, or of some of the cells only."""
     if not specimens or not rows:
         return
     without = [row for row in rows if id_key(row.id) not in specimens]
     if not without:
         return
-    keys, where = {id_key(row.id) for row in rows}, LABELS if rows[0].origin else "the folders"
+    keys = {id_key(row.id) for row in rows}
     others = [written for key, (_, written) in specimens.items() if key not in keys]
     if len(without) == len(rows):
         raise HEp2Error(
@@ -108,9 +139,9 @@ def check_meeting(rows: Sequence[Row], specimens: Specimens, problems: list[str]
 def missing(base: Path, cells: Sequence[Path]) -> str:
     """What is said of a folder in neither form: where the set may be, or what reads it."""
     text = f"{base} has neither {LABELS} nor the folders tra, val and tes"
-    deeper = sorted(base.glob(f"*/{LABELS}")) or sorted(base.glob(f"*/*/{LABELS}"))
-    if deeper:
-        return f"{text}, but {deeper[0].parent} has: add data.root={deeper[0].parent}"
+    for form in (f"*/{LABELS}", "*/tra", f"*/*/{LABELS}", "*/*/tra"):
+        if deeper := sorted(base.glob(form)):
+            return f"{text}, but {deeper[0].parent} has: add data.root={deeper[0].parent}"
     text += "; add data.root=<the folder of the I3A data set>"
     folders = [file.relative_to(base).parts[:-1] for file in cells]
     if folders and (other := unusual(folders)):

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hep2.data.spelling import spelling_key
 from hep2.errors import HEp2Error
 
 DELIMITERS = ",;\t|"
+Record = tuple[int, list[str]]  # a row's number, the header's is 1; its fields
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _OTHERS = (  # what is no text, by its first bytes
     (b"PK\x03\x04", "an Excel workbook or a ZIP archive; save the sheet as CSV UTF-8"),
@@ -22,7 +24,7 @@ _OTHERS = (  # what is no text, by its first bytes
 )
 
 
-def text_of(path: Path) -> str:
+def _text_of(path: Path) -> str:
     """The text of a CSV in UTF-8, or in UTF-16 as Excel's "Unicode text" has it.
 
     Raises:
@@ -53,28 +55,38 @@ def text_of(path: Path) -> str:
     return text
 
 
-def records(text: str, known: Collection[str]) -> tuple[list[str], Any]:
-    """The header of a CSV, and the reader of its rows.
+def records(path: Path, known: Collection[str]) -> tuple[list[str], Iterator[Record]]:
+    """The header of a CSV, and its rows with their numbers; empty ones are left out.
 
     Fields are separated by that of DELIMITERS which gives most of the known columns, or, where none
     gives any, most columns; a first line `sep=;`, as Excel understands it, says so itself.
+
+    Raises:
+        HEp2Error: (some of them from the rows) as `_text_of`, and where a row is not valid.
     """
-    keys = {spelling_key(name) for name in known}
+    text, keys = _text_of(path), {spelling_key(name) for name in known}
     told = re.match(r"\s*\"?sep=(.)\"?\s*?(\r\n|\r|\n)", text)
     found: dict[str, list[str]] = {}
     for delimiter in told[1] if told else DELIMITERS:
-        try:
+        with suppress(csv.Error):
             found[delimiter] = _header(_reader(text, delimiter), bool(told))
-        except csv.Error:
-            continue
 
     def fits(delimiter: str) -> tuple[int, int]:
         header = found[delimiter]
         return sum(spelling_key(name) in keys for name in header), len(header)
 
-    best = max(found, key=fits, default=",")
-    reader = _reader(text, best)
-    return _header(reader, bool(told)), reader
+    lines = _valid(path, _reader(text, max(found, key=fits, default=",")))
+    header = next((fields for number, fields in lines if number > bool(told)), [])
+    return [name.strip() for name in header], lines
+
+
+def _valid(path: Path, reader: Any) -> Iterator[Record]:
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield reader.line_num, fields
+    except csv.Error as error:
+        raise HEp2Error(f"{path} row {reader.line_num}: not a valid CSV: {error}") from error
 
 
 def _reader(text: str, delimiter: str) -> Any:

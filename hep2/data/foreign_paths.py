@@ -5,6 +5,7 @@ import re
 import warnings
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 from hep2.data.spelling import normal
 
@@ -62,7 +63,7 @@ class Finder:
 
 def _ends(text: str) -> list[str]:
     """What a path may mean below a root: all of it, or an end of it where it is absolute."""
-    path = text.replace("\\", "/")
+    path = (unquote(text) if text.startswith("file:") else text).replace("\\", "/")
     absolute = re.match(r"([A-Za-z]:|file:/)?/|[A-Za-z]:", path)
     if not absolute:
         return [path]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hep2.data.cells import Row
 from hep2.data.images import ImageError, Pixels, decoded, has_16_bits
 from hep2.data.manifest import by_reason, shortened
+from hep2.data.masks import any_mask, mask_images
 from hep2.data.rows import check_rows
 from hep2.errors import HEp2Error
 
@@ -35,7 +37,9 @@ class ImageSource:
         digest = hashlib.sha256(repr((str(self.root), self.classes, self.problems)).encode())
         for row in self.rows:
             cell = (row.id, row.label, row.specimen, row.pool, str(row.file), _state(row.file))
-            more = (row.intensity, row.source)
+            more: tuple[Any, ...] = (row.intensity, row.source)
+            if row.mask != Path():
+                more += (str(row.mask), _state(row.mask))
             digest.update(repr(cell + more if any(more) else cell).encode())
         return digest.hexdigest()
 
@@ -69,8 +73,13 @@ class ImageSource:
                 labels = "" if first.label == row.label else f" ({row.label} and {first.label})"
                 repeated.append(f"{row}: same pixels as {first}{labels}")
             yield outcome.pixels
-        problems += _whole_fields(sides)
+        fields = whole_fields([side for side, _ in sides])
+        problems += [f"{sides[position][1]}: {why}" for position, why in fields.items()]
         self._report(problems, repeated, constant)
+
+    def masks(self, size: int) -> Iterator[NDArray[np.uint8]] | None:
+        """The rows' masks, resized as the images are; None where no row has one."""
+        return mask_images(self.rows, size) if any_mask(self.rows) else None
 
     def _report(self, problems: list[str], repeated: list[str], constant: list[str]) -> None:
         for title, cells in (
@@ -117,18 +126,20 @@ def _letters(label: str) -> str:
     return "".join(letter for letter in label.casefold() if letter.isalnum())
 
 
-def _whole_fields(sides: Sequence[tuple[int, Row]]) -> Iterator[str]:
-    """Images so much larger than the others that they are no cells; few, or sizes just differ."""
-    if not sides:
-        return
-    usual = float(np.median([side for side, _ in sides]))
-    large = [(side, row) for side, row in sides if side >= FIELD * usual]
-    if len(large) <= FEW * len(sides):
-        for side, row in large:
-            yield (
-                f"{row}: {side} pixels wide or high where others have {usual:.0f}: a whole field?"
-                " cut out its cells, or leave it out"
-            )
+def whole_fields(sides: Sequence[int]) -> dict[int, str]:
+    """What is said of images so much larger than the others that they are no cells, by position.
+
+    Few images, that is: where many are large, sizes just differ. `sides` are the longer ones.
+    """
+    usual = float(np.median(sides)) if sides else 0.0
+    large = [position for position, side in enumerate(sides) if side >= FIELD * usual]
+    if len(large) > FEW * len(sides):
+        return {}
+    return {
+        position: f"{sides[position]} pixels wide or high where others have {usual:.0f}: a whole"
+        " field? cut out its cells, or leave it out"
+        for position in large
+    }
 
 
 def _state(file: Path) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """The manifest: one row a cell (image, label, specimen, pool), with every bad row named."""
 
-import csv
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -8,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hep2.data.cells import Row
-from hep2.data.csv_text import fitted, records, text_of
+from hep2.data.csv_text import fitted, records
 from hep2.data.foreign_paths import Finder
 from hep2.data.spelling import normal, nothing, spelling_key
 from hep2.errors import HEp2Error
@@ -53,29 +52,22 @@ def read_csv(
         HEp2Error: the file is missing, empty, not such text, no CSV, or lacks one of the columns.
     """
     wanted = (*columns, *optional)
-    header, reader = records(text_of(path), (*wanted, *(named or {}).values()))
+    header, lines = records(path, (*wanted, *(named or {}).values()))
     header = _our_names(path, header, wanted, named or {})
     _check_header(path, header, columns)
     count = 0
-    try:
-        for line in reader:
-            if not any(field.strip() for field in line):
-                continue
-            count += 1
-            fields = fitted(line, header)
-            if (found := len(fields)) != (titles := len(header)):
-                problem = (
-                    f"{found} fields, the header has {titles} (quote fields that hold a comma)"
-                )
-            elif (longest := max(map(len, fields))) > LONGEST:
-                problem = f"a field of {longest} characters, more than {LONGEST}; shorten it"
-                problem += " (is a quote left open?)"
-            else:
-                yield reader.line_num, {n: f.strip() for n, f in zip(header, fields, strict=True)}
-                continue
-            problems.append(f"{path.name} row {reader.line_num}: {problem}")
-    except csv.Error as error:
-        raise HEp2Error(f"{path} row {reader.line_num}: not a valid CSV: {error}") from error
+    for number, line in lines:
+        count += 1
+        fields = fitted(line, header)
+        if (found := len(fields)) != (titles := len(header)):
+            problem = f"{found} fields, the header has {titles} (quote fields that hold a comma)"
+        elif (longest := max(map(len, fields))) > LONGEST:
+            problem = f"a field of {longest} characters, more than {LONGEST}; shorten it"
+            problem += " (is a quote left open?)"
+        else:
+            yield number, {n: f.strip() for n, f in zip(header, fields, strict=True)}
+            continue
+        problems.append(f"{path.name} row {number}: {problem}")
     if count == 0:
         raise HEp2Error(f"{path} has a header but no rows; add one row for each cell")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hep2.data.cells import Row
-from hep2.data.csv_text import records, text_of
+from hep2.data.csv_text import Record, records
 from hep2.data.spelling import id_key, normal
 from hep2.errors import HEp2Error
 
@@ -18,10 +18,8 @@ CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar", "cent
            "cytoplasmatic")  # fmt: skip
 INTENSITIES = ("positive", "intermediate")
 POOLS = {"training": "train", "test": "test"}  # folders of the contest, and values in cells.csv
-TRAINING_FIELDS = frozenset((1, 2, 3, 5, 6, 7, 8, 9, 11, 14, 18, 20, 25, 26))  # the contest's half
+TRAINING_FIELDS = (1, 2, 3, 5, 6, 7, 8, 9, 11, 14, 18, 20, 25, 26)  # the contest's
 _ALSO = {"centromeric": "centromere"}  # in the tables of some fields
-
-Table = list[tuple[int, list[str]]]  # row numbers and fields
 
 
 def mivia_rows(root: Path, problems: list[str]) -> list[Row]:
@@ -80,7 +78,7 @@ def _fields(base: Path, root: Path, problems: list[str]) -> Iterator[Row]:
         for number, fields in _table(table, 6):
             if normal(fields[4]) != "cell":
                 continue  # other things of a field, as mitoses
-            key, training = id_key(fields[1]), int(id_key(field)) in TRAINING_FIELDS
+            key, training = id_key(fields[1]), id_key(field) in map(str, TRAINING_FIELDS)
             file, pool = files.get(key, folder / f"{key:0>3}.png"), "train" if training else "test"
             origin = f"{table.name} row {number}"
             yield from _row(root, field, fields[0], fields[5], pool, file, Path(), origin, problems)
@@ -106,14 +104,11 @@ def _pattern(label: str) -> str:
     return _ALSO.get(word, word)
 
 
-def _table(path: Path, columns: int) -> Table:
+def _table(path: Path, columns: int) -> list[Record]:
     """The rows of a table below its header; HEp2Error where one has too few fields."""
-    header, reader = records(text_of(path), ())
-    rows: Table = []
-    for fields in reader:
-        if not any(field.strip() for field in fields):
-            continue
-        if len(header) < columns or len(fields) < columns:
-            raise HEp2Error(f"{path} row {reader.line_num}: fewer than {columns} columns")
-        rows.append((reader.line_num, [field.strip() for field in fields]))
+    rows = []
+    for number, fields in records(path, ())[1]:
+        if len(fields) < columns:
+            raise HEp2Error(f"{path} row {number}: fewer than {columns} columns")
+        rows.append((number, [field.strip() for field in fields]))
     return rows

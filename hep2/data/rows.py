@@ -4,12 +4,13 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from hep2.data.cells import Row
 from hep2.data.manifest import LISTED, POOLS, shortened
-from hep2.data.spelling import label_key, normal, nothing, shown, spelling_key, spellings
+from hep2.data.spelling import label_key, nearly, normal, nothing, shown, spelling_key, spellings
 
 NAMED = 200  # pairs of spellings that are named
 UNKNOWN = ("unknown", "unk", "unspecified", "undefined")  # which may be a label, but no specimen
@@ -52,6 +53,7 @@ def check_rows(found: Iterable[Row], problems: list[str], merge: bool = False) -
             f" commonest with data.source.merge_spellings=true:\n{shortened(found_twice, NAMED)}",
         )
         return ordered  # what else is wrong between them may come of that
+    _warn_of_near_misses({row.label for row in ordered})
     problems += _pool_problems(ordered)
     if any(row.source for row in ordered):
         problems += [
@@ -103,6 +105,14 @@ def differences(rows: Sequence[Row]) -> list[str]:
                      for name in forms]  # fmt: skip
             lines.append(f"{kind} {' and '.join(cells)}")
     return lines
+
+
+def _warn_of_near_misses(labels: Iterable[str]) -> None:
+    pairs = [f"'{one}' and '{two}'" for one, two in combinations(sorted(labels), 2)
+             if nearly(one, two)]  # fmt: skip
+    if pairs:
+        text = "labels that differ by a letter or two; one pattern, misspelt?"
+        warnings.warn(f"{text} {'; '.join(pairs)}", stacklevel=3)
 
 
 def _pool_problems(rows: Sequence[Row]) -> Iterator[str]:

@@ -53,15 +53,17 @@ def i3a(root: str | None, name: str = "i3a", merge_spellings: bool = False) -> I
     found, files = told_apart(image_files(base), base), defaultdict(list)
     for file in found.cells:
         files[id_key(file.name)].append(file)
-    specimens = contest.read_specimens(base / contest.SPECIMENS, problems)
-    if (base / contest.LABELS).is_file():
-        rows = list(contest.labelled_by_csv(base, files, specimens, problems))
+    specimens = contest.read_specimens(contest.table(base, contest.SPECIMENS), problems)
+    where = contest.LABELS
+    if (labels := contest.table(base, where)).is_file():
+        rows = list(contest.labelled_by_csv(labels, files, specimens, problems))
     elif all((base / folder).is_dir() for folder in contest.POOL_FOLDERS):
         rows = list(contest.labelled_by_folder(base, files, specimens, problems))
+        where = "the folders"
     else:
         raise HEp2Error(contest.missing(base, found.cells))
     say_left_out(found, base)
-    contest.check_meeting(rows, specimens, problems)
+    contest.check_meeting(rows, specimens, where, problems)
     rows = [replace(row, mask=found.masks.get(row.file, Path())) for row in rows]
     pools = Counter(row.pool for row in rows)
     counts = [pools[pool] for pool in PUBLIC_SPLIT]
@@ -162,6 +164,9 @@ def manifest(
     """
     path, problems = _existing(root, "manifest"), list[str]()
     csv_file, base = (path, path.parent) if path.is_file() else (path / manifest, path)
+    if not csv_file.is_file() and (others := sorted(file.name for file in path.glob("*.csv"))):
+        names = f"there is {', '.join(others[:3])}: add data.source.manifest={others[0]}"
+        raise HEp2Error(f"{csv_file}: no such file, but {names}")
     rows = read_manifest(csv_file, base, problems, allow_outside, columns)
     rows = list(_without_masks(rows, base, problems))
     return image_source(name, base, rows, problems, merge_spellings=merge_spellings)
@@ -205,6 +210,9 @@ class SyntheticSource:
         """Simulate; the channel says nothing here, as the images are grey."""
         photographs = simulator.photographs(self.cells, self.specimens, size, self.seed)
         return chain.from_iterable(photographs)
+
+    def masks(self, size: int) -> None:
+        """None are made."""
 
 
 synthetic = SyntheticSource  # by this name conf/data/synthetic.yaml asks for it

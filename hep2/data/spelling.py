@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
 from pathlib import PurePosixPath
 from unicodedata import is_normalized
 
@@ -14,6 +15,7 @@ _NOTHING = re.compile(
     r"|[-\u2013\u2014]+|\?+|\.+|/+|#(value|ref|name|null|div/0|num|n/a)[!?]?|\((null|none|blank)\)"
 )
 _SEPARATORS = r"[\s_\u2010-\u2015-]+"
+_LONG, _NEAR = 6, 0.9  # letters of a word; share of them that two have in common
 _NO_PLURALS = ("ss", "us", "is")
 
 
@@ -38,7 +40,7 @@ def spelling_key(text: str) -> str:
     text = re.sub(r"[^\W\d_]{4,}", lambda word: _singular(word[0]), text)
     text = re.sub(rf"(?<=\d){_SEPARATORS}(?=\d)", "-", text)
     text = re.sub(rf"(?<=[^\W_]){_SEPARATORS}(?=[^\W\d_])", "", text)
-    text = re.sub(rf"(?<=[^\W\d_]){_SEPARATORS}(?=\d)", "", text).strip("_")
+    text = re.sub(rf"(?<=[^\W\d_]){_SEPARATORS}(?=\d)", "", text).strip("_").rstrip(".,;:")
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
 
 
@@ -62,6 +64,20 @@ def _singular(word: str) -> str:
     if word.endswith(("sses", "xes", "ches", "shes")):
         return word[:-2]
     return word[:-1] if word.endswith("s") and not word.endswith(_NO_PLURALS) else word
+
+
+def nearly(one: str, two: str) -> bool:
+    """Whether two names differ by a letter or two of a long word: "homogenous", "homogeneous"."""
+    words = [re.split(_SEPARATORS, normal(name)) for name in (one, two)]
+    if len(words[0]) != len(words[1]):
+        return False
+    other = [pair for pair in zip(*words, strict=True) if pair[0] != pair[1]]
+    return bool(other) and all(
+        min(map(len, pair)) >= _LONG
+        and not re.search(r"\d", "".join(pair))
+        and SequenceMatcher(None, pair[0], pair[1], autojunk=False).ratio() >= _NEAR
+        for pair in other
+    )
 
 
 def spellings(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:

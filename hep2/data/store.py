@@ -101,6 +101,10 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
     images = progress_bar(source.images(size, channel), f"{source.name}: cells", len(rows))
     with whole_file(pixels) as file:
         _write_images(file, images, shape, dtype)
+    masks, brought = folder / "masks.npy", source.masks(size)
+    if brought is not None:  # no part of the content key: the cells are the same without them
+        with whole_file(masks) as file:
+            _write_images(file, brought, shape, np.dtype(np.uint8))
     table = _table(rows)
     write_atomic(folder / "cells.csv", table)
     meta = {
@@ -113,6 +117,8 @@ def _write(folder: Path, source: Source, size: int, channel: str) -> None:
         "cells_hash": _short_hash(table),
         "images_mtime_ns": pixels.stat().st_mtime_ns,
     }
+    if brought is not None:
+        meta["masks_hash"] = hashlib.sha256(masks.read_bytes()).hexdigest()[:16]
     meta["key"] = _content_key(meta, pixels)
     sealed = {**meta, "checksum": _short_hash(json.dumps(meta))}
     write_atomic(folder / "meta.json", json.dumps(sealed, indent=1) + "\n")
@@ -164,16 +170,25 @@ def _read(folder: Path, source: Source) -> Cells:
         touched = pixels.stat().st_mtime_ns != meta["images_mtime_ns"]
         if touched and _content_key(meta, pixels) != meta["key"]:
             raise BrokenStoreError("images.npy was changed")
+        masks = _masks(folder / "masks.npy", meta) if "masks_hash" in meta else None
         (_, _, _, _, *more), *records = csv.reader(io.StringIO(table, newline=""))
         ids, labels, specimens, pools, *extra = map(np.array, zip(*records, strict=True))
         known = dict(zip(more, extra, strict=True))
-        optional = [known.get(name, np.full(len(ids), "")) for name in OPTIONAL]
+        sources, intensities = (known.get(name, np.full(len(ids), "")) for name in OPTIONAL)
         rank = {label: position for position, label in enumerate(source.classes)}
         indices = np.array([rank[label] for label in labels.tolist()], dtype=np.int64)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStoreError(f"{type(error).__name__}: {error}") from error
     of_source = (source.classes, source.name, meta["key"], source.synthetic)
-    return Cells(images, ids, indices, specimens, pools, *of_source, *optional)
+    return Cells(images, ids, indices, specimens, pools, *of_source, sources, intensities, masks)
+
+
+def _masks(file: Path, meta: dict[str, Any]) -> NDArray[np.uint8]:
+    """Map the masks, which must be those that were written."""
+    if hashlib.sha256(file.read_bytes()).hexdigest()[:16] != meta["masks_hash"]:
+        raise BrokenStoreError("masks.npy was changed")
+    masks: NDArray[np.uint8] = map_npy(file)
+    return masks
 
 
 def _short_hash(text: str) -> str:

@@ -64,7 +64,7 @@ class Codebook:
 
     Known of the original: dense patches, DCT or SIFT descriptors, a codebook of k-means or of
     Gaussians with soft assignment, and pooling over two regions. Ours: all sizes, standardised
-    patches, and the cell's mask, found by a threshold because most data sets have none.
+    patches, and the cell's mask, which a threshold finds where the data set brings none.
 
     With "gmm" the words are Gaussians and a patch counts by its posterior; with "kmeans" it counts
     by exp(-beta d^2), beta from the words' mean squared error.
@@ -77,6 +77,7 @@ class Codebook:
     """
 
     version = 1
+    masked = True  # takes the masks that a data set brings
 
     descriptor: str  # "dct" (the lowest frequencies of a patch, without the DC term) or "sift"
     codebook: str  # "gmm" or "kmeans"
@@ -112,15 +113,21 @@ class Codebook:
         """Scale of the descriptors; the words' centres, precisions and offsets."""
         return [self.scale, self.centres, self.precisions, self.offsets]
 
-    def transform(self, images: Images) -> Images:
-        """Pool the words of each image by region."""
-        return np.stack([self._pooled(image) for image in images]).astype(np.float32)
+    def transform(self, images: Images, masks: Images | None = None) -> Images:
+        """Pool the words of each image by region.
 
-    def _pooled(self, image: Images) -> NDArray[np.float64]:
+        Masks are of shape (B, H, W), above 0 in the cell; the threshold finds what is empty.
+        """
+        given = np.zeros(images.shape, np.bool_) if masks is None else masks > 0
+        pooled = [self._pooled(image, mask) for image, mask in zip(images, given, strict=True)]
+        return np.stack(pooled).astype(np.float32)
+
+    def _pooled(self, image: Images, mask: Mask) -> NDArray[np.float64]:
         shares = self._assigned(self._descriptors(image) / self.scale)  # (patches, words)
         middle = self.patch // 2
         histograms = []
-        for region in two_regions(cell_mask(image), self.rim * image.shape[0]):
+        whole = mask if mask.any() else cell_mask(image)
+        for region in two_regions(whole, self.rim * image.shape[0]):
             steps = slice(middle, region.shape[0] - self.patch + middle + 1, self.stride)
             across = slice(middle, region.shape[1] - self.patch + middle + 1, self.stride)
             chosen = shares[region[steps, across].ravel()]

@@ -24,6 +24,7 @@ from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.fisher import FisherVectors, normalised
+from hep2.features.masked import MaskedImages
 from hep2.files import progress_bar, reserve, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
@@ -76,6 +77,7 @@ class Transform:
     view: str = "intensity"  # of the cells that it takes
     shared: bool = False  # whether it is the same in every fold
     finish: Callable[[Tensor], Tensor] | None = None  # done to the mean over orientations
+    masked: bool = False  # whether it takes masks as well, as a second channel
 
 
 def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
@@ -167,13 +169,14 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
     extractor = fitted_extractor(settings, fold)
     learned = extractor.fitted() if isinstance(extractor, Learner) else []
     digest = hashlib.sha256(json.dumps([settings, extractor.version], sort_keys=True).encode())
-    for parameter in learned:
+    taken = getattr(extractor, "masked", False) and fold.cells.masks is not None
+    for parameter in [*learned, fold.cells.masks] if taken else learned:
         digest.update(np.ascontiguousarray(parameter).tobytes())
 
     def function(image: Tensor) -> Tensor:
-        return torch.from_numpy(extractor.transform(image[:, 0].numpy()))
+        return torch.from_numpy(extractor.transform(*image.numpy().swapaxes(0, 1)))
 
-    return Transform(function, digest.hexdigest()[:16], shared=not learned)
+    return Transform(function, digest.hexdigest()[:16], shared=not learned, masked=bool(taken))
 
 
 def features_by(
@@ -186,7 +189,7 @@ def features_by(
     transform that every fold shares, it sees the whole data set once, for all folds.
     """
     split, seed = fold.split, int(fold.provenance["seed"])
-    images = CellImages(fold.cells, view=transform.view)
+    images = (MaskedImages if transform.masked else CellImages)(fold.cells, view=transform.view)
     size = next(in_batches(images, split.train[:1], transform.function)).shape[1]
 
     def table(cells: Positions, turns: int, mean: bool = False) -> FeatureTable:

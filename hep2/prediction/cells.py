@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hep2.data.foreign_paths import Finder
+from hep2.data.image_source import whole_fields
 from hep2.data.images import SUFFIXES, CellImage, decoded, image_files
 from hep2.data.inputs import in_unit_range
 from hep2.data.manifest import by_reason, read_csv, shortened
@@ -101,7 +102,13 @@ def batches(cells: Sequence[NamedImage], size: int, channel: str) -> Iterator[Ce
     for start in range(0, len(cells), BATCH):
         part = cells[start : start + BATCH]
         made = list(islice(outcomes, len(part)))
-        good = [in_unit_range(one.pixels) for one in made if isinstance(one, CellImage)]
-        image = np.stack(good)[:, None] if good else np.empty((0, 1, size, size), np.float32)
         problems = ["" if isinstance(one, CellImage) else str(one) for one in made]
+        places = [place for place, problem in enumerate(problems) if not problem]
+        readable = [one for one in made if isinstance(one, CellImage)]
+        fields = whole_fields([one.side for one in readable])
+        for position, why in fields.items():
+            problems[places[position]] = why
+        good = [in_unit_range(one.pixels) for position, one in enumerate(readable)
+                if position not in fields]  # fmt: skip
+        image = np.stack(good)[:, None] if good else np.empty((0, 1, size, size), np.float32)
         yield CellBatch(part, torch.from_numpy(image), problems)

@@ -18,7 +18,7 @@ from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
 from hep2.files import write_atomic
 from hep2.heads.estimator import Estimator, Probabilities, TrainingCells, inner_folds
-from hep2.metrics import confusion_counts, mca, recalls, summarise
+from hep2.metrics import by_group, confusion_counts, mca, recalls, summarise
 from hep2.rundir.artifacts import mistakes_record
 from hep2.rundir.directory import RunDir
 from hep2.rundir.predictions import predictions_csv
@@ -192,10 +192,12 @@ def score_classifier(fold: Fold, run: RunDir, probabilities: Probabilities) -> d
     known = specimens if np.all(specimens != "") else None
     metrics = summarise(targets, outputs, probabilities, len(classes), known)
     recall = recalls(confusion_counts(targets, outputs, len(classes))).tolist()
+    strengths = by_group(fold.cells.intensities[test], targets, outputs, len(classes))
     return {
         "metrics": name_metrics(fold, "test", metrics),
         "recall": {k: None if np.isnan(v) else v for k, v in zip(classes, recall, strict=True)},
         "mistakes": mistakes_record(fold, probabilities),
+        **({"by_intensity": strengths} if strengths else {}),
     }
 
 

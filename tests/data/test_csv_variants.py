@@ -195,3 +195,33 @@ def test_ids_of_some_cells_only(root: Path) -> None:
     text = contest(root, IDS["numbers"], lambda c: f"{'x' if c['pool'] == 'test' else ''}{c['i']}")
     assert ("specimens.csv names the specimens of 6 of the 12 cells of gt_training.csv, not of 6,"
             " e.g. 2; 6 of its IDs are not there, e.g. x00002") in text  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["Specimens.csv", "specimen.csv", "SPECIMENS.CSV"])
+def test_a_table_under_another_spelling_is_not_passed_over(name: str, root: Path) -> None:
+    write_table(root, "GT_Training.csv", "Image ID,Image class", lambda c: f"{c['i']},{c['label']}")
+    write_table(root, name, "Image ID,Specimen", lambda c: f"{c['i']},{c['specimen']}")
+    assert specimens_of(opened(sources.i3a(str(root)), root.parent)) == all_specimens()
+    (root / "specimens.xlsx").touch()
+    text = refusal(lambda: sources.i3a(str(root)), root.parent)
+    assert "specimens.xlsx" in text and "save the one that counts as specimens.csv" in text
+
+
+def test_a_table_of_specimens_that_names_none(root: Path) -> None:
+    write_table(root, "gt_training.csv", "Image ID,Image class", lambda c: f"{c['i']},{c['label']}")
+    write_table(root, "specimens.csv", "Image ID,Specimen", lambda c: f"{c['i']},#N/A")
+    text = refusal(lambda: sources.i3a(str(root)), root.parent)
+    assert "specimens.csv names no specimen: all 12 are empty or say that there is none" in text
+
+
+def test_a_manifest_of_another_name(root: Path) -> None:
+    write_table(root, "cells.csv", HEADER, row)
+    text = refusal(lambda: sources.manifest(str(root)), root.parent)
+    assert "no such file, but there is cells.csv: add data.source.manifest=cells.csv" in text
+    assert len(sources.manifest(str(root), manifest="cells.csv").rows) == 12
+
+
+def test_rows_that_are_all_bad(root: Path) -> None:
+    (root / "gt_training.csv").write_text("Image ID,Image class\n1\n2\n")
+    text = refusal(lambda: sources.i3a(str(root)), root.parent)
+    assert "gt_training.csv row 2: 1 fields, the header has 2" in text

@@ -10,7 +10,7 @@ from helpers.small_sets import all_specimens, described, opened, refusal, specim
 from hydra.utils import instantiate
 
 from hep2.data import sources
-from hep2.data.spelling import id_key, label_key, nothing, spelling_key
+from hep2.data.spelling import id_key, label_key, nearly, nothing, spelling_key
 from hep2.rundir.directory import configuration_differences
 
 ONE = [
@@ -105,6 +105,28 @@ def test_the_commonest_spelling_is_kept(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="specimen 'SPE1' of spe01"):
         source = sources.manifest(str(root), merge_spellings=True)
     assert specimens_of(opened(source, tmp_path)) == all_specimens()
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "near"),
+    [("Homogeneous", "homogenous", True), ("fine speckled", "fine speckeled", True),
+     ("fine speckled", "coarse speckled", False), ("pattern a", "pattern b", False),
+     ("nucleolar", "nuclear", False), ("pattern1", "pattern2", False), ("golgi", "golga", False)],
+)  # fmt: skip
+def test_misspelt_labels_are_asked_about(one: str, two: str, near: bool) -> None:
+    assert nearly(one, two) == nearly(two, one) == near
+
+
+def test_a_misspelt_label_warns(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", "label", ["{label}", "{label}"])
+    text = (root / "manifest.csv").read_text().replace("homogeneous", "homogenous", 2)
+    (root / "manifest.csv").write_text(text.replace("NUC1", "HOM1"))
+    with pytest.warns(UserWarning) as caught:
+        sources.manifest(str(root), merge_spellings=True)
+    said = [str(one.message) for one in caught]
+    assert (
+        "labels that differ by a letter or two; one pattern, misspelt? 'homogeneous' and" in said[0]
+    )
 
 
 def test_runs_of_before_are_those_without_the_new_settings() -> None:

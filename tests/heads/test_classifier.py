@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from hep2.evaluation.report import make_report
 from hep2.heads.estimator import Classifier, TrainingCells, combinations, inner_folds
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
-from hep2.stages.classifier import EstimatorStage
+from hep2.stages.classifier import EstimatorStage, score_classifier
 
 FOREST = ("stage=head", "features=handcrafted", "head=forest", "stage.inner_folds=3")
 SMALL = "head.estimator.classifier.n_estimators=15"
@@ -59,6 +60,22 @@ def test_a_forest_from_yaml_is_scikit_learn_s(
     columns = [column for column in rows if column.startswith("p_")]
     assert len(columns) == shares.shape[1] == 5
     assert np.allclose(rows[columns], shares, atol=1e-6)
+
+
+def test_figures_are_split_by_intensity_where_it_is_known(fold: Fold, tmp_path: Path) -> None:
+    test, classes = fold.split.test, len(fold.cells.classes)
+    labels = fold.cells.labels[test]
+    shares = np.eye(classes)[np.where(np.arange(len(test)) % 3, labels, (labels + 1) % classes)]
+    run = RunDir(tmp_path)
+    assert "by_intensity" not in score_classifier(fold, run, shares)
+    strengths = np.full(len(fold.cells), "intermediate")
+    strengths[test[::3]] = "positive"  # those that are wrong
+    known = replace(fold, cells=replace(fold.cells, intensities=strengths))
+    wrong = len(test[::3])
+    assert score_classifier(known, run, shares)["by_intensity"] == {
+        "intermediate": {"cells": len(test) - wrong, "aca": 1.0, "mca": 1.0},
+        "positive": {"cells": wrong, "aca": 0.0, "mca": 0.0},
+    }
 
 
 # --- what it can be given
