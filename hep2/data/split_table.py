@@ -1,6 +1,7 @@
 """Anybody's split: a CSV that says of every image on which side of it the cell stands."""
 
 import math
+import os
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -231,7 +232,7 @@ def _images(
     path: Path, entries: Sequence[_Entry], files: Sequence[Path], channel: str
 ) -> NDArray[np.uint16]:
     """All images as a memory map of a file that vanishes with it, shape (N, 1, H, W)."""
-    if not any(file.is_file() for file in files):
+    if not any(map(os.path.exists, files)):  # also where a name is too long to be one
         raise HEp2Error(
             f"{path}: none of its {len(files)} images is there, e.g. {files[0]}; "
             "root=<folder> says where they lie"
