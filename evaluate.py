@@ -1,7 +1,12 @@
-"""What finished runs are good for: a report, predictions of other cells, a network in one file."""
+"""What finished runs are good for: a report, predictions of other cells, a network in one file.
 
+And, without any run, the audit of anybody's split.
+"""
+
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -31,6 +36,9 @@ class EvaluateConfig:
     out: str | None = None
     orientations: int | None = None
     data: ReadingConfig = field(default_factory=ReadingConfig)
+    columns: Any = None
+    root: str | None = None
+    channel: str = "green"
 
 
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
@@ -39,7 +47,7 @@ ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: EvaluateConfig) -> None:
     """Do one task; heavy imports wait until the configuration is known to be right."""
-    tasks = {"report": report, "predict": predict, "export": export}
+    tasks = {"report": report, "predict": predict, "export": export, "audit": audit}
     with cli.clear_errors():
         if cfg.task not in tasks:
             raise HEp2Error(f"task={cfg.task} is unknown: choose one of {', '.join(tasks)}")
@@ -88,6 +96,26 @@ def export(cfg: EvaluateConfig) -> None:
 
     file, checked = export(cfg.run, Path(cfg.runs_dir), cfg.out, cfg.orientations)
     print(checked, f"written:\n  {file}", sep="\n")
+
+
+def audit(cfg: EvaluateConfig) -> None:
+    """Say what stands on both sides of a split; exit code 1 where it leaks."""
+    from hep2.data.split_table import Columns
+    from hep2.evaluation.audit_page import sentence, tables, write_audit
+    from hep2.evaluation.split_audit import audit_table
+
+    if cfg.images is None:
+        raise HEp2Error("which split? images=<CSV with the columns image, label and split or fold>")
+    path, root = Path(cfg.images), Path(cfg.root) if cfg.root else None
+    named = {what: None if name is None else str(name) for what, name in cfg.columns.items()}
+    made = audit_table(path, Columns(**named), root, cfg.channel)
+    for table in tables(made):
+        print(f"{table.as_text()}")
+    folder = Path(cfg.out) if cfg.out else Path(cfg.reports_dir) / f"audit-{path.stem}"
+    print("written:", *write_audit(made, folder), sep="\n  ")
+    print(f"\n{sentence(made)}")
+    if made.leaks:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

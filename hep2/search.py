@@ -20,7 +20,7 @@ import optuna
 from omegaconf import OmegaConf
 
 from hep2 import cli
-from hep2.data.protocols import LEAKY
+from hep2.data.fold import open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked, write_atomic
 from hep2.folds import METRIC, composed, fold_by_fold, fold_numbers
@@ -154,7 +154,7 @@ def _search(given: Sequence[str], space: Space, folds: Sequence[int], trials: in
     if not ended:
         raise HEp2Error("no trial has ended well: the reasons stand above")
     synthetic = "synthetic data, " if cfg.data.name == "synthetic" else ""
-    leaky = " (leaky)" if cfg.protocol.name in LEAKY else ""
+    leaky = " (leaky)" if open_fold(cfg).split.leaky else ""
     remark = f"{synthetic}protocol {cfg.protocol.name}{leaky}, folds {','.join(map(str, folds))}"
     for path in plot_study(study, folder / "search", remark):
         print(path)

@@ -44,10 +44,9 @@ def test_every_option_composes_without_a_gap_or_an_interpolation_left(option: st
 
 @pytest.mark.parametrize("protocol", [o for o in OPTIONS if o.startswith("protocol=")])
 def test_protocols_name_makers(protocol: str) -> None:
-    from hep2.data import protocols
+    from hep2.data.protocols import PROTOCOLS
 
-    cfg = composed(protocol).protocol
-    assert f"_{cfg.name}" in vars(protocols)
+    assert composed(protocol).protocol.name in PROTOCOLS
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith(("callbacks", "logger"))])

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,14 @@ from hep2.data import sources
 from hep2.data.header import ImageError
 from hep2.data.image_source import ImageSource
 from hep2.data.images import load_cell
+from hep2.data.protocols import fold_count, make_split
 from hep2.data.scale import full_scale_of
+from hep2.data.split_table import Columns
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
+from hep2.evaluation.audit_page import write_audit
 from hep2.evaluation.results import group_runs
+from hep2.evaluation.split_audit import audit_table
 from hep2.features.encoder import read_encoder
 from hep2.features.extraction import cached
 from hep2.nets.architectures import ENCODERS, build
@@ -85,6 +90,66 @@ def test_manifest(tmp_path: Path) -> None:
     ]
     valid = "\n".join(["image,label,specimen,pool", *rows, ""])
     fuzzed(csv_door(tmp_path, "manifest.csv", valid, lambda: sources.manifest(str(tmp_path)), True))
+
+
+def test_joined_sources(tmp_path: Path) -> None:
+    """Whatever a manifest says: one source is tested, and nothing of it is learned from."""
+    rows = [
+        f"{name},{'ab'[i % 2]},s{i // 2 % 2},{['near', 'far'][i // 4]}"
+        for i, name in enumerate(random_images(tmp_path, 8))
+    ]
+    valid = "\n".join(["image,label,specimen,source", *rows, ""])
+
+    def door(changes: list[Mutation]) -> None:
+        (tmp_path / "manifest.csv").write_bytes(spoilt(valid.encode(), changes))
+        try:
+            cells = open_cells(sources.manifest(str(tmp_path)), tmp_path / "cache", 16, "green")
+            splits = [make_split(cells, "source", fold, 0, 0, 0)
+                      for fold in range(fold_count("source", 0, cells))]  # fmt: skip
+        except HEp2Error as error:
+            assert len(str(error)) < 50_000
+            return
+        finally:
+            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        for split in splits:
+            assert len(set(cells.sources[split.test])) == 1
+            for names in (cells.sources, cells.specimens):
+                assert not set(names[split.test]) & (set(names[split.train]) - {""})
+
+    door([])
+    fuzzed(door)
+
+
+@pytest.mark.parametrize("sides", [["train", "test"], ["1", "2"]])
+def test_audited_table(sides: list[str], tmp_path: Path) -> None:
+    """Every row of a table is on a side, and what leaks in the rows is found."""
+    rows = [
+        f"{name},{'ab'[i % 2]},s{i // 2 % 2},{sides[i // 4]}"
+        for i, name in enumerate(random_images(tmp_path, 8))
+    ]
+    title = {"train": "split", "1": "fold"}[sides[0]]
+    valid = "\n".join([f"image,label,specimen,{title}", *rows, ""])
+    file = tmp_path / "split.csv"
+
+    def door(changes: list[Mutation]) -> None:
+        content = spoilt(valid.encode(), changes)
+        file.write_bytes(content)
+        try:
+            audit = audit_table(file, Columns())
+        except HEp2Error as error:
+            assert len(str(error)) < 50_000
+            return
+        cells = audit.table.cells
+        assert len(cells) == records(content)
+        for one in audit.findings:
+            assert sorted([*one.held.learning, *one.held.test]) == list(range(len(cells)))
+            shared = set(cells.specimens[one.held.learning]) & set(cells.specimens[one.held.test])
+            assert one.shared is None if "" in cells.specimens else set(one.shared) == shared
+        assert audit.leaks or not audit.shared
+        write_audit(audit, tmp_path / "report")
+
+    door([])
+    fuzzed(door)
 
 
 @pytest.mark.parametrize("spoiled", ["gt_training.csv", "specimens.csv"])

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from hep2.data.augment import ORIENTATIONS, oriented
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
-from hep2.data.protocols import Indices, Split
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared
 FREQUENCIES = 8  # in each direction; the constant one is left out: 63 bits
@@ -28,7 +27,9 @@ LISTED = 10  # pairs that are named
 _PAIRS = 1 << 20  # hashes compared at a time; like CELLS it bounds memory
 CELLS = 1024  # shrunk at a time
 
+Indices = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
+Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -46,29 +47,43 @@ class Audit:
         return asdict(self)
 
 
-def audit_split(cells: Cells, split: Split) -> Audit:
-    """Compare the test cells of a split with its training and validation cells.
+def audit_split(cells: Cells, learning: Indices, test: Indices) -> Audit:
+    """Compare the test cells of a split with the cells that it learns from and validates with.
 
     What it cannot find: copies that were cropped, scaled or turned by another angle, and two
     specimens of one patient.
     """
-    learning = np.sort(np.concatenate([split.train, split.val]))
-    same = _identical(cells, learning, split.test)
-    rest = np.setdiff1d(split.test, [test for test, _ in same])
-    near = _near_duplicates(cells, learning, rest)
+    same, near = look_alikes(cells, learning, test)
     kinds = [(*pair, "identical") for pair in same] + [(*pair, "near") for pair in near]
     pairs = [[str(cells.ids[a]), str(cells.ids[b]), kind] for a, b, kind in kinds[:LISTED]]
-    return Audit(*_specimens(cells, learning, split.test), len(same), len(near), pairs)
+    return Audit(*_specimens(cells, learning, test), len(same), len(near), pairs)
+
+
+def look_alikes(
+    cells: Cells, learning: Indices, test: Indices, threshold: float = NEAR_CORRELATION
+) -> tuple[Pairs, Pairs]:
+    """Pairs (test cell, other cell): of identical pixels, then near ones, the closest first."""
+    learning = np.sort(learning)
+    same = _identical(cells, learning, test)
+    rest = np.setdiff1d(test, [cell for cell, _ in same])
+    return same, _near_duplicates(cells, learning, rest, threshold)
+
+
+def shared_specimens(cells: Cells, learning: Indices, test: Indices) -> NDArray[np.str_] | None:
+    """Names of the specimens with cells on both sides; None where specimens are unknown."""
+    if np.any(cells.specimens == ""):
+        return None
+    return np.intersect1d(cells.specimens[learning], cells.specimens[test])
 
 
 def _specimens(cells: Cells, learning: Indices, test: Indices) -> tuple[int | None, int | None]:
-    if np.any(cells.specimens == ""):
+    shared = shared_specimens(cells, learning, test)
+    if shared is None:
         return None, None
-    shared = np.intersect1d(cells.specimens[learning], cells.specimens[test])
     return len(shared), int(np.isin(cells.specimens[test], shared).sum())
 
 
-def _identical(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
+def _identical(cells: Cells, learning: Indices, test: Indices) -> Pairs:
     """Pairs (test cell, the first other cell of the same pixels)."""
 
     def digest(cell: int) -> bytes:
@@ -79,25 +94,40 @@ def _identical(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int
     return [(cell, other) for cell, other in matches if other is not None]
 
 
-def _near_duplicates(cells: Cells, learning: Indices, test: Indices) -> list[tuple[int, int]]:
+def _near_duplicates(cells: Cells, learning: Indices, test: Indices, threshold: float) -> Pairs:
     """Pairs (test cell, its closest look-alike), closest first."""
-    parts = [perceptual_hashes(shrunk(cells, block)) for block in _blocks(learning)]
+    best, other = closest(cells, test, learning)
+    order = np.argsort(-best, kind="stable")
+    return [(int(test[row]), int(other[row])) for row in order if best[row] >= threshold]
+
+
+def closest(
+    cells: Cells, these: Indices, those: Indices, strangers: bool = False
+) -> tuple[NDArray[np.float64], Indices]:
+    """For each of `these` its look-alike among `those`: their correlation, and its position.
+
+    The best of all orientations, among those whose hashes differ in NEAR_BITS or less; 0 where
+    there is none. With `strangers`, only cells of other specimens are looked at.
+    """
+    parts = [perceptual_hashes(shrunk(cells, block)) for block in _blocks(those)]
     hashes = np.concatenate([np.empty(0, np.uint64), *parts])
-    best, other = np.zeros(len(test)), np.zeros(len(test), dtype=np.int64)
-    for start, block in zip(range(0, len(test), CELLS), _blocks(test), strict=True):
+    best, other = np.zeros(len(these)), np.zeros(len(these), dtype=np.int64)
+    for start, block in zip(range(0, len(these), CELLS), _blocks(these), strict=True):
         ours = shrunk(cells, block)
         for turn in range(ORIENTATIONS):
             turned = oriented(ours, turn)
             rows, columns = close_pairs(perceptual_hashes(turned), hashes, NEAR_BITS)
+            if strangers:
+                apart = cells.specimens[block[rows]] != cells.specimens[those[columns]]
+                rows, columns = rows[apart], columns[apart]
             for row, column in zip(_blocks(rows), _blocks(columns), strict=True):
-                theirs = learning[column]
+                theirs = those[column]
                 products = turned[row] * shrunk(cells, theirs)
                 correlations = products.sum(axis=(1, 2), dtype=np.float64)
                 for here, there, value in zip(start + row, theirs, correlations, strict=True):
                     if value > best[here]:
                         best[here], other[here] = value, there
-    order = np.argsort(-best, kind="stable")
-    return [(int(test[row]), int(other[row])) for row in order if best[row] >= NEAR_CORRELATION]
+    return best, other
 
 
 def _blocks(positions: Indices) -> Iterator[Indices]:

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from hep2.config import plain
+from hep2.data.across import across_of, left_out, with_patterns
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import Cells
 from hep2.data.images import FULL_SCALE
@@ -61,18 +64,25 @@ def open_fold(cfg: DictConfig) -> Fold:
         HEp2Error: the data are missing, faulty, or cannot be split this way; or the stage asks for
             other cells to learn from than there are.
     """
-    data = cfg.data
+    data, protocol = cfg.data, plain(cfg.protocol)
     with _noted() as notes:
         source = instantiate(data.source, _convert_="all")
         how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
         cells = open_cells(source, Path(cfg.cache_dir), *how)
         _say_scale(cells, as_set=data.get("full_scale") is not None)
-    name, folds = cfg.protocol.name, cfg.protocol.folds
-    split = make_split(cells, name, cfg.fold, folds, cfg.protocol.validation, cfg.protocol.seed)
-    if cfg.protocol.labelled is not None and cfg.stage.kind != "reconstruction":
-        entropy = [cfg.protocol.seed, cfg.fold, 2]
-        split = few_labels(cells, split, cfg.protocol.labelled, entropy)
-    if split.note and cfg.protocol.validation:
+    name, folds = protocol["name"], protocol["folds"]
+    cells = with_patterns(cells, protocol.get("patterns"))
+    across = across_of(protocol.get("train"), protocol.get("test"))
+    settings = (cfg.fold, folds, protocol["validation"], protocol["seed"], across)
+    split = make_split(cells, name, *settings)
+    used = np.concatenate([split.train, split.val, split.test])
+    if name == "source" and (lone := left_out(cells, used)):
+        log.warning(
+            "fold %d: patterns without cells on both sides, left out: %s", cfg.fold, ", ".join(lone)
+        )
+    if protocol["labelled"] is not None and cfg.stage.kind != "reconstruction":
+        split = few_labels(cells, split, protocol["labelled"], [protocol["seed"], cfg.fold, 2])
+    if split.note and protocol["validation"]:
         log.warning("fold %d: %s", cfg.fold, split.note)
     provenance: dict[str, str | int] = {
         "data": cells.key,
@@ -81,7 +91,7 @@ def open_fold(cfg: DictConfig) -> Fold:
         "fold": int(cfg.fold),
         "seed": int(cfg.seed),
     }
-    count = fold_count(name, folds, cells)
+    count = fold_count(name, folds, cells, across)
     fold = Fold(cells, split, int(cfg.fold), count, provenance, tuple(notes))
     learn_from = cfg.stage.get("learn_from", "training")
     if learn_from not in ("training", "pool"):
@@ -119,8 +129,9 @@ def _noted() -> Iterator[list[str]]:
 
 def audited(fold: Fold) -> Audit:
     """What the two sides of the fold share; said aloud where the protocol promises otherwise."""
-    audit = audit_split(fold.cells, fold.split)
-    if audit.identical_cells and not fold.split.leaky:
+    split = fold.split
+    audit = audit_split(fold.cells, np.concatenate([split.train, split.val]), split.test)
+    if audit.identical_cells and not split.leaky:
         log.warning(
             "fold %d: %d test cells have the pixels of a training cell, e.g. %s",
             fold.number,

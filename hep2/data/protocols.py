@@ -1,30 +1,44 @@
 """Protocols: which cells train, which validate, which test. Pure functions of arrays and a seed.
 
-| protocol     | the test cells of a fold                    | guarantee                   |
-|--------------|---------------------------------------------|-----------------------------|
-| published    | a random half of the test pool's cells      | pools share no specimen     |
-| specimen     | whole specimens, patterns spread over folds | no specimen on both sides   |
-| loso         | one whole specimen                          | no specimen on both sides   |
-| random       | a random part of all cells                  | none: `leaky`               |
-| public_split | the cells of the pool "test"                | none: `leaky`               |
+| protocol  | the test cells of a fold                    | guarantee                              |
+|-----------|---------------------------------------------|----------------------------------------|
+| published | a random half of the test pool's cells      | pools share no specimen                |
+| specimen  | whole specimens, patterns spread over folds | no specimen on both sides              |
+| loso      | one whole specimen                          | no specimen on both sides              |
+| source    | a source (patterns that both sides have)    | no source on both sides                |
+| pools     | the test pool, whole                        | `leaky` where pools share a specimen,  |
+|           |                                             | or where specimens are unknown         |
+| random    | a random part of all cells                  | none: `leaky`                          |
 
-What no protocol guarantees: that two specimens come from two patients, slides or laboratories.
+`public_split` is an older name of `pools`. What no protocol guarantees: that two specimens come
+from two patients, slides or (but for `source`) laboratories.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.data.across import ALL, Across, between_sources, tested_sources
 from hep2.errors import HEp2Error
 
+Rng = np.random.Generator
 Indices = NDArray[np.int64]
-Sides = tuple[Indices, Indices]  # the cells to learn from, the test cells; both sorted
-LEAKY = frozenset({"random", "public_split"})
+POOLS = ("pools", "public_split")
+OWN_FOLDS = ("loso", "source", *POOLS)  # as many as the data give, whatever protocol.folds says
 ONE_POOL = frozenset({"published"})  # all folds leave the same cells to learn from without labels
 NOBODY: Indices = np.empty(0, dtype=np.int64)
+
+
+class Sides(NamedTuple):
+    """What a protocol makes of the cells of a fold; positions, sorted."""
+
+    learning: Indices
+    test: Indices
+    leaky: bool = False  # whether cells of one specimen may be on both sides
 
 
 class Grouped(Protocol):
@@ -41,6 +55,10 @@ class Grouped(Protocol):
     @property
     def pools(self) -> NDArray[np.str_]:
         """Each "train", "val", "test" or "", shape (N,)."""
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """Where each cell was taken, shape (N,); all empty where that is not told."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +80,35 @@ class Split:
         return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
 
 
-def fold_count(protocol: str, folds: int, cells: Grouped) -> int:
+def fold_count(protocol: str, folds: int, cells: Grouped, across: Across = ALL) -> int:
     """How many folds a protocol has on these cells."""
     if protocol == "loso":
         return len(np.unique(_known_specimens(cells, protocol)))
-    return 1 if protocol == "public_split" else folds
+    if protocol == "source":
+        return len(tested_sources(cells.sources, across))
+    return 1 if protocol in POOLS else folds
 
 
 def make_split(
-    cells: Grouped, protocol: str, fold: int, folds: int, validation: float, seed: int
+    cells: Grouped,
+    protocol: str,
+    fold: int,
+    folds: int,
+    validation: float,
+    seed: int,
+    across: Across = ALL,
 ) -> Split:
     """The split of one fold.
 
     Args:
-        cells: labels, specimens and pools.
+        cells: labels, specimens, pools and sources.
         protocol: a name of the table at the top of this module.
         fold: which fold, from 0.
-        folds: number of folds (`loso` and `public_split` have their own).
-        validation: the share of a pattern's training specimens that is set aside, in [0, 1).
+        folds: number of folds (those of OWN_FOLDS have their own).
+        validation: the share of a pattern's training specimens that is set aside, in [0, 1); where
+            the data have a pool "val", `pools` sets this aside instead, and learns from it at 0.
         seed: of the split alone; training has its own, so that folds stay the same.
+        across: which sources `source` learns from and tests.
 
     Raises:
         HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
@@ -89,15 +117,15 @@ def make_split(
         raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(PROTOCOLS)}")
     if not 0 <= validation < 1:
         raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
-    count = fold_count(protocol, folds, cells)
-    if protocol not in ("loso", "public_split") and folds < 2:
+    count = fold_count(protocol, folds, cells, across)
+    if protocol not in OWN_FOLDS and folds < 2:
         raise HEp2Error(f"protocol.folds={folds} makes no split: choose 2 or more")
     if not 0 <= fold < count:
         raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
     # A generator of its own: building a network or adding a fold must not move the split.
-    learning, test = PROTOCOLS[protocol](cells, fold, folds, np.random.default_rng(seed))
-    leaky = protocol in LEAKY
-    if protocol == "public_split" and np.any(cells.pools == "val"):
+    make, rng = PROTOCOLS[protocol], np.random.default_rng(seed)
+    learning, test, leaky = make(cells, fold, folds, rng, across)
+    if protocol in POOLS and validation and np.any(cells.pools == "val"):
         val, note = np.flatnonzero(cells.pools == "val"), ""
     else:
         val, note = choose_validation(cells, learning, validation, leaky, [seed, fold, 1])
@@ -105,18 +133,21 @@ def make_split(
     for name, part in (("training", train), ("test", test)):
         if not len(part):
             raise HEp2Error(f"protocol={protocol} fold={fold} leaves no {name} cell")
-    return Split(train, val, test, leaky, note, _unlabelled(cells, protocol, test))
+    split = Split(train, val, test, leaky, note)
+    return replace(split, unlabelled=_unlabelled(cells, protocol, split))
 
 
-def _unlabelled(cells: Grouped, protocol: str, test: Indices) -> Indices:
+def _unlabelled(cells: Grouped, protocol: str, split: Split) -> Indices:
     if protocol in ONE_POOL:
         return np.flatnonzero(cells.pools == "train")
-    if protocol in LEAKY:
-        return np.setdiff1d(np.arange(len(cells.labels)), test)
-    return np.flatnonzero(~np.isin(cells.specimens, cells.specimens[test]))
+    if protocol == "source":  # the other source stays unseen
+        return np.union1d(split.train, split.val)
+    if split.leaky:
+        return np.setdiff1d(np.arange(len(cells.labels)), split.test)
+    return np.flatnonzero(~np.isin(cells.specimens, cells.specimens[split.test]))
 
 
-def _published(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+def _published(cells: Grouped, fold: int, folds: int, rng: Rng, across: Across) -> Sides:
     """The paper: "Each set (training and testing) contains five-fold validation splits of randomly
     selected images [...] each split containing 450 images approximately" of the 905 and 979: for
     every fold a random half of each pool.
@@ -132,10 +163,10 @@ def _published(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) 
     train, test = (np.flatnonzero(pools == pool) for pool in ("train", "test"))
     orders = [[rng.permutation(pool) for _ in range(folds)][fold] for pool in (train, test)]
     learning, tested = (np.sort(order[: (len(order) + 1) // 2]) for order in orders)
-    return learning, tested
+    return Sides(learning, tested)
 
 
-def _specimen(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+def _specimen(cells: Grouped, fold: int, folds: int, rng: Rng, across: Across) -> Sides:
     """Stratified k-fold over specimens.
 
     Pattern after pattern, specimens are dealt in random order, each to the fold that has the
@@ -158,38 +189,47 @@ def _specimen(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -
             home[specimen] = np.lexsort((load, dealt))[0]
             dealt[home[specimen]] += 1
             load[home[specimen]] += sizes[specimen]
-    return np.flatnonzero(home[owner] != fold), np.flatnonzero(home[owner] == fold)
+    return Sides(np.flatnonzero(home[owner] != fold), np.flatnonzero(home[owner] == fold))
 
 
-def _loso(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+def _loso(cells: Grouped, fold: int, folds: int, rng: Rng, across: Across) -> Sides:
     """Leave one specimen out; fold k tests on the k-th specimen in the order of names."""
     names, owner = np.unique(_known_specimens(cells, "loso"), return_inverse=True)
     if len(names) < 2:
         raise HEp2Error("protocol=loso needs two specimens or more")
-    return np.flatnonzero(owner != fold), np.flatnonzero(owner == fold)
+    return Sides(np.flatnonzero(owner != fold), np.flatnonzero(owner == fold))
 
 
-def _random(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
+def _random(cells: Grouped, fold: int, folds: int, rng: Rng, across: Across) -> Sides:
     """Stratified k-fold over cells: leaky, cells of one specimen stand on both sides."""
     home = np.empty(len(cells.labels), dtype=np.int64)
     for label in np.unique(cells.labels):
         members = rng.permutation(np.flatnonzero(cells.labels == label))
         home[members] = (np.arange(len(members)) + rng.integers(folds)) % folds
-    return np.flatnonzero(home != fold), np.flatnonzero(home == fold)
+    return Sides(np.flatnonzero(home != fold), np.flatnonzero(home == fold), leaky=True)
 
 
-def _public_split(cells: Grouped, fold: int, folds: int, rng: np.random.Generator) -> Sides:
-    """The fixed split that a data set is published with: leaky, for it was drawn over cells."""
-    pools = _checked_pools(cells, "public_split")
-    return np.flatnonzero(pools != "test"), np.flatnonzero(pools == "test")
+def _pools(cells: Grouped, fold: int, folds: int, rng: Rng, across: Across) -> Sides:
+    """The split that a data set brings, whole. Whether it leaks the data say, not its name."""
+    test = _checked_pools(cells, "pools") == "test"
+    unknown = bool(np.any(cells.specimens == ""))
+    shared = np.intersect1d(cells.specimens[~test], cells.specimens[test])
+    return Sides(np.flatnonzero(~test), np.flatnonzero(test), unknown or len(shared) > 0)
 
 
-PROTOCOLS = {
+def _source(cells: Grouped, fold: int, folds: int, rng: Rng, across: Across) -> Sides:
+    """Train on one source, test on another; see hep2.data.across."""
+    return Sides(*between_sources(cells.sources, cells.labels, fold, across))
+
+
+PROTOCOLS: dict[str, Callable[[Grouped, int, int, Rng, Across], Sides]] = {
     "published": _published,
     "specimen": _specimen,
     "loso": _loso,
+    "source": _source,
+    "pools": _pools,
+    "public_split": _pools,
     "random": _random,
-    "public_split": _public_split,
 }
 
 

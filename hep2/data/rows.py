@@ -22,8 +22,9 @@ KEYS = {"label": label_key, "specimen": spelling_key}  # what is compared, and h
 def check_rows(found: Iterable[Row], problems: list[str], merge: bool = False) -> list[Row]:
     """Sort rows by ID and add what is wrong between them; warn of specimens with two labels.
 
-    Of rows with the same ID, or the same file under two spellings of an ID, the first is kept.
-    Labels and specimens under two spellings are merged into the commonest where `merge` says so.
+    Of rows with the same ID, or the same file under two spellings of an ID, the first is kept. A
+    specimen is of its source: "1" of the source a becomes "a/1". Labels and specimens under two
+    spellings are merged into the commonest where `merge` says so.
     """
     rows: dict[str, Row] = {}
     files: dict[Path, Row] = {}
@@ -41,19 +42,25 @@ def check_rows(found: Iterable[Row], problems: list[str], merge: bool = False) -
             if row.specimen and (nothing(row.specimen) or normal(row.specimen) in UNKNOWN):
                 said[row.id] = row.specimen
                 row = replace(row, specimen="")
+            if row.source and row.specimen:  # numbers begin again in every source
+                row = replace(row, specimen=f"{row.source}/{row.specimen}")
             rows[row.id] = files[row.file] = replace(row, pool=_pool(row.pool))
     ordered = [rows[identity] for identity in sorted(rows)]
     if merge:
         ordered = _merged(ordered)
-    elif differences := _differences(ordered):
+    elif found_twice := differences(ordered):
         problems.insert(
             0,
             "one thing under two spellings; write each in one way, or merge them into the"
-            f" commonest with data.source.merge_spellings=true:\n{shortened(differences, NAMED)}",
+            f" commonest with data.source.merge_spellings=true:\n{shortened(found_twice, NAMED)}",
         )
         return ordered  # what else is wrong between them may come of that
     _warn_of_near_misses({row.label for row in ordered})
     problems += _pool_problems(ordered)
+    if any(row.source for row in ordered):
+        problems += [
+            f"{row}: no source, though other rows have one" for row in ordered if not row.source
+        ]
     problems += _specimen_problems(ordered, said)
     _warn_of_mixed_specimens(ordered)
     return ordered
@@ -88,7 +95,7 @@ def _merged(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _differences(rows: Sequence[Row]) -> list[str]:
+def differences(rows: Sequence[Row]) -> list[str]:
     """A line for each label and specimen with several spellings: cells, and where the first is."""
     lines = []
     for kind, key in KEYS.items():

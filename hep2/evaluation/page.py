@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 
+from hep2.data.protocols import POOLS
 from hep2.evaluation import provenance, published, tables
 from hep2.evaluation.formats import NOTHING, Table
 from hep2.evaluation.leak import LeakGap
@@ -26,8 +27,16 @@ PROTOCOLS = {
     "random": "LEAKY: cells are dealt out at random, so that cells of one specimen, cut from one "
     "image, are on both sides. The scores tell how well known specimens are recognised again, "
     "not how well new ones are diagnosed. They are here to be compared with papers that split so.",
-    "public_split": "LEAKY: the fixed split that a public copy of the data is published with. It "
-    "was drawn over cells, so that cells of one specimen are on both sides.",
+    "source": "The method learns from one source, a laboratory or a data set, and is tested on "
+    "another. Patterns are matched by name; those that only one of the two has are left out.",
+    "pools": "The split that the data set brings, whole: learnt from its training pool, tested on "
+    "its test pool.",
+}
+PROTOCOLS["public_split"] = PROTOCOLS["pools"]
+BROUGHT = {  # of a split that the data bring, whether it leaks is for the data to say
+    True: " LEAKY: cells of one specimen are on both sides, or may be: specimens are unknown. The "
+    "scores tell how well known specimens are recognised again.",
+    False: " The two share no specimen.",
 }
 
 
@@ -136,7 +145,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     caption = f"published scores: {run.data}, protocol {protocol_label(run)}"
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
-        words=PROTOCOLS.get(run.protocol, ""),
+        words=_protocol_words(run),
         ranking=[methods.ranking(results, printed), *methods.label_efficiency(results)],
         headline=[tables.over_folds(results), tables.pooled(results)],
         details=[tables.recalls(results), tables.secondary(results)],
@@ -146,6 +155,12 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
         encoders=encoder_pictures(here),
         curves=[p for kind in kinds.values() for p in networks.learning_curves(kind)],
     )
+
+
+def _protocol_words(run: Run) -> str:
+    """What the protocol of a run guarantees."""
+    words = PROTOCOLS.get(run.protocol, "")
+    return words + BROUGHT[run.leaky] if run.protocol in POOLS else words
 
 
 def show_method(result: Result) -> Method:

@@ -6,7 +6,8 @@ from itertools import groupby
 from pathlib import Path
 
 from hep2.errors import HEp2Error
-from hep2.evaluation.formats import NOTHING, Table
+from hep2.evaluation.formats import Table
+from hep2.evaluation.html import render
 from hep2.evaluation.leak import leak_gaps
 from hep2.evaluation.page import Page, encoder_pictures, make_page, show_method
 from hep2.evaluation.plots.confusion import confusion_csv, confusion_picture
@@ -98,35 +99,13 @@ def record_of(path: Path) -> RunRecord:
 
 def page_html(page: Page) -> str:
     """Fill the template; pictures that would make the page too large are named instead."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hep2.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["header_column"] = _header_column
-    environment.tests["number_text"] = _is_number
     room, uris = LARGEST_PAGE - _TEXT, {}
     for picture in page.pictures:
         uri = picture.uri
         if len(uri) <= room:
             uris[picture.stem] = uri
             room -= len(uri)
-    return environment.get_template("report.html.j2").render(page=page, uris=uris)
-
-
-def _header_column(table: Table) -> int:
-    """The column that names a row."""
-    names = ("method", "other method", "published method", "cell", "run")
-    return next((place for place, title in enumerate(table.heading) if title in names), 0)
-
-
-def _is_number(text: str) -> bool:
-    """Whether a table's text is a number, which no line break may split."""
-    return text[:1].isdigit() or text[:1] in {"+", "-", "<", NOTHING}
+    return render("report.html.j2", page=page, uris=uris)
 
 
 def _nothing_to_report(

@@ -6,6 +6,7 @@ import pytest
 from hep2.data.audit import audit_split, close_pairs, perceptual_hashes, shrunk
 from hep2.data.augment import oriented
 from hep2.data.cells import Cells
+from hep2.data.fold import Fold, audited
 from hep2.data.protocols import Split
 
 
@@ -34,14 +35,12 @@ def cells_of(images, specimens=None):
     )
 
 
-def halves(count, leaky=False):
-    order = np.arange(count)
-    return Split(order[: count // 2 - 5], order[count // 2 - 5 : count // 2], order[count // 2 :],
-                 leaky)  # fmt: skip
+def halves(count):
+    return np.arange(count // 2), np.arange(count // 2, count)
 
 
 def test_nothing_is_found_where_nothing_is_shared():
-    audit = audit_split(cells_of(textures(120)), halves(120))
+    audit = audit_split(cells_of(textures(120)), *halves(120))
     assert audit.as_dict() == {
         "shared_specimens": 0,
         "cells_of_shared_specimens": 0,
@@ -51,11 +50,11 @@ def test_nothing_is_found_where_nothing_is_shared():
     }
 
 
-def test_planted_copies_are_found_in_training_and_validation():
+def test_planted_copies_are_found():
     images = textures(120)
-    images[70] = images[3]  # training
-    images[80] = images[57]  # validation
-    audit = audit_split(cells_of(images), halves(120))
+    images[70] = images[3]
+    images[80] = images[57]
+    audit = audit_split(cells_of(images), *halves(120))
     assert (audit.identical_cells, audit.near_duplicate_cells) == (2, 0)
     assert audit.pairs == [["c070", "c003", "identical"], ["c080", "c057", "identical"]]
 
@@ -64,7 +63,7 @@ def test_copies_within_one_side_are_no_leak():
     images = textures(120)
     images[4] = images[3]
     images[71] = images[70]
-    audit = audit_split(cells_of(images), halves(120))
+    audit = audit_split(cells_of(images), *halves(120))
     assert (audit.identical_cells, audit.near_duplicate_cells) == (0, 0)
 
 
@@ -75,19 +74,19 @@ def test_turned_brighter_and_noisy_copies_are_near_duplicates(turn, monkeypatch)
     changed = oriented(images[3].astype(np.float32), turn)[0] * 0.8 + 20
     noise = np.random.default_rng(1).normal(0, 2, changed.shape)
     images[70, 0] = np.clip(changed + noise, 0, 255).astype(np.uint8)
-    audit = audit_split(cells_of(images), halves(120))
+    audit = audit_split(cells_of(images), *halves(120))
     assert (audit.identical_cells, audit.near_duplicate_cells) == (0, 1)
     assert audit.pairs == [["c070", "c003", "near"]]
 
 
 def test_specimens_on_both_sides_are_counted_with_their_test_cells():
     specimens = ["a"] * 50 + ["b"] * 40 + ["c"] * 30  # test: cells 60 to 119, b 30 and c 30
-    audit = audit_split(cells_of(textures(120), specimens), halves(120, leaky=True))
+    audit = audit_split(cells_of(textures(120), specimens), *halves(120))
     assert (audit.shared_specimens, audit.cells_of_shared_specimens) == (1, 30)
 
 
 def test_unknown_specimens_are_unknown_not_zero():
-    audit = audit_split(cells_of(textures(20), [""] * 20), halves(20, leaky=True))
+    audit = audit_split(cells_of(textures(20), [""] * 20), *halves(20))
     assert (audit.shared_specimens, audit.cells_of_shared_specimens) == (None, None)
 
 
@@ -121,5 +120,13 @@ def test_close_pairs_are_those_of_the_double_loop(monkeypatch):
 def test_black_images_are_identical_not_a_division_by_zero():
     images = np.zeros((20, 1, 32, 32), dtype=np.uint16)
     with np.errstate(all="raise"):
-        audit = audit_split(cells_of(images), halves(20))
+        audit = audit_split(cells_of(images), *halves(20))
     assert (audit.identical_cells, audit.near_duplicate_cells) == (10, 0)
+
+
+def test_a_run_compares_its_test_cells_with_validation_too():
+    images = textures(120)
+    images[80] = images[57]
+    parts = np.arange(50), np.arange(50, 60), np.arange(60, 120)  # 57 validates
+    audit = audited(Fold(cells_of(images), Split(*parts, leaky=True), 1, {"fold": 0}))
+    assert audit.pairs == [["c080", "c057", "identical"]]

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ class Grouping:
     labels: NDArray[np.int64]
     specimens: NDArray[np.str_]
     pools: NDArray[np.str_]
+    sources: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
 
 
 DISJOINT = ("published", "specimen", "loso")
@@ -87,9 +88,7 @@ def test_no_specimen_stands_in_two_parts(
 
 
 @settings(deadline=None)
-@given(
-    data_sets(least=5), st.sampled_from([*DISJOINT, "random", "public_split"]), any_share, any_seed
-)
+@given(data_sets(least=5), st.sampled_from([*DISJOINT, "random", "pools"]), any_share, any_seed)
 def test_parts_are_sorted_and_share_no_cell(
     cells: Grouping, protocol: str, share: float, seed: int
 ) -> None:
@@ -237,11 +236,48 @@ def test_the_published_split_of_a_copy_is_taken_as_it_is() -> None:
         ("specimen", False),
         ("loso", False),
         ("random", True),
-        ("public_split", True),
+        ("pools", False),
     ],
 )
 def test_leaky_protocols_say_so(protocol: str, leaky: bool) -> None:
     assert split_of(grouping({0: 6, 1: 6}), protocol).leaky is leaky
+
+
+@pytest.mark.parametrize("protocol", ["pools", "public_split"])
+def test_whether_pools_leak_the_data_say_not_the_name(protocol: str) -> None:
+    apart = grouping({0: 4, 1: 4})
+    pools = apart.pools.copy()
+    pools[apart.specimens == "p0s1"] = ["test", "test", "test", "train"]
+    unknown = apart.specimens.copy()
+    unknown[5] = ""
+    in_val = np.where(apart.specimens == "p1s0", np.array(["train", "val"] * 16), apart.pools)
+    for cells, leaky in (
+        (apart, False),
+        (Grouping(apart.labels, apart.specimens, pools), True),
+        (Grouping(apart.labels, unknown, apart.pools), True),
+        (Grouping(apart.labels, apart.specimens, in_val), False),  # not the test's specimens
+    ):
+        split = split_of(cells, protocol)
+        assert split.leaky is leaky
+        assert np.array_equal(split.test, np.flatnonzero(cells.pools == "test"))
+
+
+def test_the_validation_pool_is_learnt_from_unless_validation_is_asked_for() -> None:
+    cells = grouping({0: 6, 1: 6})
+    pools = np.where(np.isin(cells.specimens, ["p0s0", "p1s0"]), "val", cells.pools)
+    cells = Grouping(cells.labels, cells.specimens, pools)
+    chosen, all_of_it = (split_of(cells, "pools", validation=share) for share in (0.1, 0))
+    assert names(cells, chosen.val) == {"p0s0", "p1s0"} and chosen.note == ""
+    assert not len(all_of_it.val) and "fixed number of epochs" in all_of_it.note
+    assert np.array_equal(all_of_it.train, np.union1d(chosen.train, chosen.val))
+    assert np.array_equal(all_of_it.test, chosen.test)
+
+
+def test_honest_pools_validate_with_whole_specimens() -> None:
+    cells = grouping({0: 10, 1: 10})
+    split = split_of(cells, "pools", validation=0.4)
+    assert len(names(cells, split.val)) == 4
+    assert names(cells, split.val).isdisjoint(names(cells, split.train))
 
 
 def test_only_leaky_random_folds_share_specimens() -> None:
@@ -317,7 +353,7 @@ def test_missing_specimens_are_counted_and_the_way_out_is_called_leaky(protocol:
         split_of(Grouping(cells.labels, specimens, cells.pools), protocol)
 
 
-@pytest.mark.parametrize("protocol", ["published", "public_split"])
+@pytest.mark.parametrize("protocol", ["published", "pools"])
 def test_missing_pools_are_named(protocol: str) -> None:
     with pytest.raises(HEp2Error, match="no cell is in `train`: use protocol=specimen") as caught:
         split_of(grouping({0: 4, 1: 4}, pools=False), protocol)
@@ -355,7 +391,7 @@ def test_pools_that_share_a_specimen_are_refused_with_its_name() -> None:
         split_of(Grouping(cells.labels, cells.specimens, pools), "published")
 
 
-@pytest.mark.parametrize("protocol", ["loso", "public_split"])
+@pytest.mark.parametrize("protocol", ["loso", "pools"])
 def test_protocols_with_folds_of_their_own_ask_for_none(protocol: str) -> None:
     cells = grouping({0: 4, 1: 4})
     first, second = (split_of(cells, protocol, folds=folds) for folds in (1, 5))
