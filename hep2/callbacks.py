@@ -1,6 +1,8 @@
 """What is done during a training: seeds of its epochs, a stop on NaN, pictures, a probe."""
 
 import math
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +35,22 @@ class EpochSeed(Callback):
         """Seed torch's generators."""
         entropy = (self.seed, trainer.current_epoch, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+
+class OwnSignals(Callback):
+    """Keeps the handler of SIGTERM that stands when the trainer is made (`hep2.cli`).
+
+    Lightning's own goes on to the end of a batch, asks the other ranks in the middle of whatever
+    they are doing, and ends in exit code 0.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning has put its own there by now; at the end it puts back what it found."""
+        if callable(self.handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
 
 
 class EveryEpochs(Callback, ABC):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
@@ -72,6 +73,24 @@ class TrainConfig:
 def register() -> None:
     """Make the schema known to Hydra under the name that conf/train.yaml uses."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` in Hydra's grammar, for plain values; a text is quoted where it must be."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        plain_text = re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII)
+        if plain_text and value.lower() not in ("null", "true", "false", "nan", "inf"):
+            return value
+        return QuotedString(value, Quote.double).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return {None: "null", True: "true", False: "false"}.get(value, str(value))
 
 
 def is_estimator(head: DictConfig) -> bool:

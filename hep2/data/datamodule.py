@@ -55,6 +55,8 @@ class TrainingOrder(Sampler[Key]):
         batches_done: batches of this run that are finished already, over all epochs. A resumed run
             starts behind them; stock Lightning would start the shuffle again.
         rank: this device's number among `devices`.
+        limit: how many batches an epoch has, or which share of them: Lightning's own limit would
+            leave the rest of an epoch to the next.
 
     Raises:
         HEp2Error: the batch cannot be shared out evenly.
@@ -68,6 +70,7 @@ class TrainingOrder(Sampler[Key]):
         batches_done: Callable[[], int],
         rank: int = 0,
         devices: int = 1,
+        limit: int | float = 1.0,
     ) -> None:
         if batch_size % devices or len(cells) < devices:
             raise HEp2Error(
@@ -77,14 +80,16 @@ class TrainingOrder(Sampler[Key]):
         self.cells, self.seed, self.batches_done = cells, seed, batches_done
         self.batch_size = min(batch_size, len(cells) - len(cells) % devices)
         self.share = slice(rank, None, devices)
+        asked = limit if isinstance(limit, int) else int(limit * len(self))
+        self.steps = max(1, min(asked, len(self)))  # of an epoch
 
     def __len__(self) -> int:
         return len(self.cells) // self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        epoch, done = divmod(self.batches_done(), len(self))
+        epoch, done = divmod(self.batches_done(), self.steps)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.cells)
-        for start in self.batch_size * np.arange(done, len(self)):
+        for start in self.batch_size * np.arange(done, self.steps):
             yield epoch, order[start : start + self.batch_size][self.share]
 
 
@@ -144,7 +149,8 @@ class HEp2DataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training cells."""
         train, done = self.split.train, self._batches_done
-        order = TrainingOrder(train, self.batch_size, self.seed, done, *self._place())
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        order = TrainingOrder(train, self.batch_size, self.seed, done, *self._place(), limit)
         one = self.batches[0, train[:1]]
         cells = len(range(order.batch_size)[order.share])
         check_room(cells * sum(part.nbytes for part in one.values()), self.workers)

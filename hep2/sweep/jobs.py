@@ -8,9 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hep2.config import plain
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.rundir.layout import encoder_runs, run_path
+from hep2.trainer import check_trainer
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
     heads has it many times) are one job.
 
     Raises:
-        HEp2Error: two jobs would write different runs into one directory.
+        HEp2Error: two jobs would write different runs into one directory, or a setting of the
+            trainer is refused.
     """
     constant = set.intersection(*(set(words) for words in overrides)) if overrides else set()
     jobs: dict[Path, Job] = {}
     for words, cfg in zip(overrides, configurations, strict=True):
+        check_trainer(plain(cfg.trainer))
         path = run_path(cfg)
         if path in jobs:
             _check_same(jobs[path], cfg)
