@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from hep2.callbacks import EpochSeed, OwnSignals, TerminateOnNaN
@@ -31,7 +31,9 @@ for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does no
     logging.getLogger(chatter).setLevel(logging.WARNING)
 # But what ends a run because a rank of it has died is to say so.
 logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
-logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # they tell by logging alone
+logging.getLogger("lightning.pytorch.profilers").setLevel(
+    logging.INFO
+)  # they tell by logging alone
 
 LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is half an hour
 
