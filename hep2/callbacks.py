@@ -1,10 +1,12 @@
 """What is done during a training: seeds of its epochs, a stop on NaN, pictures, a probe."""
 
 import math
+import os
 import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -49,8 +51,19 @@ class OwnSignals(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning has put its own there by now; at the end it puts back what it found."""
-        if callable(self.handler) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.handler)
+        before, launcher = self.handler, trainer.strategy.launcher
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            return
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            if launcher is not None:
+                # Or the other ranks, and the first, which has started them, would call it an error.
+                launcher.kill(number)
+                if trainer.local_rank:
+                    os.kill(os.getppid(), number)
+            before(number, frame)
+
+        signal.signal(signal.SIGTERM, handler)
 
 
 class EveryEpochs(Callback, ABC):

@@ -76,6 +76,8 @@ def clear_errors() -> Iterator[None]:
             yield
     except BaseException as error:
         if signals.asked_to_end(error):
+            if os.environ.get("LOCAL_RANK", "0") != "0":
+                sys.exit(signals.TERMINATED)  # the first rank says so for all
             _leave(f"asked to end (SIGTERM); {GO_ON}", signals.TERMINATED)
         if isinstance(error, HEp2Error):
             _leave(str(error), 1)

@@ -113,9 +113,7 @@ def _written(value: Any) -> str:
         return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_written, value)) + "]"
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    return "null" if value is None else str(value).lower()
 
 
 def is_estimator(head: DictConfig) -> bool:

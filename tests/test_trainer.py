@@ -174,6 +174,25 @@ def test_early_stopping_with_validation_stops(configure: Configure) -> None:
     assert json.loads(run.result.read_text())["epochs"] == 2
 
 
+def test_a_training_that_was_stopped_early_is_not_gone_on_with(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between its training and its result."""
+    stop = f"+callbacks.stop={{_target_:{STOP},monitor:train/loss,patience:1,min_delta:9}}"
+    undisturbed = fit(configure("stage=dcae", stop, "name=undisturbed"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("hep2.stages.autoencoder.AutoencoderStage.score", interrupted)
+        fit(configure("stage=dcae", stop))
+    run = fit(configure("stage=dcae", stop))
+    assert predictions(run) == predictions(undisturbed)
+    epochs = [json.loads(one.result.read_text())["epochs"] for one in (run, undisturbed)]
+    assert epochs == [2, 2]
+
+
+def interrupted(self: Any) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("limit", [0.01, 3])
 def test_a_share_that_is_no_batch_is_one_sentence(limit: float, configure: Configure) -> None:
     cfg = configure("stage=dcae", "stage.epochs=1", f"+trainer.limit_val_batches={limit}",

@@ -319,6 +319,38 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "lightning.pytorch.callbacks.RichProgressBar",
+        "lightning.pytorch.callbacks.TQDMProgressBar",
+        "lightning.pytorch.callbacks.progress.ProgressBar",
+        "mine.OwnProgressBar",
+        "lightning.pytorch.callbacks.RichModelSummary",
+        "lightning.pytorch.callbacks.ModelSummary",
+        "lightning.pytorch.callbacks.LearningRateMonitor",
+        "lightning.pytorch.callbacks.DeviceStatsMonitor",
+        "hep2.callbacks.ReconstructionPictures",
+        "hep2.callbacks.LinearProbe",
+    ],
+)
+def test_what_only_shows_is_no_part_of_a_run(shown: str, tmp_path: Path) -> None:
+    """Whatever it is called, there or not, the first or the last of the callbacks."""
+    act = "+callbacks.act={_target_:mine.Weights,decay:0.9}"
+    with_it = configured(tmp_path, act, f"+callbacks.more={{_target_:{shown},every:3}}")
+    without = configured(tmp_path, act, "~callbacks.progress", "~callbacks.pictures")
+    for one, other in ((with_it, without), (without, with_it)):
+        stored = OmegaConf.to_container(one, resolve=True)
+        assert configuration_differences(stored, other) == []
+    bare = configured(tmp_path)
+    bare.callbacks = {}
+    assert configuration_differences(OmegaConf.to_container(bare), configured(tmp_path)) == []
+    assert configuration_differences(OmegaConf.to_container(bare), with_it) == [
+        "callbacks.act._target_: absent there, mine.Weights asked",
+        "callbacks.act.decay: absent there, 0.9 asked",
+    ]
+
+
 def test_a_run_from_before_a_setting_is_one_with_its_first_value(tmp_path: Path) -> None:
     asked = configured(tmp_path, "stage=head")
     stored = OmegaConf.to_container(asked, resolve=True)
