@@ -40,11 +40,16 @@ def heeded() -> Iterator[None]:
         ours = [number for number in handlers if signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
         signal.signal(number, handlers[number])
+    after = signal.SIG_DFL
     try:
         yield
+    except BaseException as error:
+        if asked_to_end(error):
+            after = signal.SIG_IGN  # it is on its way out: asked twice is asked once
+        raise
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, after)
 
 
 def asked_to_end(error: BaseException) -> bool:

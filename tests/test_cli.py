@@ -339,11 +339,11 @@ def _lists(cfg: DictConfig) -> list[str]:
 
 @pytest.fixture
 def sigterm() -> Iterator[None]:
-    """What stands for SIGTERM and for dead children before a test stands there afterwards."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+    """What stands for a signal before a test stands there afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
+    kept = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in kept.items():
-        assert number == signal.SIGCHLD or signal.getsignal(number) == handler
         signal.signal(number, handler)
 
 
@@ -389,7 +389,10 @@ def test_sigterm_ends_a_run_at_any_moment_and_nothing_is_lost(
     assert last == wanted and "Traceback" not in said.err
     assert [one.state for one in run_states(tmp_path / "runs/default")] == ["interrupted"]
     assert not list(tmp_path.rglob("failed.txt")) and not list(tmp_path.rglob("result.json"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert command(*TINY).code == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     (predictions,) = tmp_path.rglob("predictions.csv")
     assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
 
@@ -443,8 +446,10 @@ def test_a_job_that_slurm_preempts_is_requeued_and_goes_on(
     requeued = {"only": "requeue 77\n", "array": "requeue 70_7\n"}.get(process, "")
     assert (asked.read_text() if asked.exists() else "") == requeued
     assert not list(tmp_path.rglob("failed.txt")) and not list(tmp_path.rglob("hpc_ckpt*"))
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert command(*TINY).code == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     (predictions,) = tmp_path.rglob("predictions.csv")
     assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
 
