@@ -15,6 +15,7 @@ launcher.register()
 def train(cfg: DictConfig) -> None:
     """One run; heavy imports wait until the configuration is known to be right."""
     with cli.clear_errors():
+        cli.check_lists(cfg)
         keep_freed_memory()
         from hep2.run import fit
 

@@ -1,8 +1,12 @@
 """What is done during a training: seeds of its epochs, a stop on NaN, pictures, a probe."""
 
 import math
+import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -33,6 +37,33 @@ class EpochSeed(Callback):
         """Seed torch's generators."""
         entropy = (self.seed, trainer.current_epoch, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+
+class OwnSignals(Callback):
+    """Keeps the handler of SIGTERM that stands when the trainer is made (`hep2.cli`).
+
+    Lightning's own goes on to the end of a batch, asks the other ranks in the middle of whatever
+    they are doing, and ends in exit code 0.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning has put its own there by now; at the end it puts back what it found."""
+        before, launcher = self.handler, trainer.strategy.launcher
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            return
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            if launcher is not None:
+                # Or the other ranks, and the first, which has started them, would call it an error.
+                launcher.kill(number)
+                if trainer.local_rank:
+                    os.kill(os.getppid(), number)
+            before(number, frame)
+
+        signal.signal(signal.SIGTERM, handler)
 
 
 class EveryEpochs(Callback, ABC):

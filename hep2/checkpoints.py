@@ -115,22 +115,28 @@ class Checkpoints(Checkpoint):
         self.run, self.files = RunDir(folder), files
         self.monitor, self.sign = monitor, -1 if greatest else 1
         self.lowest: float | None = None
+        self.stopped = False  # whether early stopping has ended the training
         self.every, self.written = every, time.monotonic()
         self.behind = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"lowest": self.lowest}
+        return {"lowest": self.lowest, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self.lowest = state_dict["lowest"]
+        self.lowest, self.stopped = state_dict["lowest"], state_dict.get("stopped", False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run that was interrupted after its training is not trained further."""
+        trainer.should_stop = trainer.should_stop or self.stopped
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the best, and write when it is time; validation has been before."""
         # A metric is averaged over the ranks when it is first read. A progress bar reads it, on
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
+        self.stopped = trainer.should_stop
         if best := self._is_best(trainer):
             trainer.save_checkpoint(self.run.best)
         ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

@@ -1,13 +1,16 @@
 """The edge to the user: what is wrong is said in one sentence, and the exit code tells what kind.
 
 Exit codes: 0 done; 1 an input, a file or a setting's value is wrong; 2 the command line is wrong;
-130 interrupted. Any other exception is a bug and keeps its traceback.
+130 interrupted; 143 asked to end (SIGTERM). Any other exception is a bug and keeps its traceback.
 """
 
 import difflib
+import importlib
+import inspect
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -19,10 +22,16 @@ from typing import Any, NoReturn
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hep2 import signals, trainer
+from hep2.config import plain
 from hep2.errors import HEp2Error
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -33,7 +42,9 @@ UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
     ".*Total length of `list` across ranks is zero",
     ".*module.s. in eval mode at the start of training",  # the frozen encoder
     ".*You defined a `validation_step` but have no `val_dataloader`",
+    ".*is smaller than the logging interval",  # metrics are of epochs
 )
+GO_ON = "the same command goes on from the last checkpoint"
 NOTES = ("full_key", "object_type", "reference_type", "See https://")  # OmegaConf's and Hydra's
 
 
@@ -62,17 +73,22 @@ def clear_errors() -> Iterator[None]:
         warnings.filterwarnings("ignore", advice)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags; a bad image gets its sentence
     try:
-        yield
-    except HEp2Error as error:
-        _leave(str(error), 1)
-    except (HydraException, OmegaConfBaseException) as error:
-        # A component's constructor refuses its settings, or a ${...} leads nowhere.
-        _leave(_explained(error), 1)
-    except (KeyboardInterrupt, SystemExit) as end:
+        with signals.heeded():
+            yield
+    except BaseException as error:
+        if signals.asked_to_end(error):
+            if os.environ.get("LOCAL_RANK", "0") != "0":
+                sys.exit(signals.TERMINATED)  # the first rank says so for all
+            _leave(f"asked to end (SIGTERM); {GO_ON}", signals.TERMINATED)
+        if isinstance(error, HEp2Error):
+            _leave(str(error), 1)
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            # A component's constructor refuses its settings, or a ${...} leads nowhere.
+            _leave(_explained(error), 1)
         # Lightning turns an interruption into exit code 1, and says nothing.
-        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
-            raise
-        _leave("interrupted; the same command goes on from the last checkpoint", 130)
+        if KeyboardInterrupt in (type(error), type(error.__context__)):
+            _leave(f"interrupted; {GO_ON}", 130)
+        raise
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -86,8 +102,17 @@ def _explained(error: BaseException, settings: str = "train") -> str:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = ", ".join(map(str, error.options))
         return f"{group}={option} is not an option: choose one of {options}"
-    if unknown := re.match(r"Could not override '([^']*)'", str(error)):
-        return f"there is no setting {unknown[1]}{_nearest(unknown[1], settings)}"
+    if unknown := re.match(r"Could not override '([^']*)'[^+]*(\+.*)?", str(error)):
+        return _missing(unknown[1], unknown[2] or f"+{unknown[1]}=...", settings)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override, _without_notes(error))
+    if ambiguous := re.match(r"Ambiguous value for argument '([^=]*)=(.*)'", str(error)):
+        key, value = ambiguous.groups()
+        ways = [shlex.quote(way) for way in (f"{key}=[{value}]", _quoted(key, value))]
+        return (
+            f"{key}={value} has a comma: a sweep over its parts needs -m; as a list write "
+            f"{ways[0]}; as a text write {ways[1]}"
+        )
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and not isinstance(cause, OSError):
         causes.append(cause)
@@ -103,17 +128,98 @@ def _without_notes(error: BaseException) -> str:
     return " ".join(line for line in lines if line and not line.startswith(NOTES))
 
 
-def _nearest(key: str, settings: str) -> str:
-    """What may have been meant: a setting of the default configuration that is spelt like it."""
+def _unreadable(word: str, why: str) -> str:
+    """An override that Hydra's grammar has no place for: mostly a text that needs quotes."""
+    key, _, value = word.partition("=")
+    quoted = _quoted(key, os.path.expanduser(value))
+    if not value or value.startswith(("[", "{", "'", '"')):
+        return f"{word} cannot be read: {why}"
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return f"{word} cannot be read: {why}"
+    remedy = f"such a text needs quotes of its own; write {shlex.quote(quoted)}"
+    return f"{word} cannot be read, for its brackets, quotes, = or the like: {remedy}"
+
+
+def _quoted(key: str, value: str) -> str:
+    return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+
+
+def _missing(key: str, addition: str, settings: str) -> str:
+    """Why a setting cannot be overridden, and what may have been meant.
+
+    `addition` is the override that would add it, as Hydra advises: what a constructor or the
+    trainer takes is legal, though no YAML names it.
+    """
+    parent, _, name = key.rpartition(".")
+    default, chosen = _composed(settings)
+    if parent == "trainer":
+        given = OmegaConf.from_dotlist([addition.lstrip("+")])
+        if faults := trainer.trainer_faults(plain(given.trainer)):
+            return faults[0]
+    if _takes(OmegaConf.select(chosen, parent) if parent else None, parent, name):
+        return f"{key} is not set yet: add it by {shlex.quote(addition)}"
+    if key in _keys(default):
+        return f"there is no setting {key} with the options chosen (--cfg job shows all of them)"
+    known = list(_keys(chosen))
+    near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
+        name, {other.rpartition(".")[2] for other in known}, n=1
+    )
+    if near:
+        return f"there is no setting {key}; did you mean {near[0]}?"
+    advice = f"--cfg job shows all of them; {shlex.quote(addition)} adds it"
+    return f"there is no setting {key} ({advice})"
+
+
+def _takes(node: Any, place: str, name: str) -> bool:
+    """Whether what a part of the configuration constructs has an argument of this name."""
+    if place == "trainer":  # at once, without importing Lightning
+        return name in trainer.WORKS or name in trainer.ONLY
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    module, _, attribute = str(target).rpartition(".")
+    try:
+        constructor = getattr(importlib.import_module(module), attribute)
+        return name in inspect.signature(constructor).parameters
+    except Exception:  # there is none, or importing it fails in a dozen ways
+        return False
+
+
+def _composed(settings: str) -> tuple[DictConfig, DictConfig]:
+    """The configuration without overrides, and with the options of this command line alone."""
+    words = [word for word in sys.argv[1:] if "," not in word]
+    groups = [word for word in words if "=" in word and (CONF / word.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        known = list(_keys(compose(settings)))
-    if key in known:
-        return " with the options chosen (--cfg job shows all of them)"
-    near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(
-        key.rpartition(".")[2], {name.rpartition(".")[2] for name in known}, n=1
-    )
-    return f"; did you mean {near[0]}?" if near else " (--cfg job shows all of them)"
+        default = compose(settings)
+        try:
+            return default, compose(settings, groups)
+        except HydraException:  # an option of a folder of the user's own
+            return default, default
+
+
+def check_lists(cfg: DictConfig) -> None:
+    """Refuse single values that the command line put where lists belong, all at once.
+
+    Raises:
+        HEp2Error: the message names each key and its value as a list.
+    """
+    if not HydraConfig.initialized():
+        return
+    hydra = HydraConfig.get()
+    words = [
+        word for word in hydra.overrides.task if word.partition("=")[0] in hydra.runtime.choices
+    ]
+    loader = GlobalHydra.instance().config_loader()
+    default = loader.load_configuration(hydra.job.config_name, words, RunMode.RUN)
+    wrong = []
+    for key in _keys(default):
+        if not key.startswith("hydra.") and OmegaConf.is_list(OmegaConf.select(default, key)):
+            value = OmegaConf.select(cfg, key)
+            if value is not None and not isinstance(value, ListConfig | DictConfig):
+                wrong.append(f"{key}={value} must be a list: {shlex.quote(f'{key}=[{value}]')}")
+    if wrong:
+        raise HEp2Error("; ".join(wrong))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
+ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME")  # name one W&B run: not for the many jobs of a sweep
 BLOT = "***"
 _SECRET = re.compile(r"(api|access|private)_?key|token|secret|password", re.IGNORECASE)
 
@@ -73,6 +77,44 @@ class TrainConfig:
 def register() -> None:
     """Make the schema known to Hydra under the name that conf/train.yaml uses."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def in_sweep() -> bool:
+    """Whether this process does a job of a sweep, of our launcher or of another one of Hydra's."""
+    several = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return several or IN_SWEEP in os.environ
+
+
+def program_flags(hydra: Any) -> list[str]:
+    """The flags of a command line that name another configuration file, or another folder of them.
+
+    `hydra` is the node of that name.
+    """
+    flags = []
+    if hydra.job.config_name != "train":
+        flags += ["-cn", str(hydra.job.config_name)]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            flags += ["-cd", str(source.path)]
+    return flags
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` in Hydra's grammar, for plain values; a text is quoted where it must be."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        plain_text = re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII)
+        if plain_text and value.lower() not in ("null", "true", "false", "nan", "inf"):
+            return value
+        return QuotedString(value, Quote.double).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return "null" if value is None else str(value).lower()
 
 
 def is_estimator(head: DictConfig) -> bool:

@@ -31,6 +31,7 @@ from hep2.stages.clustering import ClusteringStage
 from hep2.stages.ensemble import EnsembleStage
 from hep2.stages.training import Stage
 from hep2.stages.tuning import tuned
+from hep2.trainer import check_trainer
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def fit(cfg: DictConfig) -> RunDir:
     Raises:
         HEp2Error: a setting, an input or a file is wrong; the message says how to mend it.
     """
+    check_trainer(plain(cfg.trainer))
     run = RunDir(run_path(cfg))
     if getattr(rank_zero_only, "rank", 0):  # rank 0 speaks, and holds the directory, for all
         logging.getLogger().setLevel(logging.ERROR)

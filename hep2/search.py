@@ -24,6 +24,7 @@ from hep2.data.fold import open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked, write_atomic
 from hep2.folds import METRIC, composed, fold_by_fold, fold_numbers
+from hep2.signals import Terminated
 from hep2.sweep.processes import die_with_parent
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def search(
                 trial.report(statistics.fmean(scores), step=step)
                 if step + 1 < len(folds) and trial.should_prune():
                     raise optuna.TrialPruned
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             study.enqueue_trial(trial.params)
             raise
         return statistics.fmean(scores)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
+from hep2.config import ONE_RUN, in_sweep
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 
@@ -172,14 +173,17 @@ class WandbRun(RunLogger):
             self._borrowed = True
             current.config.update(self._description["config"], allow_val_change=True)
             return current
-        folder = self._run_dir / "wandb"
+        folder = Path(os.environ.get("WANDB_DIR") or self._run_dir) / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         variables = {"WANDB_SILENT": "true"} | {k: str(folder / v) for k, v in FOLDERS.items()}
         self._set_variables = [name for name in variables if name not in os.environ]
         os.environ.update({name: variables[name] for name in self._set_variables})
         if os.environ.get("WANDB_MODE") in ("", "auto"):
             del os.environ["WANDB_MODE"]  # W&B refuses both
-        run = self._start(wandb, folder / "run-id")
+        if in_sweep():
+            for name in ONE_RUN:  # exported around the sweep: all of its jobs would be one run
+                os.environ.pop(name, None)
+        run = self._start(wandb, self._run_dir / "wandb" / "run-id")
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         if run.url:
@@ -188,7 +192,7 @@ class WandbRun(RunLogger):
 
     def _start(self, wandb: Any, id_file: Path) -> Any:
         """Start online where that is wanted and succeeds, else offline."""
-        arguments = {**self._description, "dir": self._run_dir}
+        arguments = {**self._description, "dir": os.environ.get("WANDB_DIR") or self._run_dir}
         arguments["settings"] = wandb.Settings(
             silent=True,
             console="off",  # capturing would raise from any print() once wandb-core is gone

@@ -1,18 +1,25 @@
+import json
 import logging
+import os
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CONF, TINY, TINY_DATA, Trained
+from conftest import CONF, TINY, TINY_DATA, Trained, composed
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 import train
 from hep2 import cli
+from hep2.rundir.directory import RunDir, configuration_differences
+from hep2.rundir.layout import run_path
+from hep2.rundir.state import run_states
 
 ROOT = CONF.parent
 
@@ -74,6 +81,13 @@ def command(
         (["trainer.device=4"], "there is no setting trainer.device; did you mean trainer.devices?"),
         (["nothing_like_it=1"], "there is no setting nothing_like_it (--cfg job shows all"),
         (["data=i3a", "data.source.cells=1"], "no setting data.source.cells with the options ch"),
+        (
+            ["trainer.profiler=simple"],
+            "trainer.profiler is not set yet: add it by +trainer.profile",
+        ),
+        (["features.source=x"], "there is no setting features.source"),
+        (["trainer.max_time=00:00:00:01"], "trainer.max_time=00:00:00:01 is refused: the numbers"),
+        (["nothing_like_it=1"], "; +nothing_like_it=1 adds it)"),
         (["stage=daec"], f"stage=daec is not an option: choose one of {options('stage')}"),
         (
             ["protocol=kfold"],
@@ -128,8 +142,8 @@ def test_a_wrong_input_is_one_sentence_and_code_1(
 
 def test_a_missing_encoder_names_the_command_that_makes_it(command: Command) -> None:
     said = command(*TINY, "stage=head", "fold=1", "seed=2", "name=mine", "protocol=random")
-    wanted = "python train.py stage=dcae model=dcae data=synthetic protocol=random"
-    assert f"train it first: {wanted} fold=1 seed=2 name=mine" in said.sentence()
+    assert "; train it first: python train.py stage=dcae runs_dir=" in said.sentence()
+    assert said.sentence().endswith(" fold=1 seed=2 name=mine protocol=random")
 
 
 def test_a_wrong_encoder_is_one_sentence(command: Command, trained: Trained) -> None:
@@ -156,13 +170,11 @@ def test_a_finished_run_says_so_and_ends_well(command: Command) -> None:
 
 
 def test_the_result_holds_the_command(command: Command, tmp_path: Path) -> None:
-    import json
-
     command(*TINY, "stage.epochs=1", "seed=3")
     (file,) = tmp_path.rglob("result.json")
     said = json.loads(file.read_text())["command"]
     assert said.startswith("python train.py ")
-    assert " ".join(TINY) in said and said.endswith("seed=3")
+    assert shlex.join(TINY) in said and said.endswith("seed=3")
 
 
 def test_no_secret_leaves_the_process(
@@ -215,6 +227,240 @@ def test_an_interruption_in_training_says_how_to_go_on(
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     assert said.code == 130
     assert "the same command goes on" in said.err and "Traceback" not in said.err
+
+
+# --- what a message tells to do
+
+
+ODD = "a (1), it's x=y"  # no word of Hydra's grammar, nor of a shell's
+
+
+def pasted(command_line: str) -> DictConfig:
+    """What a command line composes to that was pasted into a shell."""
+    python, program, *words = shlex.split(command_line)
+    assert (python, program) == ("python", "train.py")
+    return composed(*words)
+
+
+def same_run(one: DictConfig, other: DictConfig) -> bool:
+    stored = OmegaConf.to_container(one, resolve=True)
+    assert configuration_differences(stored, other) == []
+    return run_path(one) == run_path(other) and one.cache_dir == other.cache_dir
+
+
+def test_every_remedy_works_when_it_is_pasted(
+    command: Command, tmp_path: Path, cache_dir: Path
+) -> None:
+    where = (f'runs_dir="{tmp_path}/{ODD}"', f"cache_dir={cache_dir}", "logger=csv")
+    words = (*TINY, "stage.epochs=1", "protocol.folds=4", "data.source.seed=3", "fold=1", "seed=2",
+             "name=n${fold}", "++trainer.min_epochs=1", f'+note.text="{ODD}"')  # fmt: skip
+    others = [word for word in words if not word.startswith("stage.")]
+    encoder = composed(*where, *others, "stage=dcae")
+
+    said = command(*where[:1], *words, "stage=head", "stage.class_weights=balanced").sentence()
+    missing = said.partition("train it first: ")[2]
+    assert same_run(pasted(missing), encoder)
+    begun = composed(*where, *words, "stage=dcae", "stage.epochs=7", "stage.loss=l1", "seed=9")
+    RunDir(run_path(begun)).claim(begun)
+    (run_path(begun) / "last.ckpt").touch()
+    swept = (*words, "+stage.loss=mse", "stage.inner_folds=3", "seed=9", "stage=head")
+    said = command(*where[:1], *swept).sentence()
+    assert same_run(pasted(said.partition("is not finished; train it first: ")[2]), begun)
+    done = command(*shlex.split(missing)[2:], "stage.epochs=1")  # as it was pasted, only shorter
+    assert done.code == 0, done.err
+    (result,) = (tmp_path / ODD).rglob("result.json")
+    repeat = json.loads(result.read_text())["command"]
+    assert same_run(pasted(repeat), composed(*shlex.split(missing)[2:], "stage.epochs=1"))
+    done = command(*shlex.split(repeat)[2:])
+    assert "is finished already" in done.err, "the same run"
+
+    other = f'encoder="{result.parent}/best.ckpt"'
+    said = command(*where[:1], *words, "seed=5", "stage=head", other).sentence()
+    right = said.partition("train the right one: ")[2]
+    assert same_run(pasted(right), composed(*shlex.split(missing)[2:], "seed=5"))
+
+    experiment = (*TINY[:2], "experiment=dense_ae_mlp", "head.widths=[9]", *where)
+    said = command(*experiment).sentence()
+    dense = pasted(said.partition("train it first: ")[2])
+    assert (dense.stage.name, dense.model.name) == ("dense_ae", "dense_ae")
+    assert same_run(dense, composed(*experiment, "stage=dense_ae"))
+
+
+@pytest.mark.parametrize("character", [*"()='\"#&;[]{}~!<>, é"])
+def test_an_unquoted_text_is_told_how_to_quote_it(character: str, command: Command) -> None:
+    text = f"/cells/a{character}b"
+    said = command("data=i3a", f"data.root={text}")
+    if f"data.root={text}: no such folder" in said.err:  # Hydra reads it as it is
+        assert character == " "
+        return
+    assert said.code == 2
+    assert said.sentence().startswith(f"data.root={text} ")
+    (remedy,) = shlex.split(said.sentence().rpartition(" write ")[2])
+    assert composed("data=i3a", remedy).data.root == text
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("trainer.profiler=simple", "simple"),
+        ("trainer.min_epochs=2", 2),
+        ("callbacks.progress.refresh_rate=5", 5),
+    ],
+)
+def test_a_setting_that_is_legal_is_added_as_told(word: str, meant: Any, command: Command) -> None:
+    remedy = command(word).sentence().rpartition("add it by ")[2]
+    assert OmegaConf.select(composed(*shlex.split(remedy)), word.partition("=")[0]) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.network.widths=64"], "must be a list: 'model.network.widths=[64]'"),
+        (["stage=head", "head.widths=250"], "head.widths=250 must be a list: 'head.widths=[250]'"),
+        (["logger=wandb", "logger.wandb.tags=mine"], "'logger.wandb.tags=[mine]'"),
+        (["head=knn", "head.estimator.k=5"], ""),
+    ],
+)
+def test_a_value_where_a_list_belongs_is_told(
+    words: list[str], message: str, command: Command
+) -> None:
+    lists = [key for key in _lists(composed(*words[:1])) if key.startswith(("head.", "model."))]
+    said = command(*TINY[:2], *(words if message else [words[0], f"{lists[-1]}=5"]))
+    assert said.code == 1
+    assert (message or f"{lists[-1]}=5 must be a list: '{lists[-1]}=[5]'") in said.sentence()
+
+
+def _lists(cfg: DictConfig) -> list[str]:
+    return [key for key in cli._keys(cfg) if OmegaConf.is_list(OmegaConf.select(cfg, key))]
+
+
+# --- signals
+
+
+@pytest.fixture
+def sigterm() -> Iterator[None]:
+    """What stands for a signal before a test stands there afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
+    kept = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def _signalled(place: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process signal itself at some moment of its run, once."""
+    import hep2.run
+    from hep2.stages.autoencoder import AutoencoderStage
+    from hep2.tasks.reconstruction import Reconstruction
+
+    owner, name, moment = {
+        "data": (hep2.run, "open_fold", 1),
+        "training": (Reconstruction, "training_step", 20),
+        "validation": (Reconstruction, "validation_step", 6),
+        "score": (AutoencoderStage, "score", 1),
+    }[place]
+    function, calls = getattr(owner, name), 0
+
+    def with_signal(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == moment:
+            os.kill(os.getpid(), number)
+        return function(*arguments)
+
+    monkeypatch.setattr(owner, name, with_signal)
+
+
+@pytest.mark.parametrize("place", ["data", "training", "validation", "score"])
+def test_sigterm_ends_a_run_at_any_moment_and_nothing_is_lost(
+    place: str,
+    command: Command,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sigterm: None,
+) -> None:
+    with monkeypatch.context() as patch:
+        _signalled(place, signal.SIGTERM, patch)
+        said = command(*TINY)
+    assert said.code == 143
+    last = said.err.strip().splitlines()[-1]
+    wanted = "error: asked to end (SIGTERM); the same command goes on from the last checkpoint"
+    assert last == wanted and "Traceback" not in said.err
+    assert [one.state for one in run_states(tmp_path / "runs/default")] == ["interrupted"]
+    assert not list(tmp_path.rglob("failed.txt")) and not list(tmp_path.rglob("result.json"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert command(*TINY).code == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    (predictions,) = tmp_path.rglob("predictions.csv")
+    assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
+
+
+def test_what_breaks_while_a_run_is_asked_to_end_is_no_failure(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sigterm: None
+) -> None:
+    from hep2.tasks.reconstruction import Reconstruction
+
+    def step(self: Any, batch: Any, batch_index: int) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise RuntimeError("connection closed by peer")
+
+    monkeypatch.setattr(Reconstruction, "training_step", step)
+    assert command(*TINY).code == 143
+    assert not list(tmp_path.rglob("failed.txt"))
+
+
+@pytest.mark.parametrize("place", ["data", "training"])
+@pytest.mark.parametrize("process", ["only", "array", "second", "of a sweep"])
+def test_a_job_that_slurm_preempts_is_requeued_and_goes_on(
+    place: str,
+    process: str,
+    command: Command,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sigterm: None,
+) -> None:
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    slurm = {"NTASKS": 1, "JOB_ID": 77, "JOB_NAME": "train", "LOCALID": 0, "NODEID": 0,
+             "PROCID": int(process == "second")}  # fmt: skip
+    if process == "array":
+        slurm |= {"ARRAY_JOB_ID": 70, "ARRAY_TASK_ID": 7}
+    if process == "of a sweep":
+        monkeypatch.setenv("HEP2_IN_SWEEP", "1")
+    with monkeypatch.context() as patch:
+        for name, value in slurm.items():
+            patch.setenv(f"SLURM_{name}", str(value))
+        patch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+        _signalled(place, signal.SIGUSR1, patch)
+        if process == "second":  # only the signal is looked at: the first holds the directory
+            patch.setattr("hep2.run.rank_zero_only.rank", 0, raising=False)
+        assert command(*TINY).code == 143
+    asked = tmp_path / "asked"
+    requeued = {"only": "requeue 77\n", "array": "requeue 70_7\n"}.get(process, "")
+    assert (asked.read_text() if asked.exists() else "") == requeued
+    assert not list(tmp_path.rglob("failed.txt")) and not list(tmp_path.rglob("hpc_ckpt*"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert command(*TINY).code == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    (predictions,) = tmp_path.rglob("predictions.csv")
+    assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
+
+
+def test_a_handler_of_somebody_else_stays(sigterm: None) -> None:
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with cli.clear_errors():
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_help_shows_commands_choices_and_settings(command: Command) -> None:

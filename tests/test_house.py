@@ -14,6 +14,7 @@ from benchmarks.house import imports, longest_chain, modules
 # never from a neighbour on its floor.
 FLOORS = (
     ("errors", "config", "metrics"),
+    ("trainer", "signals"),
     ("files", "nets", "cli"),
     ("data", "wandb_run"),
     ("rundir", "tasks", "heads"),

@@ -516,6 +516,38 @@ def test_a_sweep_agent_chooses_id_project_and_entity(
     assert told[0]["group"] == "default-i3a-random-dcae-mlp"
 
 
+@pytest.mark.parametrize("agent", [False, True])
+def test_jobs_of_a_sweep_are_runs_of_their_own(
+    agent: bool, run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever names one run around them; a single run goes by that name."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name, value in (("RUN_ID", "theirs"), ("RESUME", "must")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    open_run(run_dir)
+    assert "id" not in told[0], "the environment's holds"
+    monkeypatch.setenv("HEP2_IN_SWEEP", "1")
+    if agent:
+        monkeypatch.setenv("WANDB_SWEEP_ID", "theirs")
+    open_run(run_dir)
+    assert not {"WANDB_RUN_ID", "WANDB_RESUME"} & set(os.environ)
+    if not agent:
+        (run_dir / "last.ckpt").touch()
+        open_run(run_dir)
+        assert told[1]["id"] == told[2]["id"] != "theirs"
+
+
+def test_the_folder_that_a_user_names_for_wandb_is_used(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "theirs"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    open_run(run_dir)
+    (run,) = records(tmp_path / "theirs")["run"]
+    assert [file.name for file in (run_dir / "wandb").iterdir()] == ["run-id"]
+    assert run["run_id"] == (run_dir / "wandb" / "run-id").read_text()
+
+
 def test_a_run_that_is_already_open_is_used_and_left_open(
     run_dir: Path, told: list[dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:

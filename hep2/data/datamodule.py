@@ -58,6 +58,8 @@ class TrainingOrder(Sampler[Key]):
         rank: this device's number among `devices`.
         chances: of each cell to be drawn, with replacement, shape (len(cells),); None: every cell
             once an epoch.
+        limit: how many batches an epoch has, or which share of them: Lightning's own limit would
+            leave the rest of an epoch to the next.
 
     Raises:
         HEp2Error: the batch cannot be shared out evenly.
@@ -72,6 +74,7 @@ class TrainingOrder(Sampler[Key]):
         rank: int = 0,
         devices: int = 1,
         chances: NDArray[np.float64] | None = None,
+        limit: int | float = 1.0,
     ) -> None:
         if batch_size % devices or len(cells) < devices:
             raise HEp2Error(
@@ -82,18 +85,20 @@ class TrainingOrder(Sampler[Key]):
         self.batch_size = min(batch_size, len(cells) - len(cells) % devices)
         self.share = slice(rank, None, devices)
         self.chances = chances
+        asked = limit if isinstance(limit, int) else int(limit * len(self))
+        self.steps = max(1, min(asked, len(self)))  # of an epoch
 
     def __len__(self) -> int:
         return len(self.cells) // self.batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        epoch, done = divmod(self.batches_done(), len(self))
+        epoch, done = divmod(self.batches_done(), self.steps)
         rng = np.random.default_rng([self.seed, epoch])
         if self.chances is None:
             order = rng.permutation(self.cells)
         else:
             order = rng.choice(self.cells, len(self.cells), p=self.chances)
-        for start in self.batch_size * np.arange(done, len(self)):
+        for start in self.batch_size * np.arange(done, self.steps):
             yield epoch, order[start : start + self.batch_size][self.share]
 
 
@@ -156,7 +161,8 @@ class HEp2DataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the training cells."""
         train, done = self.split.train, self._batches_done
-        place = (*self._place(), self.chances)
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        place = (*self._place(), self.chances, limit)
         order = TrainingOrder(train, self.batch_size, self.seed, done, *place)
         one = self.batches[0, train[:1]]
         cells = len(range(order.batch_size)[order.share])

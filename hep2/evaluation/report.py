@@ -1,10 +1,12 @@
 """From the finished runs of a name to the files of its report."""
 
 import csv
+import shlex
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from hep2.config import override
 from hep2.errors import HEp2Error
 from hep2.evaluation.formats import Table
 from hep2.evaluation.html import render
@@ -117,5 +119,7 @@ def _nothing_to_report(
         names = sorted(runs_dir.iterdir()) if runs_dir.is_dir() else []
         others = ", ".join(path.name for path in names if run_directories(path)[0])
         found = f"has no finished run{begun}{f' (there are runs of: {others})' if others else ''}"
-    command = f"`python train.py -m stage=dcae,head fold=0,1,2,3,4 name={name}`"
-    return HEp2Error(f"{runs_dir / name} {found}: {command} makes some")
+    words = ["-m", "stage=dcae,head", "fold=0,1,2,3,4", override("name", name)]
+    words += [override("runs_dir", str(runs_dir))] * (runs_dir != Path("runs"))
+    command = shlex.join(["python", "train.py", *words])
+    return HEp2Error(f"{runs_dir / name} {found}: `{command}` makes some")

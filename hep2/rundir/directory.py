@@ -1,6 +1,7 @@
 """The run directory: its files, who may write there, and why a run failed."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from hep2.config import is_estimator, redacted
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
+from hep2.signals import asked_to_end
 
 LONGEST_REASON = 500  # characters
 
@@ -20,12 +22,20 @@ LONGEST_REASON = 500  # characters
 # is computed. A run may be resumed, or its encoder used, with others than it was started with.
 INCIDENTAL = (
     "overwrite", "fail_fast", "checkpoint_seconds", "runs_dir", "cache_dir", "logger",
-    "callbacks.pictures", "callbacks.probe", "data.root", "data.source.root", "data.workers",
+    "data.root", "data.source.root", "data.workers",
     "stage.kind", "stage.label", "stage.unread",
     "stage.initial",  # what runs of before have for stage.encoders
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
-    "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.enable_model_summary",
+    "trainer.profiler", "trainer.detect_anomaly", "trainer.num_sanity_val_steps",
+    "trainer.enable_autolog_hparams", "trainer.reload_dataloaders_every_n_epochs",
 )  # fmt: skip
+
+# Callbacks that only show or watch, by their classes, whatever they are called.
+SHOWING = re.compile(
+    r"(ProgressBar|ModelSummary|StatsMonitor|LearningRateMonitor|ThroughputMonitor"
+    r"|\.ReconstructionPictures|\.LinearProbe)$"
+)
 
 # Settings that came later, with what runs did before: absent means this.
 LATER = {
@@ -123,6 +133,8 @@ class RunDir:
         try:
             yield
         except Exception as error:
+            if asked_to_end(error):
+                raise
             what = "" if isinstance(error, HEp2Error) else f"{type(error).__name__}: "
             self.record_failure(f"{what}{error}")
             raise
@@ -170,8 +182,10 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     Settings that do not change the run's numbers are left out: INCIDENTAL, what the stage does not
     read, and what its features or its head do not.
     """
-    new = LATER | _flat(redacted(OmegaConf.to_container(asked, resolve=True)))
-    old = LATER | _with_encoders(_flat(stored), new)
+    new = LATER | _flat(
+        _with_callbacks_that_act(redacted(OmegaConf.to_container(asked, resolve=True)))
+    )
+    old = LATER | _with_encoders(_flat(_with_callbacks_that_act(stored)), new)
     ignored = [*INCIDENTAL, *asked.stage.unread]
     if asked.stage.get("learn_from") == "pool":  # whoever's labels are read, and wherever
         ignored += ["protocol.labelled", "protocol.validation"]
@@ -186,6 +200,19 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
         for key, kept, wanted in pairs
         if kept != wanted and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
     ]
+
+
+def _with_callbacks_that_act(configuration: Any) -> Any:
+    """A configuration without the callbacks that are SHOWING."""
+    if not isinstance(configuration, dict) or not isinstance(configuration.get("callbacks"), dict):
+        return configuration
+    act = {
+        name: settings
+        for name, settings in configuration["callbacks"].items()
+        if not (isinstance(settings, dict) and SHOWING.search(str(settings.get("_target_"))))
+    }
+    rest = {key: value for key, value in configuration.items() if key != "callbacks"}
+    return rest | ({"callbacks": act} if act else {})
 
 
 def _with_encoders(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,18 @@
 """What a run is called, where it lives, and the encoders that it starts from."""
 
 import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
+from hep2.config import override, plain, program_flags, redacted_words
 from hep2.data.protocols import ONE_POOL
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
@@ -112,13 +118,66 @@ def encoder_paths(cfg: DictConfig, selected: bool) -> list[Path]:
     return [run.best if selected else run.last for run in runs]
 
 
+def this_command() -> str | None:
+    """The command that repeats this run, for a shell; None where Hydra did not start it."""
+    return _command(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+
+
 def train_command(cfg: DictConfig, stage: str, model: str) -> str:
-    """The command that runs another stage of the same experiment."""
-    words = {"stage": stage, "model": model, "data": cfg.data.name}
-    words |= {"data.root": cfg.data.get("root"), "protocol": cfg.protocol.name}
-    words |= {key: cfg[key] for key in ("fold", "seed", "name")}
-    given = [f"{key}={value}" for key, value in words.items() if value is not None]
-    return " ".join(["python train.py", *given])
+    """The command, for a shell, that runs another stage of the same experiment."""
+    begun = RunDir(_path_of(cfg, f"{stage}-{model}")).config
+    kept = list(_kept(cfg, model, begun) if HydraConfig.initialized() else _told(cfg, model))
+    return _command([f"stage={stage}", *kept])
+
+
+def _command(words: Sequence[str]) -> str:
+    flags = program_flags(HydraConfig.get()) if HydraConfig.initialized() else []
+    return shlex.join(["python", "train.py", *flags, *redacted_words(list(words))])
+
+
+def _kept(cfg: DictConfig, model: str, begun: Path) -> Iterator[str]:
+    """The words of this run's command line that another stage reads as well.
+
+    Settings of this stage are not the other's, unless that has begun with some, as in a sweep.
+    """
+    stored: Any = DictConfig({})
+    with suppress(Exception):  # there is none, or it is not ours
+        stored = OmegaConf.create(begun.read_text(encoding="utf-8"))
+    own = {"encoder", "overwrite"}
+    if cfg.model.name != model:
+        own.add("model")
+        yield f"model={model}"
+    for word in HydraConfig.get().overrides.task:
+        key, _, text = word.partition("=")
+        key = key.lstrip("+~")
+        if key.partition(".")[0] in own:
+            continue
+        if key.partition(".")[0] == "stage":
+            value = OmegaConf.select(stored, key)
+            if "." in key and value is not None:
+                yield override(key, plain(value))
+            continue
+        value = OmegaConf.select(cfg, key) if "${" in text else None
+        yield word if value is None else override(key, plain(value))  # it may name the stage
+
+
+def _told(cfg: DictConfig, model: str) -> Iterator[str]:
+    """The same, read off the configuration where no command line has made it."""
+    groups = {"model": model, "data": cfg.data.name, "protocol": cfg.protocol.name}
+    yield from (override(key, name) for key, name in groups.items())
+    for key in ("fold", "seed", "name", "runs_dir", "cache_dir"):
+        yield override(key, cfg[key])
+    for group in ("data", "protocol", *(["model"] if cfg.model.name == model else [])):
+        yield from _leaves(group, plain(cfg[group]))
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            if name not in ("name", "_target_"):
+                yield from _leaves(f"{key}.{name}", below)
+    elif value is not None:
+        yield override(key, value)
 
 
 def _path_of(cfg: DictConfig, leaf: str, seed: int | None = None) -> Path:

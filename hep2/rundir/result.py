@@ -17,14 +17,12 @@ from types import NoneType
 from typing import Any, NoReturn
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 
 from hep2 import __version__, metrics
-from hep2.config import redacted_words
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir, damaged
-from hep2.rundir.layout import Identity
+from hep2.rundir.layout import Identity, this_command
 from hep2.rundir.predictions import Predictions, read_predictions
 
 log = logging.getLogger(__name__)
@@ -194,10 +192,6 @@ def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
     """The part of result.json that any stage has: what was run on which cells."""
     cells, split = fold.cells, fold.split
     parts = {"train": split.train, "val": split.val, "test": split.test}
-    command = None  # the command line that repeats this run, where Hydra started it
-    if HydraConfig.initialized():
-        words = redacted_words(list(HydraConfig.get().overrides.task))
-        command = " ".join(["python train.py", *words])
     named = {part: set(cells.specimens[members]) - {""} for part, members in parts.items()}
     return {
         **asdict(identity),
@@ -213,7 +207,7 @@ def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
         "validation": split.note,
         "versions": {"hep2": __version__} | {name: version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "command": command,
+        "command": this_command(),
     }
 
 

@@ -3,6 +3,8 @@
 import copy
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,22 +12,30 @@ import lightning as L
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from hep2.callbacks import EpochSeed, TerminateOnNaN
+from hep2.callbacks import EpochSeed, OwnSignals, TerminateOnNaN
 from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint, resume_point
+from hep2.config import plain
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
+from hep2.data.protocols import Split
+from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
+from hep2.trainer import NO_CLOCK, precision_of
 
 for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
     logging.getLogger(chatter).setLevel(logging.WARNING)
 # But what ends a run because a rank of it has died is to say so.
 logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
+logging.getLogger("lightning.pytorch.profilers").setLevel(
+    logging.INFO
+)  # they tell by logging alone
 
 LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is half an hour
 
@@ -89,6 +99,10 @@ class NetworkStage(Stage):
 
     task: L.LightningModule
 
+    def __init__(self, cfg: DictConfig, fold: Fold, run: RunDir) -> None:
+        check_callbacks(plain(cfg.callbacks), fold.split)
+        super().__init__(cfg, fold, run)
+
     @property
     def datamodule(self) -> HEp2DataModule:
         """Batches of the fold's cells; a new module each time."""
@@ -113,14 +127,15 @@ class NetworkStage(Stage):
         """Fit, from the last checkpoint where there is one; take the weights to be tested."""
         # Deterministic algorithms would fill every new tensor with NaN before it is written to.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        if self.cfg.trainer.precision != "32-true":
+        if precision_of(self.cfg.trainer) != "32-true":
             torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
         if self.cfg.compile:
             for network in self.task.children():
                 network.compile()  # in place: names in checkpoints stay as they are
         trainer = self._trainer(loggers)
         resume = resume_point(self.run)
-        trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
+        with _sentences():
+            trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
         if not trainer.is_global_zero:
             return None
         self.run.previous.unlink(missing_ok=True)
@@ -133,13 +148,15 @@ class NetworkStage(Stage):
         cfg, files = self.cfg, CheckpointFiles()
         greatest = self.monitor != "val/loss"
         keeper = Checkpoints(self.run.path, files, self.monitor, greatest, cfg.checkpoint_seconds)
+        ours = [EpochSeed(cfg.seed), OwnSignals(), TerminateOnNaN(self.fold.cells.ids)]
         named = instantiate(cfg.callbacks, _convert_="all").values()
         if not cfg.trainer.enable_progress_bar:  # Lightning refuses the two together
             named = [callback for callback in named if not isinstance(callback, ProgressBar)]
         trainer: L.Trainer = instantiate(
             cfg.trainer,
-            callbacks=[EpochSeed(cfg.seed), TerminateOnNaN(self.fold.cells.ids), keeper, *named],
+            callbacks=[*ours, keeper, *named],
             logger=loggers,
+            precision=precision_of(cfg.trainer),
             default_root_dir=str(self.run.path),
             _convert_="all",
         )
@@ -147,3 +164,33 @@ class NetworkStage(Stage):
             trainer.strategy._timeout = LONGEST_WAIT
         trainer.strategy.checkpoint_io = files
         return trainer
+
+
+def check_callbacks(named: Mapping[str, Any], split: Split) -> None:
+    """Refuse callbacks (plain values, by name) that this fold's training cannot bear.
+
+    Raises:
+        HEp2Error: one ends the training by the clock, or watches validation where there is none.
+    """
+    for name, settings in named.items():
+        if str(settings.get("_target_")).endswith(".Timer"):
+            raise HEp2Error(f"callbacks.{name} is refused: {NO_CLOCK}")
+        watched = str(settings.get("monitor"))
+        if watched.startswith("val") and settings.get("strict", True) and not len(split.val):
+            raise HEp2Error(
+                f"callbacks.{name} watches {watched}, but no specimen of this fold is kept for "
+                f"validation: set protocol.validation=0.2, or drop it by ~callbacks.{name}"
+            )
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What Lightning finds wrong with settings when it has seen the batches and the metrics."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise HEp2Error(" ".join(str(error).split())) from error
+    except RuntimeError as error:
+        if "conditioned on metric" not in str(error):  # early stopping that watches what is not
+            raise
+        raise HEp2Error(" ".join(str(error).split())) from error

@@ -39,7 +39,7 @@ class ForkServer:
         self, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> tuple[Started, int]:
         """Start a job: `command` is [interpreter, program, arguments ...]."""
-        whole = {**os.environ, **environment, **processes.marks()}
+        whole = processes.environment_of_job(environment)
         wanted = whole.get(THREADS, "")
         if self.threads not in (None, wanted):
             return processes.start(command, environment, log)

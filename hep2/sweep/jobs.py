@@ -1,16 +1,19 @@
 """The jobs of a sweep: what each one is, where it writes, and which ones it waits for."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from hep2.config import plain
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.rundir.layout import needed_runs, pool_of, run_path
+from hep2.trainer import check_trainer
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
     heads has it many times) are one job.
 
     Raises:
-        HEp2Error: two jobs would write different runs into one directory.
+        HEp2Error: two jobs would write different runs into one directory, or a setting of the
+            trainer is refused.
     """
     constant = set.intersection(*(set(words) for words in overrides)) if overrides else set()
     jobs: dict[Path, Job] = {}
     for words, cfg in zip(overrides, configurations, strict=True):
+        check_trainer(plain(cfg.trainer))
         path = run_path(cfg)
         if path in jobs:
             _check_same(jobs[path], cfg)
@@ -78,7 +83,23 @@ def _check_same(first: Job, cfg: DictConfig) -> None:
         key, _, values = differences[0].partition(": ")
         there, _, asked = values.partition(" there, ")
         both = f"{key}={there} and {key}={asked.removesuffix(' asked')}"
+        keys = [line.partition(": ")[0] for line in differences]
+        told = next(filter(None, (_telling(first.cfg, cfg, key) for key in keys)), None)
+        example = f", for example 'name={first.cfg.name}-${{{told}}}'" if told else ""
         raise HEp2Error(
             f"two jobs of this sweep would write into {first.run.path}, with {both}: "
-            f"tell them apart by their names, for example 'name={first.cfg.name}-${{{key}}}'"
+            f"tell them apart by their names{example}"
         )
+
+
+def _telling(one: DictConfig, other: DictConfig, key: str) -> str | None:
+    """The key, or that of a list's entry, if its two values can stand in a folder's name."""
+    first, second = OmegaConf.select(one, key), OmegaConf.select(other, key)
+    if isinstance(first, ListConfig) and isinstance(second, ListConfig):
+        pairs = enumerate(zip(first, second, strict=False))
+        key, (first, second) = next(
+            ((f"{key}.{place}", pair) for place, pair in pairs if pair[0] != pair[1]),
+            (key, (None, None)),
+        )
+    good = all(re.fullmatch(r"[\w.+=,-]{1,50}", str(value)) for value in (first, second))
+    return key if good and None not in (first, second) else None

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hep2 import cli
+from hep2.config import program_flags
 from hep2.errors import HEp2Error
 
 if TYPE_CHECKING:
@@ -61,12 +62,7 @@ class ProcessLauncher(Launcher):
     def _all_well(self, job_overrides: Sequence[Sequence[str]]) -> bool:
         from hep2.sweep.jobs import plan
 
-        hydra, program = self.config.hydra, [sys.executable, sys.argv[0]]
-        if hydra.job.config_name != "train":  # the flags that the sweep was started with
-            program += ["-cn", str(hydra.job.config_name)]
-        for source in hydra.runtime.config_sources:
-            if source.provider == "command-line":
-                program += ["-cd", str(source.path)]
+        program = [sys.executable, sys.argv[0], *program_flags(self.config.hydra)]
 
         def command(job: "Job") -> list[str]:
             return [*program, *job.overrides]

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from omegaconf import DictConfig, ListConfig
 
-from hep2.config import IN_SWEEP
+from hep2.config import IN_SWEEP, ONE_RUN
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 2**31 - 1  # bytes; mallopt takes an int
@@ -90,9 +90,11 @@ class Started(Protocol):
 Start = Callable[[Sequence[str], Mapping[str, str], Path], tuple[Started, int]]
 
 
-def marks() -> dict[str, str]:
-    """What tells a job, by its environment, whose it is."""
-    return {PARENT: str(os.getpid()), IN_SWEEP: "1", "PYTHONUNBUFFERED": "1"}
+def environment_of_job(own: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a job: this process's, the job's own, and what tells whose job it is."""
+    marks = {PARENT: str(os.getpid()), IN_SWEEP: "1", "PYTHONUNBUFFERED": "1"}
+    whole = {**os.environ, **own, **marks}
+    return {name: value for name, value in whole.items() if name not in ONE_RUN}
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> tuple[Started, int]:
@@ -108,7 +110,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
         before = output.tell()
         process = subprocess.Popen(
             command,
-            env={**os.environ, **environment, **marks()},
+            env=environment_of_job(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

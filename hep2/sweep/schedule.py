@@ -1,6 +1,7 @@
 """Runs the jobs of a sweep: what may start does, what fails stops nobody else."""
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ PAUSE = 0.2  # seconds between two looks at the processes
 MEANINGS = {  # of exit codes
     -9: "killed (SIGKILL: out of memory, or another rank of it died)",
     2: "its command line is wrong",
-    130: "it was interrupted",
 }
+# It was asked to end (Ctrl-C, SIGTERM), and said so or not: nothing is wrong, and nothing is lost.
+ASKED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Outcome:
     """How a job of a sweep ended."""
 
     job: Job
-    state: str  # done, finished already, failed, skipped (what it needs failed) or stopped
+    # done, finished already, failed, interrupted (from outside), skipped (what it needs did not end
+    # well) or stopped (by the sweep)
+    state: str
     reason: str = ""  # why it is not done
     seconds: float = 0.0  # how long its process ran
     log_from: int | None = None  # where this attempt begins in its log; None: it was not started
@@ -106,10 +110,11 @@ class Schedule:
                 continue
             self.running.remove(one)
             signal_group(one.process)  # what it may have left
-            other = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-            state, reason = ("failed", MEANINGS.get(code, other)) if code else ("done", "")
+            state, reason = _ended(code, one.job.run.finished)
             if state == "failed":
                 one.job.run.record_failure(reason)  # where the job itself could say nothing
+            if state == "interrupted":
+                one.job.run.forget_failure()  # a rank whose peer has ended calls it an error
             seconds = time.monotonic() - one.since
             ended.append(self._end(Outcome(one.job, state, reason, seconds, one.log_from)))
         return ended
@@ -176,3 +181,13 @@ class Schedule:
         jobs = [one.job for one in self.running] + self.waiting
         self.running = []
         return [self._end(Outcome(job, "stopped", reason)) for job in jobs]
+
+
+def _ended(code: int, finished: bool) -> tuple[str, str]:
+    """State and reason of a job that ended with this exit code, with a result or without."""
+    if code in ASKED:
+        return "interrupted", "it was asked to end; the same command goes on"
+    if code:
+        other = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+        return "failed", MEANINGS.get(code, other)
+    return ("done", "") if finished else ("failed", "it ended without a result")

@@ -92,7 +92,7 @@ def explained(outcome: Outcome, command: Sequence[str]) -> list[str]:
     lines = ["", f"#{job.number} {outcome.state}: {job.title}: {outcome.reason}"]
     if outcome.log_from is not None:
         lines += [f"  the end of {job.run.log}:", *(f"    {line}" for line in _tail(outcome))]
-    if outcome.state == "failed":
+    if outcome.state in ("failed", "interrupted"):
         lines.append(f"  again: {shlex.join(['python', *command[1:]])}")
     return lines
 

@@ -273,7 +273,8 @@ def test_without_finished_runs_there_is_one_sentence_with_the_command(tmp_path, 
         make_report("mine", tmp_path, tmp_path / "reports")
     message = str(caught.value)
     assert "no finished run" in message and "there are runs of: other" in message
-    assert "`python train.py -m stage=dcae,head fold=0,1,2,3,4 name=mine`" in message
+    command = "python train.py -m stage=dcae,head fold=0,1,2,3,4 name=mine"
+    assert f"`{command} runs_dir={tmp_path}`" in message
     assert ("1 unfinished" in message) == bool(begun)
     assert not (tmp_path / "reports").exists()
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -119,7 +121,7 @@ def test_a_head_starts_from_the_encoder_of_its_fold(tmp_path: Path) -> None:
         f"stage=head needs the encoder of fold 2, but {encoder.path} does not exist; {remedy}"
     )
     encoder.claim(configured(tmp_path, "stage=dcae", "fold=2", "seed=5"))
-    with pytest.raises(HEp2Error, match=f"but {encoder.path} is not finished; {remedy}"):
+    with pytest.raises(HEp2Error, match=re.escape(f"but {encoder.path} is not finished; {remedy}")):
         encoder_paths(cfg, selected=True)
     finished(encoder)
     assert encoder_paths(cfg, selected=True) == [encoder.best]
@@ -140,12 +142,17 @@ def test_an_encoder_that_is_given_is_taken_by_its_path(tmp_path: Path) -> None:
 
 
 def test_the_command_that_trains_an_encoder(tmp_path: Path) -> None:
-    cfg = configured(tmp_path, "stage=head", "fold=2", "seed=5", "name=x", "protocol=loso")
-    assert train_command(cfg, "dcae", "small") == (
-        "python train.py stage=dcae model=small data=synthetic protocol=loso fold=2 seed=5 name=x"
-    )
-    cfg = configured(tmp_path, "data=i3a", "data.root=/cells")
-    assert " data=i3a data.root=/cells protocol=" in train_command(cfg, "dcae", "small")
+    """Read off a configuration that no command line has made; others are in tests/test_cli.py."""
+    given = ("data=i3a", 'data.root="/a (1)/it\'s=x"', "protocol.folds=3", "model=dcae_small",
+             "model.network.widths=[8,8]", "fold=2", "seed=5", "name=x")  # fmt: skip
+    head, encoder = (configured(tmp_path, *given, stage) for stage in ("stage=head", "stage=dcae"))
+    python, program, *words = shlex.split(train_command(head, "dcae", "dcae_small"))
+    assert (python, program) == ("python", "train.py")
+    pasted = composed(*words)
+    assert run_path(pasted) == run_path(encoder)
+    assert configuration_differences(OmegaConf.to_container(encoder, resolve=True), pasted) == []
+    other = composed(*shlex.split(train_command(head, "dense_ae", "dense_ae"))[2:])
+    assert (other.model.name, other.model.network.widths) == ("dense_ae", [1000, 250])
 
 
 # --- the directory
@@ -312,6 +319,39 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "lightning.pytorch.callbacks.RichProgressBar",
+        "lightning.pytorch.callbacks.TQDMProgressBar",
+        "lightning.pytorch.callbacks.progress.ProgressBar",
+        "mine.OwnProgressBar",
+        "lightning.pytorch.callbacks.RichModelSummary",
+        "lightning.pytorch.callbacks.ModelSummary",
+        "lightning.pytorch.callbacks.LearningRateMonitor",
+        "lightning.pytorch.callbacks.DeviceStatsMonitor",
+        "hep2.callbacks.ReconstructionPictures",
+        "hep2.callbacks.LinearProbe",
+    ],
+)
+def test_what_only_shows_is_no_part_of_a_run(shown: str, tmp_path: Path) -> None:
+    """Whatever it is called, there or not, the first or the last of the callbacks."""
+    act = "+callbacks.act={_target_:mine.Weights,decay:0.9}"
+    with_it = configured(tmp_path, act, f"+callbacks.more={{_target_:{shown},every:3}}")
+    without = configured(tmp_path, act, "~callbacks.progress", "~callbacks.pictures")
+    for one, other in ((with_it, without), (without, with_it)):
+        stored = OmegaConf.to_container(one, resolve=True)
+        assert configuration_differences(stored, other) == []
+    bare = configured(tmp_path)
+    bare.callbacks = {}
+    stored = OmegaConf.to_container(bare, resolve=True)
+    assert configuration_differences(stored, configured(tmp_path)) == []
+    assert configuration_differences(stored, with_it) == [
+        "callbacks.act._target_: absent there, mine.Weights asked",
+        "callbacks.act.decay: absent there, 0.9 asked",
+    ]
+
+
 def test_a_run_from_before_a_setting_is_one_with_its_first_value(tmp_path: Path) -> None:
     asked = configured(tmp_path, "stage=head")
     stored = OmegaConf.to_container(asked, resolve=True)
@@ -337,10 +377,10 @@ def test_what_reads_no_label_does_not_depend_on_how_many_there_are(tmp_path: Pat
 
 
 def test_nothing_and_null_are_not_the_same(tmp_path: Path) -> None:
-    null, nothing = configured(tmp_path, "+trainer.profiler=null"), configured(tmp_path)
+    null, nothing = configured(tmp_path, "+trainer.min_epochs=null"), configured(tmp_path)
     for stored, asked, difference in (
-        (null, nothing, "trainer.profiler: None there, absent asked"),
-        (nothing, null, "trainer.profiler: absent there, None asked"),
+        (null, nothing, "trainer.min_epochs: None there, absent asked"),
+        (nothing, null, "trainer.min_epochs: absent there, None asked"),
     ):
         plain = OmegaConf.to_container(stored, resolve=True)
         assert configuration_differences(plain, asked) == [difference]

@@ -34,7 +34,7 @@ from hep2.sweep.view import follow
 
 STAND_IN = """
 import json, os, sys, time
-folder, number, seconds, code = sys.argv[1:]
+folder, number, seconds, code, result = sys.argv[1:]
 begin = time.time()
 print("this is job", number, flush=True)
 time.sleep(float(seconds))
@@ -42,6 +42,9 @@ report = {"begin": begin, "end": time.time(), "pid": os.getpid()}
 report |= {key: os.environ.get(key) for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
 with open(f"{folder}/{number}.json", "x") as file:  # x: a job that runs twice fails
     json.dump(report, file)
+if code == "0":
+    with open(result, "w") as file:
+        file.write("{}")
 sys.exit(int(code))
 """
 
@@ -53,6 +56,7 @@ class Sweep:
         self.folder = folder
         self.seconds: dict[int, float] = {}
         self.codes: dict[int, int] = {}
+        self.without_result: set[int] = set()
         config.register()
         launcher.register()
         words = [(*line.split(), f"runs_dir={folder}/runs") for line in overrides]
@@ -62,7 +66,8 @@ class Sweep:
     def command(self, job: Job) -> list[str]:
         seconds, code = self.seconds.get(job.number, 0.0), self.codes.get(job.number, 0)
         program = [sys.executable, "-I", "-S", "-c", STAND_IN]
-        return [*program, str(self.folder), str(job.number), str(seconds), str(code)]
+        result = "/dev/null" if job.number in self.without_result else str(job.run.result)
+        return [*program, str(self.folder), str(job.number), str(seconds), str(code), result]
 
     def schedule(self, n_jobs: int = 1, fail_fast: bool = False, gpus: list[str] | None = None):
         resources = Resources(gpus or [], cores=8)
@@ -221,7 +226,7 @@ def test_what_is_odd_about_the_data_is_told_once(tmp_path):
 
 def test_what_is_planned_and_what_failed_can_be_seen_from_outside(tmp_path):
     sweep = Sweep(tmp_path, *FOLDS[:3])
-    sweep.codes = {1: 7}
+    sweep.codes, sweep.without_result = {1: 7}, {2}
     schedule = sweep.schedule()
     with closing(schedule.steps()) as steps:
         next(steps)
@@ -232,7 +237,35 @@ def test_what_is_planned_and_what_failed_can_be_seen_from_outside(tmp_path):
     states = run_states(tmp_path / "runs/default")
     assert [one.path for one in states] == [job.run.path for job in sweep.jobs]
     assert (states[0].state, states[0].detail) == ("failed", "exit code 7")
-    assert states[1].state == "interrupted", "it ended well, says its code, but has no result"
+    assert (states[1].state, states[1].detail) == ("failed", "it ended without a result")
+    assert schedule.outcomes[2].state == "failed"
+
+
+@pytest.mark.parametrize("code", [143, 130, -signal.SIGTERM, -signal.SIGINT])
+def test_a_job_that_was_asked_to_end_has_not_failed(code, tmp_path):
+    sweep = Sweep(tmp_path, "stage=dcae", "stage=head", "stage=dcae fold=1")
+    sweep.codes = {1: code}
+    if code < 0:  # it could say nothing
+        sweep.codes[1], sweep.seconds[1] = 1, 60
+    schedule, out = sweep.schedule(fail_fast=True), io.StringIO()
+    sweep.jobs[0].run.record_failure("connection closed by peer")  # says a rank
+    if code < 0:
+        wanted = schedule.start
+
+        def start_and_signal(*words):
+            process, log_from = wanted(*words)
+            if len(schedule.outcomes) == 0:
+                os.kill(process.pid, -code)
+            return process, log_from
+
+        schedule.start = start_and_signal
+    assert not follow(schedule, Console(file=out, width=200))
+    assert [schedule.outcomes[n].state for n in (1, 2, 3)] == ["interrupted", "skipped", "done"]
+    assert "asked to end; the same command goes on" in schedule.outcomes[1].reason
+    assert "\n  again: python " in out.getvalue()
+    states = [one.state for one in run_states(tmp_path / "runs/default")]
+    assert states == ["interrupted", "finished", "missing"]
+    assert not list(tmp_path.rglob("failed.txt"))
 
 
 def test_fail_fast_stops_the_others(tmp_path):

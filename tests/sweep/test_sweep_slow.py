@@ -302,6 +302,48 @@ def test_an_agent_s_command_for_the_search_runs(tmp_path):
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1, "the search's own, no job's"
 
 
+@pytest.mark.parametrize("whom", ["process", "group", "rank"])
+@pytest.mark.parametrize("settings", ["data.workers=2", "trainer.devices=2"])
+def test_sigterm_ends_a_run_and_nothing_is_lost(tmp_path, whom, settings):
+    words = (*SMALL, "stage=dcae", settings, "stage.epochs=2000")
+    process = train(tmp_path, *words, start_new_session=True)
+    while not list(tmp_path.rglob("last.ckpt")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    if whom == "group":
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        ranks = children(process.pid) if "devices" in settings else []
+        os.kill(ranks[0] if whom == "rank" and ranks else process.pid, signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143
+    assert "error: asked to end (SIGTERM); the same command goes on" in output
+    assert "Traceback" not in output
+    assert states(tmp_path, "default") == ["interrupted"]
+    time.sleep(0.5)
+    assert not processes_below(tmp_path)
+
+
+def test_sigterm_to_one_job_of_a_sweep_and_to_the_sweep(tmp_path):
+    words = ("-m", *SMALL, "stage=dcae", "fold=0,1", "stage.epochs=2000")
+    process = train(tmp_path, *words)
+    for fold in (0, 1):
+        while not (found := list(tmp_path.rglob(f"fold{fold}/seed0/last.ckpt"))):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.2)
+        holder = int((found[0].parent / ".lock").read_text().split()[1])
+        os.kill(process.pid if fold else holder, signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143
+    assert "#1 interrupted  fold=0" in output
+    assert "error: asked to end (SIGTERM); the same command goes on" in output
+    log = (found[0].parents[2] / "fold0/seed0/log.txt").read_text()
+    assert "error: asked to end (SIGTERM); the same command goes on" in log
+    assert states(tmp_path, "default") == ["interrupted", "interrupted"]
+    time.sleep(0.5)
+    assert not processes_below(tmp_path)
+
+
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     words = (*SMALL, "stage=dcae", "fold=0,1", "trainer.devices=2", "stage.epochs=2000")
     # A shell that runs tests in the background lets them ignore Ctrl-C.
