@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2.callbacks import NotFinite
 from hep2.config import plain, redacted
-from hep2.data.protocols import NOBODY, Indices, Split
+from hep2.data.protocols import Split
+from hep2.data.validation import NOBODY, Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
