@@ -1,12 +1,14 @@
 """What is known of a cell, from the source that lists it to the data set in memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+WIDEN = 257  # 255 * 257 = 65535: white stays white beside 16 bits, whatever their files' scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +98,27 @@ class Cells:
     def full_scale(self) -> int:
         """The pixel value that means 1.0: 255 or 65535."""
         return int(np.iinfo(self.images.dtype).max)
+
+
+def joined(cells: Cells, more: Cells) -> Cells:
+    """A data set with more cells behind its own; they have the label -1 and no pool."""
+    dtype: Any = np.promote_types(cells.images.dtype, more.images.dtype)
+
+    def widened(images: NDArray[Any]) -> NDArray[Any]:
+        return images if images.dtype == dtype else images.astype(dtype) * dtype.type(WIDEN)
+
+    def behind(own: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([own, others])
+
+    empty = np.full(len(more), "")
+    return replace(
+        cells,
+        images=behind(widened(cells.images), widened(more.images)),
+        ids=behind(cells.ids, np.array([f"unlabelled/{name}" for name in more.ids])),
+        labels=behind(cells.labels, np.full(len(more), -1)),
+        specimens=behind(cells.specimens, more.specimens),
+        pools=behind(cells.pools, empty),
+        sources=behind(cells.sources, empty),
+        intensities=behind(cells.intensities, empty),
+        masks=None,
+    )

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.config import plain
 from hep2.data.across import across_of, left_out, with_patterns
 from hep2.data.audit import Audit, audit_split
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, joined
 from hep2.data.images import FULL_SCALE
 from hep2.data.protocols import Split, few_labels, fold_count, make_split
 from hep2.data.store import open_cells
@@ -34,6 +36,7 @@ class Fold:
     count: int  # how many folds the protocol has
     provenance: dict[str, str | int]  # what weights learned here are bound to
     notes: tuple[str, ...] = ()  # what is odd about the data set, in sentences
+    more: Cells | None = None  # cells without labels, of no test specimen, that encoders learn from
 
     @property
     def protocol(self) -> str:
@@ -47,15 +50,22 @@ class Fold:
 
         It names the cells, not the fold: folds that leave the same cells may share an encoder.
         """
-        names = "\n".join(self.cells.ids[self.split.unlabelled])
-        shared = {key: self.provenance[key] for key in ("data", "protocol", "seed")}
-        return shared | {"pool": hashlib.sha256(names.encode()).hexdigest()[:16]}
+        names = self.cells.ids[self.split.unlabelled].tolist()
+        if self.more is not None:
+            names += [self.more.key, *self.more.specimens.tolist()]
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        own = self.provenance
+        return {key: own[key] for key in ("data", "protocol", "seed")} | {"pool": digest}
 
     def pooled(self) -> "Fold":
         """The same fold for a stage that reads no label: it learns from `split.unlabelled`."""
         note = "encoders learn from all cells without a test specimen: a fixed number of epochs"
-        split = replace(self.split, train=self.split.unlabelled, val=NOBODY, note=note)
-        return replace(self, split=split, provenance=self.pool_provenance)
+        cells, train = self.cells, self.split.unlabelled
+        if self.more is not None:
+            train = np.concatenate([train, len(cells) + np.arange(len(self.more))])
+            cells = joined(cells, self.more)
+        split = replace(self.split, train=train, val=NOBODY, note=note)
+        return replace(self, cells=cells, split=split, provenance=self.pool_provenance)
 
 
 def open_fold(cfg: DictConfig) -> Fold:
@@ -71,6 +81,10 @@ def open_fold(cfg: DictConfig) -> Fold:
         how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
         cells = open_cells(source, Path(cfg.cache_dir), *how)
         _say_scale(cells, as_set=data.get("full_scale") is not None)
+        more = None
+        if data.get("unlabelled"):
+            named = {"_target_": "hep2.data.sources.unlabelled", "root": data.unlabelled}
+            more = open_cells(instantiate(named), Path(cfg.cache_dir), *how)
     name, folds = protocol["name"], protocol["folds"]
     cells = with_patterns(cells, protocol.get("patterns"))
     across = across_of(protocol.get("train"), protocol.get("test"))
@@ -93,11 +107,20 @@ def open_fold(cfg: DictConfig) -> Fold:
         "seed": int(cfg.seed),
     }
     count = fold_count(name, folds, cells, across)
-    fold = Fold(cells, split, int(cfg.fold), count, provenance, tuple(notes))
+    more = _apart(more, cells.specimens[split.test]) if more else None
+    fold = Fold(cells, split, int(cfg.fold), count, provenance, tuple(notes), more)
     learn_from = cfg.stage.get("learn_from", "training")
     if learn_from not in ("training", "pool"):
         raise HEp2Error(f"stage.learn_from={learn_from} is unknown: choose training or pool")
     return fold.pooled() if learn_from == "pool" else fold
+
+
+def _apart(more: Cells, tested: NDArray[np.str_]) -> Cells:
+    """The cells that share no specimen with the test cells, as far as specimens are known."""
+    kept = np.flatnonzero((more.specimens == "") | ~np.isin(more.specimens, tested))
+    columns = ("images", "ids", "labels", "specimens", "pools", "sources", "intensities")
+    chosen: dict[str, Any] = {name: getattr(more, name)[kept] for name in columns}
+    return replace(more, **chosen)
 
 
 def _say_scale(cells: Cells, as_set: bool) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from hep2.data import contest
 from hep2.data.cells import Row
+from hep2.data.foreign_paths import Finder
 from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
 from hep2.data.levels import levels, pool_of
-from hep2.data.manifest import read_manifest
+from hep2.data.manifest import read_csv, read_manifest
 from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
@@ -183,6 +184,32 @@ def _without_masks(rows: Sequence[Row], base: Path, problems: list[str]) -> Iter
             problems.append(f"{row}: {why}, no cell; leave it out, or name it in a column mask")
         else:
             yield row
+
+
+def unlabelled(root: str) -> ImageSource:
+    """The source of a folder of images, or of a CSV with the column image and perhaps specimen.
+
+    Raises:
+        HEp2Error: there is no such folder or CSV, or no image in it.
+    """
+    path, problems = Path(root).expanduser().absolute(), list[str]()
+    if path.is_dir():
+        found = told_apart(image_files(path), path)
+        say_left_out(found, path)
+        rows = [Row(file.relative_to(path).as_posix(), "", "", "", file) for file in found.cells]
+    elif path.is_file():
+        finder = Finder(path.parent)
+        rows = [
+            Row(cell["image"], "", cell.get("specimen", ""), "", finder.file(cell["image"]))
+            for _, cell in read_csv(path, ("image",), problems, optional=("specimen",))
+        ]
+    else:
+        raise HEp2Error(f"data.unlabelled={root}: no such folder or CSV")
+    if not rows:
+        raise HEp2Error(f"data.unlabelled={root}: no image in it")
+    ordered = sorted({row.id: row for row in rows}.values(), key=lambda row: row.id)
+    base = path if path.is_dir() else path.parent
+    return ImageSource("unlabelled", base, ("",), tuple(ordered), tuple(problems))
 
 
 @dataclass(frozen=True)

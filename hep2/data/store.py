@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells, Row, Source
+from hep2.data.cells import WIDEN, Cells, Row, Source
 from hep2.data.images import FULL_SCALE, Pixels, check_reading
 from hep2.errors import HEp2Error
 from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 FORMAT = 3  # raise it when decoding, resizing or the files' layout change
 KEYED = ("classes", "image_size", "channel", "shape", "dtype", "cells_hash")
-WIDEN = 257  # 255 * 257 = 65535: white stays white beside 16 bits, whatever their files' scale
 BLOCK = 1 << 24  # bytes hashed at a time
 IMAGE_SIZES = range(8, 1025)
 OPTIONAL = ("source", "intensity")  # columns that are there where they say something

@@ -41,6 +41,7 @@ SHOWING = re.compile(
 LATER = {
     "data.full_scale": None,
     "data.page": None,
+    "data.unlabelled": None,
     "data.source.columns": None,
     "data.source.layout": None,
     "data.source.merge_spellings": False,

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import Configure
+from conftest import CHOOSING, TINY_DATA, Configure, composed
+from hydra.errors import InstantiationException
 from numpy.typing import NDArray
 
 from hep2.checkpoints import read_checkpoint
@@ -140,3 +142,43 @@ def test_in_a_sweep_the_other_folds_wait_for_the_first(configure: Configure) -> 
 def test_a_choice_that_does_not_exist_is_named(configure: Configure) -> None:
     with pytest.raises(HEp2Error, match="learn_from=all is unknown: choose training or pool"):
         open_fold(configure("stage.learn_from=all"))
+
+
+@pytest.fixture
+def more(tmp_path: Path) -> Path:
+    """A CSV of ten cells without labels; two are of a specimen that fold 0 tests."""
+    fold = open_fold(composed(*TINY_DATA, *CHOOSING, f"cache_dir={tmp_path}"))
+    tested = fold.cells.specimens[fold.split.test[0]]
+    lines = ["image,specimen"]
+    for number in range(10):
+        image = np.random.default_rng(number).integers(0, 200, (64, 64)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+        lines.append(f"{number}.png,{tested if number < 2 else ''}")
+    (tmp_path / "more.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "more.csv"
+
+
+def test_more_cells_without_labels_are_learned_from(
+    more: Path, seen: set[int], configure: Configure
+) -> None:
+    words = (*DEFAULT, f"data.unlabelled={more}")
+    encoder = fit(configure("stage=dcae", *words, "++stage.learn_from=pool", "stage.epochs=4"))
+    fold = open_fold(configure(*words, "++stage.learn_from=pool"))
+    assert len(fold.split.train) == len(fold.split.unlabelled) + 8  # none of a test specimen
+    assert seen == set(fold.split.train.tolist())
+    name = "unlabelled/7.png"
+    place = fold.cells.ids.tolist().index(name)
+    assert np.array_equal(fold.cells.images[place, 0], cv2.imread(str(more.parent / "7.png"), 0))
+    assert read_result(encoder.result)["cells"]["train"] == len(fold.split.train)
+    assert "recall" in read_result(fit(configure("stage=head", *words)).result)
+    with pytest.raises(HEp2Error, match="belongs to another experiment"):
+        fit(configure("stage=head", *DEFAULT, f"encoder={encoder.last}", "name=other"))
+
+
+def test_more_cells_that_are_not_there_are_named(tmp_path: Path, configure: Configure) -> None:
+    with pytest.raises(
+        InstantiationException, match=r"data\.unlabelled=nowhere: no such folder or CSV"
+    ):
+        open_fold(configure("data.unlabelled=nowhere"))
+    with pytest.raises(InstantiationException, match="no image in it"):
+        open_fold(configure(f"data.unlabelled={tmp_path}"))
