@@ -187,7 +187,7 @@ def test_no_secret_leaves_the_process(
     said = command(*words)
     assert said.code == 0, said.err
     again = command(*words, "seed=0", "protocol.validation=0.3")
-    assert again.code == 1 and "protocol.validation: 0.2 there, 0.3 asked" in again.err
+    assert again.code == 1 and "protocol.validation: 0 there, 0.3 asked" in again.err
     from hep2.evaluation.report import make_report
 
     report = make_report("default", tmp_path / "runs", tmp_path / "reports")
@@ -254,7 +254,7 @@ def test_every_remedy_works_when_it_is_pasted(
     where = (f'runs_dir="{tmp_path}/{ODD}"', f"cache_dir={cache_dir}", "logger=csv")
     words = (*TINY, "stage.epochs=1", "protocol.folds=4", "data.source.seed=3", "fold=1", "seed=2",
              "name=n${fold}", "++trainer.min_epochs=1", f'+note.text="{ODD}"')  # fmt: skip
-    others = [word for word in words if not word.startswith("stage.")]
+    others = [word for word in words if not word.lstrip("+").startswith("stage.")]
     encoder = composed(*where, *others, "stage=dcae")
 
     said = command(*where[:1], *words, "stage=head", "stage.class_weights=balanced").sentence()

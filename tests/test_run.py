@@ -92,6 +92,7 @@ def test_the_result_says_what_was_run_on_which_cells(trained: Trained, fold: Fol
     assert found["versions"]["torch"] == torch.__version__
     others = {"metrics", "recall", "mistakes", "curves", "audit", "seconds", "versions", "kind"}
     others |= {"labels_in_features", "encoder_seconds", "collapsed_encoders"}
+    others |= {"full_scale", "notes"}
     assert set(found) == expected.keys() | others | {"git_commit", "command"}
     of_stage_one = result(trained.dcae)
     assert (of_stage_one["stage"], of_stage_one["method"]) == ("dcae", "dcae")
@@ -435,6 +436,12 @@ def test_every_experiment_runs(experiment: str, tmp_path: Path, cache_dir: Path)
         "tuning.grid={stage.optimizer.lr:[1e-3]}",  # what is tuned is tuned, with one trial a fold
     )
     cfg = composed(*small)
+    for member in ("dcae_plus", "dcae_fisher") if experiment == "ensemble" else ():
+        words = [word for word in small if word != "experiment=ensemble"]
+        head = composed(*words, f"experiment={member}")
+        for stage in head.stage.encoders:
+            fit(composed(*words, f"experiment={member}", f"stage={stage}"))
+        fit(head)
     for stage, model in cfg.stage.encoders.items():
         fit(composed(*small, f"stage={stage}", f"model={model}"))
     run = fit(cfg)

@@ -102,7 +102,9 @@ def test_a_failed_job_is_told_with_its_log(tmp_path, monkeypatch):
     with pytest.raises(HEp2Error, match="exit code 3") as failure:
         list(fold_by_fold([f"runs_dir={tmp_path}"], [], [0]))
     assert "no such luck" in str(failure.value)
-    assert f"again: python {program} runs_dir={tmp_path}" in str(failure.value)
+    assert f"again: python {program} protocol.validation=0.2 runs_dir={tmp_path}" in str(
+        failure.value
+    )
 
 
 class TestOptuna:

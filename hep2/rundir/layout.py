@@ -33,7 +33,7 @@ class Identity:
     synthetic: bool  # whether the cells were simulated
     fold: int
     seed: int
-    labelled: int | None  # specimens of a pattern whose labels were read; None: all
+    labelled: int | None = None  # specimens of a pattern whose labels were read; None: all
 
 
 def method_of(cfg: DictConfig) -> str:

@@ -128,5 +128,5 @@ def test_a_run_compares_its_test_cells_with_validation_too():
     images = textures(120)
     images[80] = images[57]
     parts = np.arange(50), np.arange(50, 60), np.arange(60, 120)  # 57 validates
-    audit = audited(Fold(cells_of(images), Split(*parts, leaky=True), 1, {"fold": 0}))
+    audit = audited(Fold(cells_of(images), Split(*parts, leaky=True), 0, 1, {"fold": 0}))
     assert audit.pairs == [["c080", "c057", "identical"]]

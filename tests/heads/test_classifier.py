@@ -45,7 +45,7 @@ def test_a_forest_from_yaml_is_scikit_learn_s(
     run = fit(cfg)
     stage = EstimatorStage(cfg, fold, RunDir(tmp_path / "unused"))
     train, test = fold.split.train, fold.split.test
-    features, labels = stage.inputs.training.of(train), fold.cells.labels[train]
+    features, labels = stage.inputs.of(train), fold.cells.labels[train]
     bare = GridSearchCV(
         RandomForestClassifier(n_estimators=15, random_state=0),
         {"max_features": ["sqrt", 0.1]},
@@ -55,7 +55,7 @@ def test_a_forest_from_yaml_is_scikit_learn_s(
     found = json.loads(run.result.read_text())
     assert found["method"] == "handcrafted-forest"
     assert found["chosen"] == bare.best_params_ | {"inner_mca": pytest.approx(bare.best_score_)}
-    shares = bare.predict_proba(stage.inputs.evaluation.of(test))
+    shares = bare.predict_proba(stage.inputs.of(test))
     rows = pd.read_csv(run.predictions).set_index("id").loc[fold.cells.ids[test]]
     columns = [column for column in rows if column.startswith("p_")]
     assert len(columns) == shares.shape[1] == 5
