@@ -183,7 +183,7 @@ def encoding(folder: str) -> float:
     fold = open_fold(cfg)
     _forget_latents(folder, "encoding")
     started = time.perf_counter()
-    features_of(cfg, fold, orientations=1)
+    features_of(cfg, fold)
     return time.perf_counter() - started
 
 
