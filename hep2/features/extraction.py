@@ -127,9 +127,15 @@ def fisher_encoding(
     vectors.fit(np.concatenate(list(in_batches(images, train, some))), seed)
     learned = {str(number): part for number, part in enumerate(vectors.fitted())}
     asked = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    masked = fold.cells.masks is not None
+    if masked:
+        learned["masks"] = torch.from_numpy(np.array(fold.cells.masks))
     key = f"fisher-{asked}-{_digest(encoder.state_dict() | learned)}"
-    return Transform(lambda image: vectors.gradients(maps(image)), key, checkpoint.view,
-                     finish=normalised)  # fmt: skip
+
+    def function(image: Tensor) -> Tensor:
+        return vectors.gradients(maps(image[:, :1]), image[:, 1:] if masked else None)
+
+    return Transform(function, key, checkpoint.view, finish=normalised, masked=masked)
 
 
 class Extractor(Protocol):

@@ -19,7 +19,8 @@ class FisherVectors:
 
     Sanchez, Perronnin, Mensink and Verbeek, Image classification with the Fisher vector, IJCV 105
     (2013) 222. The local descriptors are the columns of a map, after PCA with whitening; the two
-    regions stand for the inside of a cell and what is about its rim.
+    regions stand for the inside of a cell and what is about its rim. A mask that the data set
+    brings says better what is inside.
     """
 
     level: int  # of the encoder, from 1: where the map is taken
@@ -57,11 +58,13 @@ class FisherVectors:
         """What was learned."""
         return [self.mean, self.axes, self.weights, self.centres, self.deviations]
 
-    def gradients(self, maps: Tensor) -> Tensor:
+    def gradients(self, maps: Tensor, masks: Tensor | None = None) -> Tensor:
         """Their equations 17 and 18, a region after the other; may be averaged over orientations.
 
+        `masks` are 1 inside a cell, of any size, and all 0 where a cell has none.
+
         Shape:
-            (B, C, H, W) -> (B, 4 * gaussians * components)
+            (B, C, H, W), (B, 1, H', W') -> (B, 4 * gaussians * components)
         """
         columns = maps.flatten(2).transpose(1, 2).double()  # (B, H * W, C)
         x = (columns - self.mean) @ self.axes
@@ -71,11 +74,11 @@ class FisherVectors:
         logs = self.weights.log() - self.deviations.log().sum(dim=1) - squares / 2
         shares = logs.softmax(dim=2)  # (B, H * W, K)
         parts = []
-        for region in regions(maps.shape[2], maps.shape[3], self.core):
-            share, within = shares[:, region], x[:, region]
+        for region in regions(maps, masks, self.core):
+            share = shares * region[..., None]
             total = share.sum(dim=1)[..., None]  # (B, K, 1)
-            one, two = share.transpose(1, 2) @ within, share.transpose(1, 2) @ within**2
-            count = max(int(region.sum()), 1)
+            one, two = share.transpose(1, 2) @ x, share.transpose(1, 2) @ x**2
+            count = region.sum(dim=1).clamp(min=1)[:, None, None]
             first = (one - total * self.centres) / self.deviations
             second = (two - 2 * self.centres * one + total * self.centres**2) * precision - total
             weights = self.weights[:, None].sqrt() * count
@@ -92,8 +95,16 @@ def normalised(gradients: Tensor) -> Tensor:
     return F.normalize(gradients.sign() * gradients.abs().sqrt(), dim=-1)
 
 
-def regions(height: int, width: int, core: float) -> list[Tensor]:
-    """The middle of a map, and the rest; each of shape (H * W,), bool."""
-    down, across = (((torch.arange(side) + 0.5) * 2 / side - 1).abs() for side in (height, width))
-    inside = (torch.maximum(down[:, None], across[None]) <= core).flatten()
+def regions(maps: Tensor, masks: Tensor | None, core: float) -> list[Tensor]:
+    """The inside of the cells on their maps, and the rest; each of shape (B, H * W), bool.
+
+    Inside is what a mask covers by half or, without one, what lies within a share `core` of the
+    half side from the middle.
+    """
+    size = (maps.shape[2], maps.shape[3])
+    down, across = (((torch.arange(side) + 0.5) * 2 / side - 1).abs() for side in size)
+    inside = (torch.maximum(down[:, None], across[None]) <= core).flatten().expand(len(maps), -1)
+    if masks is not None:
+        covered = F.adaptive_avg_pool2d(masks, size).flatten(1) >= 0.5
+        inside = torch.where(masks.flatten(1).any(dim=1, keepdim=True), covered, inside)
     return [inside, ~inside]

@@ -38,20 +38,32 @@ def plain(vectors: FisherVectors, image: Any, region: list[int]) -> list[float]:
     return [*(first / len(region)).ravel(), *(second / len(region)).ravel()]
 
 
-def test_vectors_are_the_formulas_of_the_paper() -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_vectors_are_the_formulas_of_the_paper(masked: bool) -> None:
     vectors = fitted()
-    maps = torch.randn(3, 5, 6, 6, generator=torch.Generator().manual_seed(1))
-    found = vectors.gradients(maps)
-    inside, outside = (np.flatnonzero(part).tolist() for part in regions(6, 6, 0.6))
-    for image, row in zip(maps.double().numpy(), found, strict=True):
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.randn(3, 5, 6, 6, generator=generator)
+    masks = (torch.rand(3, 1, 6, 6, generator=generator) > 0.5).float() if masked else None
+    found = vectors.gradients(maps, masks)
+    both = [part.numpy() for part in regions(maps, masks, 0.6)]
+    for number, (image, row) in enumerate(zip(maps.double().numpy(), found, strict=True)):
+        inside, outside = (np.flatnonzero(part[number]).tolist() for part in both)
         wanted = plain(vectors, image, inside) + plain(vectors, image, outside)
         assert row.numpy() == pytest.approx(wanted, abs=1e-5)
 
 
 def test_the_two_regions_are_the_middle_and_the_rest() -> None:
-    inside, outside = regions(16, 16, 0.62)
+    inside, outside = regions(torch.zeros(1, 3, 16, 16), None, 0.62)
     assert inside.reshape(16, 16)[3:13, 3:13].all() and int(inside.sum()) == 100
     assert torch.equal(inside, ~outside)
+
+
+def test_a_mask_says_better_what_is_inside() -> None:
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[1, :, :, :30] = 1  # the left half, but for two columns; the first cell has no mask
+    inside, _ = regions(torch.zeros(2, 3, 16, 16), masks, 0.62)
+    assert int(inside[0].sum()) == 100
+    assert torch.equal(inside[1].reshape(16, 16), (torch.arange(16) < 8).expand(16, 16))
 
 
 def test_normalisation_is_a_signed_root_of_unit_length() -> None:
