@@ -16,7 +16,7 @@ from hep2.evaluation.plots import confusion as figures
 from hep2.evaluation.plots import methods as plots
 from hep2.evaluation.plots import networks as training_plots
 from hep2.evaluation.published import PAPER_CONFUSION
-from hep2.evaluation.results import group_runs, summarise_group
+from hep2.evaluation.results import group_runs, rank, summarise_group
 from hep2.rundir.result import read_run
 
 
@@ -94,6 +94,29 @@ def test_nothing_leaves_its_picture(tmp_path, drawn):
     assert len(drawn) == 7
     for figure, inches in drawn:
         assert inches < 0.01, [axes.get_title() or axes.get_xlabel() for axes in figure.axes]
+
+
+def test_what_labels_are_worth_is_drawn_where_it_was_tried(tmp_path, drawn):
+    def results(*runs):
+        return rank([summarise_group(group) for group in group_runs(map(read_run, runs))])
+
+    whole = [write_run(tmp_path, method=name)[0] for name in ("dcae-mlp", "cnn")]
+    assert plots.label_efficiency(results(*whole)) == []
+    few = [
+        write_run(tmp_path, method=f"dcae-mlp-{k}specimens", labelled=k, accuracy=0.4 + k / 10)[0]
+        for k in (1, 4)
+    ]
+    every = results(*whole, *few)
+    (picture,) = plots.label_efficiency(every)
+    assert picture.stem == "labels-synthetic-published"
+    (axes,) = drawn[-1][0].axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "4", "all"]
+    (line,) = axes.lines  # cnn was not tried with few labels
+    assert line.get_label() == "dcae-mlp"
+    wanted = {result.method: 100 * result.pooled["mca"].estimate for result in every}
+    names = ("dcae-mlp-1specimens", "dcae-mlp-4specimens", "dcae-mlp")
+    assert line.get_ydata().tolist() == pytest.approx([wanted[name] for name in names])
+    assert drawn[-1][1] < 0.01
 
 
 def test_the_paper_stands_beside_its_own_classes_marked_as_published(tmp_path, drawn):
