@@ -1,5 +1,6 @@
 """Stage 1: an autoencoder on the fold's training cells."""
 
+import inspect
 import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -75,6 +76,16 @@ class AutoencoderStage(NetworkStage):
         """A fresh autoencoder."""
         model, stage = self.cfg.model, self.cfg.stage
         settings = {key: value for key, value in plain(stage.objective).items() if key != "name"}
+        known = inspect.signature(self.objective).parameters
+        if unknown := sorted(set(settings) - set(known)):
+            raise HEp2Error(
+                f"stage.objective: {stage.objective.name} has no setting {', '.join(unknown)}"
+            )
+        if self.objective.perturbs and model.network.get("bounded", True):
+            raise HEp2Error(
+                f"stage={stage.name} gives back standardised cells, but the network keeps them in "
+                "[0, 1]: add model.network.bounded=false (experiment=dcae_plus does)"
+            )
         return self.objective(
             **settings,
             architecture=model.architecture,

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from hep2.errors import check_number
 from hep2.nets.architectures import ENCODERS, HEADS, build
 from hep2.tasks.optim import adamw
 
@@ -89,6 +90,8 @@ class Classification(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        check_number("stage.mixup", mixup)
+        check_number("stage.label_smoothing", label_smoothing, below=1)
         self.encoder: nn.Module | None
         self.encoder = None if architecture is None else build(ENCODERS, architecture, **network)
         latent_size = network["latent_size"] if self.encoder is None else self.encoder.latent_size

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from hep2.data.inputs import standardised
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, check_number
 from hep2.tasks.denoising import Denoising
 from hep2.tasks.perturbation import perturbed, posed
+
+POSE = ("rotate", "scale", "translate")
 
 
 class JointEmbedding(Denoising):
@@ -34,7 +36,7 @@ class JointEmbedding(Denoising):
         arguments: those of `Reconstruction`.
 
     Raises:
-        HEp2Error: unknown agreement, or a network whose latent is not a map.
+        HEp2Error: a setting that is none of its kind, or a network whose latent is not a map.
     """
 
     def __init__(
@@ -48,6 +50,16 @@ class JointEmbedding(Denoising):
     ) -> None:
         super().__init__(**arguments)
         self.save_hyperparameters()
+        check_number("stage.objective.weight", weight)
+        if not isinstance(pose, Mapping) or set(pose) != set(POSE):
+            raise HEp2Error(f"stage.objective.pose={pose} must give {', '.join(POSE)}")
+        for name, largest in pose.items():
+            check_number(f"stage.objective.pose.{name}", largest)
+        check_number("stage.objective.temperature", temperature)
+        if not isinstance(projector, list) or not projector:
+            raise HEp2Error(
+                f"stage.objective.projector={projector} must be a list of widths, e.g. [512,512]"
+            )
         if agreement not in AGREEMENTS:
             raise HEp2Error(
                 f"stage.agreement={agreement} is unknown: choose one of {', '.join(AGREEMENTS)}"

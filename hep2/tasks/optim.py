@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, check_number
 
 
 def adamw(
@@ -20,9 +20,8 @@ def adamw(
     Raises:
         HEp2Error: unknown schedule, or a setting that is not a number.
     """
-    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-        if not isinstance(value, int | float) or not value >= 0:
-            raise HEp2Error(f"stage.optimizer.{name}={value} must be a number, 0 or more")
+    check_number("stage.optimizer.lr", lr)
+    check_number("stage.optimizer.weight_decay", weight_decay)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     schedules: dict[str, Callable[[], LRScheduler] | None] = {
         "one_cycle": lambda: OneCycleLR(optimizer, max_lr=lr, total_steps=steps),

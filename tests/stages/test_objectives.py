@@ -70,3 +70,26 @@ def test_averaged_features_are_the_mean_of_the_eight_in_training_and_test(
 def test_an_unknown_objective_names_the_known_ones(configure: Configure) -> None:
     with pytest.raises(HEp2Error, match=r"name=x is unknown: .* denoising, joint_embedding"):
         fit(configure("stage=dcae", "stage.objective.name=x"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("stage=dcae_plus", "augment=pose"), r"add model\.network\.bounded=false"),
+        (("stage=dcae", "+stage.objective.foo=1"), "reconstruction has no setting foo"),
+        (
+            ("stage=dcae_plus", *PLUS, "stage.objective.pose=3"),
+            "must give rotate, scale, translate",
+        ),
+        (("stage=dcae_plus", *PLUS, "stage.objective.projector=512"), "must be a list of widths"),
+        (("stage=dcae_plus", *PLUS, "stage.objective.weight=x"), "weight=x must be a number"),
+        (("stage=cnn", "stage.mixup=-1"), "mixup=-1 must be a number, 0 or more"),
+        (("stage=cnn", "stage.label_smoothing=2"), "label_smoothing=2 must be a number, below 1"),
+        (("stage=cnn", "stage.sampling=foo"), "choose cells or specimens"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(
+    words: tuple[str, ...], said: str, configure: Configure
+) -> None:
+    with pytest.raises(HEp2Error, match=said):
+        fit(configure(*words))
