@@ -19,7 +19,8 @@ from hep2.rundir.result import Run, data_label, protocol_label
 PROTOCOLS = {
     "published": "The data set's two pools share no specimen. In every fold the method learns from "
     "a random half of the training pool and is tested on a random half of the test pool, as in "
-    "the paper; folds therefore overlap.",
+    "the paper; folds therefore overlap. Encoders, which read no labels, may learn from the whole "
+    "training pool.",
     "specimen": "Whole specimens are held out, every pattern spread over the folds. No specimen is "
     "on both sides, and every cell is tested once.",
     "loso": "One specimen is held out at a time. No specimen is on both sides, and every cell is "

@@ -38,7 +38,7 @@ def over_folds(results: Sequence[Result]) -> Table:
         [
             "labels in features: whether labels were read where the features were learned; "
             f"{_LABELS[None]}: nothing was learned. Seconds: of the head and its encoders, without "
-            "features that were found in the cache.",
+            "features that were found in the cache; an encoder that folds share is counted once.",
             *comparability(results),
             *(note for r in results for note in folds_and_seeds(r)),
         ],
