@@ -130,6 +130,8 @@ def _without_notes(error: BaseException) -> str:
 
 def _unreadable(word: str, why: str) -> str:
     """An override that Hydra's grammar has no place for: mostly a text that needs quotes."""
+    if not word.isprintable():
+        return f"{word!r} cannot be read: take its invisible letters out"
     key, _, value = word.partition("=")
     quoted = _quoted(key, os.path.expanduser(value))
     if not value or value.startswith(("[", "{", "'", '"')):

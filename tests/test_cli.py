@@ -493,3 +493,8 @@ def test_a_sentence_is_said_once(command: Command) -> None:
     said = command(*TINY, "trainer.accelerator=typewriter").sentence()
     assert said.count("You selected an invalid accelerator name") == 1
     assert "Error in call to target" not in said
+
+
+def test_an_override_with_a_line_break_is_one_sentence(command: Command) -> None:
+    said = command("\nstage=head").sentence()
+    assert "'\\nstage=head' cannot be read: take its invisible letters out" in said

@@ -34,8 +34,10 @@ def mask_images(rows: Sequence[Row], size: int) -> Iterator[NDArray[np.uint8]]:
         if row.mask != Path():
             try:
                 made = _resized(row, size)
-            except (ImageError, OSError, ValueError) as error:
+            except ImageError as error:
                 unused.append(f"{row.mask}: {error}")
+            except Exception:  # Pillow's plug-ins raise all kinds on broken files
+                unused.append(f"{row.mask}: the image cannot be decoded")
         yield made
     if unused:
         lines = shortened(by_reason(unused))
@@ -43,10 +45,9 @@ def mask_images(rows: Sequence[Row], size: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def _resized(row: Row, size: int) -> NDArray[np.uint8]:
+    with Image.open(row.file) as image, Image.open(row.mask) as mask:  # before memory is spent
+        if image.size != mask.size:
+            raise ImageError("of another size than its image")
     pixels = read_image(row.mask, "mean")
-    with Image.open(row.file) as header:
-        width, height = header.size
-    if pixels.shape != (height, width):
-        raise ImageError("of another size than its image")
     inside = pixels > (pixels.max() / 2 if row.mask.suffix.lower() in LOSSY else 0)
     return (resize_square(inside.astype(np.uint8) * 255, size) > 127).astype(np.uint8) * 255

@@ -174,7 +174,8 @@ def notes_of(result: Any) -> list[str]:
 def damaged(file: Path, what: str) -> HEp2Error:
     """The error to raise for a file of a run that cannot be what the run wrote."""
     remedy = f"delete {file.parent} and run its command again"
-    return HEp2Error(f"{file} is damaged or foreign: {what}; {remedy}")
+    told = what if len(what) <= LONGEST_REASON else f"{what[:LONGEST_REASON]} ..."
+    return HEp2Error(f"{file} is damaged or foreign: {told}; {remedy}")
 
 
 def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from hep2 import files
 from hep2.errors import HEp2Error
 from hep2.files import holder, locked, write_atomic
-from hep2.rundir.directory import RunDir, configuration_differences
+from hep2.rundir.directory import RunDir, configuration_differences, damaged
 from hep2.rundir.layout import encoder_paths, encoder_runs, run_path, train_command
 
 once = cache(composed)
@@ -570,3 +570,8 @@ def test_a_forked_worker_that_ends_well_leaves_the_lock_to_its_holder(tmp_path: 
         assert os.waitpid(worker, 0)[1] == 0
         assert holder(file) == f"process {os.getpid()} on {os.uname().nodename}"
     assert holder(file) is None
+
+
+def test_what_is_damaged_is_told_at_a_readable_length(tmp_path: Path) -> None:
+    said = str(damaged(tmp_path / "result.json", "x" * 100_000))
+    assert len(said) < 1000 and " ...; delete " in said
