@@ -241,8 +241,16 @@ def test_what_is_planned_and_what_failed_can_be_seen_from_outside(tmp_path):
     assert schedule.outcomes[2].state == "failed"
 
 
+@pytest.fixture
+def heeds_interruptions():
+    """Programs that a shell starts in the background ignore SIGINT, and so do their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("code", [143, 130, -signal.SIGTERM, -signal.SIGINT])
-def test_a_job_that_was_asked_to_end_has_not_failed(code, tmp_path):
+def test_a_job_that_was_asked_to_end_has_not_failed(code, tmp_path, heeds_interruptions):
     sweep = Sweep(tmp_path, "stage=dcae", "stage=head", "stage=dcae fold=1")
     sweep.codes = {1: code}
     if code < 0:  # it could say nothing
