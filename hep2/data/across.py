@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.cells import Cells
+from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
-
-Indices = NDArray[np.int64]
 
 
 class Across(NamedTuple):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hep2.data.augment import ORIENTATIONS, oriented
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
+from hep2.data.validation import Indices
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared
 FREQUENCIES = 8  # in each direction; the constant one is left out: 63 bits
@@ -27,7 +28,6 @@ LISTED = 10  # pairs that are named
 _PAIRS = 1 << 20  # hashes compared at a time; like CELLS it bounds memory
 CELLS = 1024  # shrunk at a time
 
-Indices = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Pairs = list[tuple[int, int]]
 
