@@ -371,6 +371,16 @@ def _signalled(place: str, number: signal.Signals, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(owner, name, with_signal)
 
 
+def _goes_on(command: Command, tmp_path: Path, trained: Trained) -> None:
+    """The signal is not heard twice, and the same command ends as a run that nobody asked to."""
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert command(*TINY).code == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    (predictions,) = tmp_path.rglob("predictions.csv")
+    assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
+
+
 @pytest.mark.parametrize("place", ["data", "training", "validation", "score"])
 def test_sigterm_ends_a_run_at_any_moment_and_nothing_is_lost(
     place: str,
@@ -389,12 +399,7 @@ def test_sigterm_ends_a_run_at_any_moment_and_nothing_is_lost(
     assert last == wanted and "Traceback" not in said.err
     assert [one.state for one in run_states(tmp_path / "runs/default")] == ["interrupted"]
     assert not list(tmp_path.rglob("failed.txt")) and not list(tmp_path.rglob("result.json"))
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    assert command(*TINY).code == 0
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    (predictions,) = tmp_path.rglob("predictions.csv")
-    assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
+    _goes_on(command, tmp_path, trained)
 
 
 def test_what_breaks_while_a_run_is_asked_to_end_is_no_failure(
@@ -446,12 +451,7 @@ def test_a_job_that_slurm_preempts_is_requeued_and_goes_on(
     requeued = {"only": "requeue 77\n", "array": "requeue 70_7\n"}.get(process, "")
     assert (asked.read_text() if asked.exists() else "") == requeued
     assert not list(tmp_path.rglob("failed.txt")) and not list(tmp_path.rglob("hpc_ckpt*"))
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN, "asked twice is asked once"
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    assert command(*TINY).code == 0
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    (predictions,) = tmp_path.rglob("predictions.csv")
-    assert predictions.read_bytes() == trained.dcae.predictions.read_bytes()
+    _goes_on(command, tmp_path, trained)
 
 
 def test_a_handler_of_somebody_else_stays(sigterm: None) -> None:

@@ -75,16 +75,9 @@ def open_fold(cfg: DictConfig) -> Fold:
         HEp2Error: the data are missing, faulty, or cannot be split this way; or the stage asks for
             other cells to learn from than there are.
     """
-    data, protocol = cfg.data, plain(cfg.protocol)
+    protocol = plain(cfg.protocol)
     with _noted() as notes:
-        source = instantiate(data.source, _convert_="all")
-        how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
-        cells = open_cells(source, Path(cfg.cache_dir), *how)
-        _say_scale(cells, as_set=data.get("full_scale") is not None)
-        more = None
-        if data.get("unlabelled"):
-            named = {"_target_": "hep2.data.sources.unlabelled", "root": data.unlabelled}
-            more = open_cells(instantiate(named), Path(cfg.cache_dir), *how)
+        cells, more = _open(cfg.data, Path(cfg.cache_dir))
     name, folds = protocol["name"], protocol["folds"]
     cells = with_patterns(cells, protocol.get("patterns"))
     across = across_of(protocol.get("train"), protocol.get("test"))
@@ -113,6 +106,17 @@ def open_fold(cfg: DictConfig) -> Fold:
     if learn_from not in ("training", "pool"):
         raise HEp2Error(f"stage.learn_from={learn_from} is unknown: choose training or pool")
     return fold.pooled() if learn_from == "pool" else fold
+
+
+def _open(data: DictConfig, cache_dir: Path) -> tuple[Cells, Cells | None]:
+    """The cells of the data set, and those of `data.unlabelled` where it names any."""
+    how = (data.image_size, data.channel, data.get("page"), data.get("full_scale"))
+    cells = open_cells(instantiate(data.source, _convert_="all"), cache_dir, *how)
+    _say_scale(cells, as_set=data.get("full_scale") is not None)
+    if not data.get("unlabelled"):
+        return cells, None
+    named = {"_target_": "hep2.data.sources.unlabelled", "root": data.unlabelled}
+    return cells, open_cells(instantiate(named), cache_dir, *how)
 
 
 def _apart(more: Cells, tested: NDArray[np.str_]) -> Cells:

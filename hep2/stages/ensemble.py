@@ -48,11 +48,6 @@ class EnsembleStage(Stage):
         """Predictions and metrics of the mean probabilities."""
         members = self.inputs
         mean = np.mean([member.cells.probabilities for member in members], axis=0)
-        with_labels = [one.labels_in_features for one in members]
-        return score_classifier(self.fold, self.run, mean) | {
-            "labels_in_features": True
-            if any(with_labels)
-            else None
-            if None in with_labels
-            else False
-        }
+        read = {member.labels_in_features for member in members}
+        any_read = next(answer for answer in (True, None, False) if answer in read)
+        return score_classifier(self.fold, self.run, mean) | {"labels_in_features": any_read}

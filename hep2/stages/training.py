@@ -33,9 +33,8 @@ for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does no
     logging.getLogger(chatter).setLevel(logging.WARNING)
 # But what ends a run because a rank of it has died is to say so.
 logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
-logging.getLogger("lightning.pytorch.profilers").setLevel(
-    logging.INFO
-)  # they tell by logging alone
+# Profilers tell what they found by logging alone.
+logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
 
 LONGEST_WAIT = timedelta(minutes=5)  # of one rank for another; by default it is half an hour
 
