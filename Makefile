@@ -28,7 +28,7 @@ STUDY ?= tuning
 TRIALS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce ablation labels search dashboard sync test fuzz mutants bench lint lock audit clean
+.PHONY: help install reproduce ablation labels search dashboard sync test coverage fuzz mutants bench lint lock audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` 
 	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
 test: install  ## the fast tests (about four minutes on two cores)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+coverage: install  ## the same, and which lines they reach; counting doubles their time
 	$(BIN)/python -m pytest --cov --numprocesses auto --dist worksteal
 
 fuzz: install  ## spoilt files at every door, thousands at each (FUZZ=2000; about half an hour)
