@@ -19,8 +19,8 @@ FLOORS = (
     ("data", "wandb_run"),
     ("rundir", "tasks", "heads"),
     ("checkpoints", "tracking", "sweep", "evaluation"),
-    ("features", "callbacks", "prediction", "folds"),
-    ("stages", "search", "rows"),
+    ("features", "callbacks", "folds"),
+    ("stages", "prediction", "search", "rows"),
     ("run",),
 )
 FLOOR = {f"hep2.{name}": floor for floor, names in enumerate(FLOORS) for name in names}

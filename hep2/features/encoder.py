@@ -31,6 +31,11 @@ class EncoderCheckpoint:
     learned_with_labels: bool
     content: dict[str, Any]  # all of the checkpoint
 
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What builds the encoder, without its weights."""
+        return {"architecture": self.architecture, "network": self.network}
+
     def encoder(self) -> nn.Module:
         """The encoder with its weights; as `load_into`."""
         network: nn.Module = build(ENCODERS, self.architecture, **self.network)

@@ -1,31 +1,38 @@
 """Features of a fold's cells, computed once and kept: a memory map keyed by what made it."""
 
 import hashlib
-import json
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any
 
 import numpy as np
-import torch
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from hep2.config import device, plain
-from hep2.data.augment import check_orientations, oriented
+from hep2.data.augment import check_orientations
 from hep2.data.cells import Cells
 from hep2.data.fold import Fold
 from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
 from hep2.data.store import map_npy
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
-from hep2.features.fisher import FisherVectors, normalised
+from hep2.features.fisher import FisherVectors
 from hep2.features.masked import MaskedImages
+from hep2.features.transforms import (
+    Encoding,
+    Extraction,
+    Extractor,
+    FisherEncoding,
+    Learner,
+    Representation,
+    Transform,
+)
 from hep2.files import progress_bar, reserve, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
@@ -39,6 +46,7 @@ class Features:
     inputs: CachedFeatures
     checkpoints: list[EncoderCheckpoint]  # of the encoders whose latents they are, and no more
     learned_with_labels: bool | None  # whether labels were read in learning; None: not learned
+    representation: Representation  # what has made them, and makes those of other cells
 
 
 def features_of(cfg: DictConfig, fold: Fold) -> Features:
@@ -53,11 +61,12 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
     settings, turns = cfg.features, cfg.features.orientations
     check_orientations(turns, "features.orientations")
     checkpoints, where = own_encoders(cfg, fold), device(cfg)
-    transforms, latents = [], settings.get("latents", True)
+    transforms, latents = list[Transform](), settings.get("latents", True)
     for one in checkpoints:
-        transforms += [encoding(one.encoder().to(where), one.view)] * latents
+        encoder, made_by = one.encoder().to(where), one.made_by
+        transforms += [Encoding(encoder, one.view, made_by)] * latents
         if local := plain(settings.get("local")):
-            transforms.append(fisher_encoding(one, local, fold, where))
+            transforms.append(fisher_encoding(encoder, one.view, made_by, local, fold))
     with_labels: bool | None = any(checkpoint.learned_with_labels for checkpoint in checkpoints)
     if not checkpoints:
         transforms = [extraction(plain(settings.extractor), fold)]
@@ -67,97 +76,38 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
     matrix = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     # Only where an encoder's latents are all there is does its network make the features.
     makers = checkpoints if len(parts) == len(checkpoints) and latents else []
-    return Features(CachedFeatures(matrix), makers, with_labels)
-
-
-@dataclass(frozen=True)
-class Transform:
-    """What turns cells into vectors: all that tells an encoder from an extractor."""
-
-    function: Callable[[Tensor], Tensor]  # (B, 1, H, W) -> (B, D), on the CPU
-    key: str  # names it, with all that it has learned
-    view: str = "intensity"  # of the cells that it takes
-    learned: bool = True  # whether it has learned anything
-    finish: Callable[[Tensor], Tensor] | None = None  # done to the mean over orientations
-    masked: bool = False  # whether it takes masks as well, as a second channel
-
-
-def encoding(encoder: nn.Module, view: str = "intensity") -> Transform:
-    """The transform of an encoder, which is frozen here and works on the device where it is."""
-    encoder.eval().requires_grad_(False)
-    where = next(encoder.parameters()).device
-    key = f"{view}-{_digest(encoder.state_dict())}"
-    return Transform(lambda image: encoder(image.to(where)).float().cpu(), key, view)
-
-
-def _digest(values: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(values.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    representation = Representation(transforms, turns)
+    return Features(CachedFeatures(matrix), makers, with_labels, representation)
 
 
 def fisher_encoding(
-    checkpoint: EncoderCheckpoint, settings: dict[str, Any], fold: Fold, where: str
-) -> Transform:
-    """The transform of Fisher vectors, fitted to maps of the fold's training cells.
+    encoder: nn.Module,
+    view: str,
+    made_by: dict[str, Any],
+    settings: dict[str, Any],
+    fold: Fold,
+) -> FisherEncoding:
+    """Fisher vectors, fitted to maps of the fold's training cells; they take masks if it has any.
 
     Raises:
         HEp2Error: the encoder has no such map.
     """
-    encoder: Any = checkpoint.encoder().to(where).eval().requires_grad_(False)
     vectors: FisherVectors = instantiate(settings, _convert_="all")
     if not hasattr(encoder, "maps"):
-        raise HEp2Error(f"features.local: the encoder {checkpoint.architecture} has no maps")
-
-    def maps(image: Tensor) -> Tensor:
-        found: Tensor = encoder.maps(image.to(where), vectors.level)
-        return found.float().cpu()
-
-    images, train = CellImages(fold.cells, view=checkpoint.view), fold.split.train
+        raise HEp2Error(f"features.local: the encoder {made_by['architecture']} has no maps")
+    masked = fold.cells.masks is not None
+    transform = FisherEncoding(encoder, vectors, view, made_by, masked)
+    images, train = CellImages(fold.cells, view=view), fold.split.train
     seed, share = int(fold.provenance["seed"]), -(-vectors.sample // len(train))
     rng = np.random.default_rng(seed)
 
     def some(image: Tensor) -> Matrix:
-        columns = maps(image).flatten(2).transpose(1, 2).numpy()  # (B, H * W, C)
+        columns = transform.maps(image).flatten(2).transpose(1, 2).numpy()  # (B, H * W, C)
         places = rng.random(columns.shape[:2]).argsort(axis=1)[:, :share, None]
         return np.take_along_axis(columns, places, axis=1).reshape(-1, columns.shape[2])
 
     vectors.fit(np.concatenate(list(in_batches(images, train, some))), seed)
-    learned = {str(number): part for number, part in enumerate(vectors.fitted())}
-    asked = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    masked = fold.cells.masks is not None
-    if masked:
-        learned["masks"] = torch.from_numpy(np.array(fold.cells.masks))
-    key = f"fisher-{asked}-{_digest(encoder.state_dict() | learned)}"
-
-    def function(image: Tensor) -> Tensor:
-        return vectors.gradients(maps(image[:, :1]), image[:, 1:] if masked else None)
-
-    return Transform(function, key, checkpoint.view, finish=normalised, masked=masked)
-
-
-class Extractor(Protocol):
-    """Turns images into feature vectors. No label is ever passed to one."""
-
-    version: int  # of the code; raised with any change that moves a value, so that caches notice
-
-    def transform(self, images: Matrix) -> Matrix:
-        """Feature vectors: (B, H, W), in [0, 1] -> (B, D)."""
-        ...
-
-
-@runtime_checkable
-class Learner(Protocol):
-    """What an extractor has besides, if it learns from training images."""
-
-    def fit(self, images: Matrix, seed: int) -> None:
-        """Learn from training cells, shape (N, H, W), in [0, 1]."""
-
-    def fitted(self) -> list[NDArray[Any]]:
-        """The learned parameters."""
-        ...
+    return transform
 
 
 def fitted_extractor(settings: dict[str, Any], fold: Fold) -> Extractor:
@@ -172,19 +122,11 @@ def fitted_extractor(settings: dict[str, Any], fold: Fold) -> Extractor:
     return extractor
 
 
-def extraction(settings: dict[str, Any], fold: Fold) -> Transform:
-    """The transform of `fitted_extractor`."""
+def extraction(settings: dict[str, Any], fold: Fold) -> Extraction:
+    """The transform of `fitted_extractor`; it takes masks if it can and the fold has any."""
     extractor = fitted_extractor(settings, fold)
-    learned = extractor.fitted() if isinstance(extractor, Learner) else []
-    digest = hashlib.sha256(json.dumps([settings, extractor.version], sort_keys=True).encode())
-    taken = getattr(extractor, "masked", False) and fold.cells.masks is not None
-    for parameter in [*learned, fold.cells.masks] if taken else learned:
-        digest.update(np.ascontiguousarray(parameter).tobytes())
-
-    def function(image: Tensor) -> Tensor:
-        return torch.from_numpy(extractor.transform(*image.numpy().swapaxes(0, 1)))
-
-    return Transform(function, digest.hexdigest()[:16], learned=bool(learned), masked=bool(taken))
+    masked = getattr(extractor, "masked", False) and fold.cells.masks is not None
+    return Extraction(extractor, settings, bool(masked))
 
 
 def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientations: int) -> Matrix:
@@ -197,11 +139,7 @@ def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientation
     everyone = np.arange(len(cells))
 
     def features(image: Tensor) -> Tensor:
-        mean = transform.function(image)
-        for turn in range(1, orientations):
-            mean = mean + transform.function(oriented(image, turn))
-        mean = mean / orientations
-        return transform.finish(mean) if transform.finish else mean
+        return transform.averaged(image, orientations)
 
     def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
         batches, start = in_batches(images, everyone, features), 0
@@ -209,8 +147,10 @@ def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientation
             out[start : start + len(made)] = made.numpy()
             start += len(made)
 
-    size = next(in_batches(images, everyone[:1], transform.function)).shape[1]
+    size = next(in_batches(images, everyone[:1], transform)).shape[1]
     key = f"{cells.key}-{transform.key}-{orientations}"
+    if transform.masked and cells.masks is not None:  # which are no part of the cells' own key
+        key += f"-{hashlib.sha256(cells.masks.data).hexdigest()[:16]}"
     return cached(cache_dir, key, (len(cells), size), fill)
 
 

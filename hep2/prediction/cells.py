@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hep2.data.cells import Row
 from hep2.data.foreign_paths import Finder
 from hep2.data.image_source import whole_fields
 from hep2.data.images import FULL_SCALE, SUFFIXES, CellImage, decoded, image_files
 from hep2.data.inputs import in_unit_range
 from hep2.data.manifest import by_reason, read_csv, shortened
+from hep2.data.masks import mask_images
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.scale import full_scale_of
 from hep2.data.spelling import nothing, shown, spelling_key, spellings
@@ -35,6 +37,7 @@ class NamedImage:
     id: str  # the file's path in its folder
     specimen: str  # where it came from, "" where that is not known
     folder: Path  # one object for all
+    mask: Path | None = None  # an image of where the cell is, where one lies beside it
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,18 @@ class CellBatch:
     cells: Sequence[NamedImage]
     image: Tensor  # those that could be decoded, shape (B, 1, H, W), float32 in [0, 1]
     problems: list[str]  # for every cell why it could not, or ""
+    masks: Tensor | None = (
+        None  # of the same shape, 1 in a cell, all 0 without a mask; if asked for
+    )
 
 
 def find_images(images: str | None) -> list[NamedImage]:
     """The images that a path means.
 
     Args:
-        images: an image; a folder, then all images below it but masks; or a CSV with the column
-            image (relative to the CSV's folder) and, if wanted, specimen.
+        images: an image; a folder, then all images below it but masks, which are their cells'; or
+            a CSV with the column image (relative to the CSV's folder) and, if wanted, specimen and
+            mask.
 
     Raises:
         HEp2Error: there is no such file, nothing in it, or rows of it are bad (all are named).
@@ -66,8 +73,8 @@ def find_images(images: str | None) -> list[NamedImage]:
             suffixes = ", ".join(sorted(SUFFIXES))
             raise HEp2Error(f"images={images}: no image below{masks} ({suffixes})")
         say_left_out(found, path)
-        names = sorted(file.relative_to(path).as_posix() for file in found.cells)
-        return [NamedImage(name, "", path) for name in names]
+        named = sorted((file.relative_to(path).as_posix(), file) for file in found.cells)
+        return [NamedImage(name, "", path, found.masks.get(file)) for name, file in named]
     if not path.is_file():
         raise HEp2Error(f"images={images}: no such file or folder")
     if path.suffix.lower() in TABLES:
@@ -79,13 +86,14 @@ def _listed(path: Path) -> list[NamedImage]:
     """The images of a CSV."""
     cells, problems, folder = list[NamedImage](), list[str](), path.parent
     finder, places = Finder(folder), dict[Path, str]()
-    for number, row in read_csv(path, ("image",), problems, ("specimen",)):
+    for number, row in read_csv(path, ("image",), problems, ("specimen", "mask")):
         if nothing(row["image"]):
             problems.append(f"{path.name} row {number} ({row['image']}): no image is named")
             continue
         file, specimen = finder.file(row["image"]), row.get("specimen", "")
         name = os.path.relpath(file, folder) if row["image"] in finder.read else row["image"]
-        cells.append(NamedImage(name, "" if nothing(specimen) else specimen, folder))
+        mask = None if nothing(row.get("mask", "")) else finder.file(row["mask"])
+        cells.append(NamedImage(name, "" if nothing(specimen) else specimen, folder, mask))
         places.setdefault(file, f"{path.name} row {number} ({row['image']})")
     for file, why in told_apart(places, folder).no_cells.items():
         problems.append(f"{places[file]}: {why}, no cell")
@@ -141,14 +149,29 @@ def scale_of(
     return found
 
 
+def say_masks(cells: Sequence[NamedImage], masked: bool) -> None:
+    """Say whose masks are used; a method that learned with masks misses those that lack.
+
+    `masked` says whether the method learned with any.
+    """
+    lacking = sum(cell.mask is None for cell in cells)
+    if masked and lacking:
+        log.warning(
+            "the method learned with masks, and %d of %d cells have none beside them: where a cell "
+            "is, a threshold or its middle has to tell",
+            lacking, len(cells),
+        )  # fmt: skip
+
+
 def batches(
     cells: Sequence[NamedImage],
     size: int,
     channel: str,
     page: int | None = None,
     full_scale: int = FULL_SCALE,
+    masked: bool = False,
 ) -> Iterator[CellBatch]:
-    """Batches of decoded cells; while one is being worked on, the next is being decoded."""
+    """Batches of decoded cells, with masks if so asked; meanwhile the next are being decoded."""
     files = (cell.folder / cell.id for cell in cells)
     outcomes = decoded(files, size, channel, page, full_scale)
     for start in range(0, len(cells), BATCH):
@@ -163,4 +186,15 @@ def batches(
         good = [in_unit_range(one.pixels) for position, one in enumerate(readable)
                 if position not in fields]  # fmt: skip
         image = np.stack(good)[:, None] if good else np.empty((0, 1, size, size), np.float32)
-        yield CellBatch(part, torch.from_numpy(image), problems)
+        taken = [cell for cell, problem in zip(part, problems, strict=True) if not problem]
+        masks = _masks(taken, size) if masked else None
+        yield CellBatch(part, torch.from_numpy(image), problems, masks)
+
+
+def _masks(cells: Sequence[NamedImage], size: int) -> Tensor:
+    """The masks of some cells, shape (B, 1, size, size), as training has them."""
+    rows = [Row(cell.id, "", cell.specimen, "", cell.folder / cell.id, mask=cell.mask or Path())
+            for cell in cells]  # fmt: skip
+    made = list(mask_images(rows, size))
+    masks = np.stack(made)[:, None] > 0 if made else np.empty((0, 1, size, size), np.bool_)
+    return torch.from_numpy(masks.astype(np.float32))

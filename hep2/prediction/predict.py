@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
 from hep2.files import escape_formula, progress_bar, whole_file
-from hep2.prediction.cells import BATCH, CellBatch, NamedImage, batches, find_images, scale_of
+from hep2.prediction.cells import (
+    BATCH,
+    CellBatch,
+    NamedImage,
+    batches,
+    find_images,
+    say_masks,
+    scale_of,
+)
 from hep2.prediction.models import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)
@@ -63,7 +71,10 @@ def predict(
     log.info("%d cells; %d run(s) of %s", len(cells), len(runs), runs[0].parents[1])
     page = ensemble.page if page is None else page
     scale = scale_of(str(images), cells, ensemble.channel, page, ensemble.full_scale, full_scale)
-    found = batches(cells, ensemble.image_size, ensemble.channel, page, scale)
+    say_masks(cells, ensemble.masked)
+    found = batches(
+        cells, ensemble.image_size, ensemble.channel, page, scale, masked=ensemble.masked
+    )
     summary, target = Summary(), Path(out)
     # Of each specimen: sums of its cells' probabilities, and votes.
     specimens = defaultdict[str, Vector](lambda: np.zeros((2, len(ensemble.classes))))
@@ -88,7 +99,9 @@ def _cells(
     yield [*named, "output", *_shares(classes), "novelty", "unlike_training", "problem"]
     for batch in progress_bar(found, "naming cells", total=-(-len(cells) // BATCH)):
         with torch.inference_mode():
-            probabilities, novelties = ensemble.network(batch.image, ensemble.orientations)
+            probabilities, novelties = ensemble.network(
+                batch.image, ensemble.orientations, batch.masks
+            )
         outcomes = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
         for cell, problem in zip(batch.cells, batch.problems, strict=True):
             identity = [escape_formula(getattr(cell, name)) for name in named]

@@ -63,6 +63,7 @@ class RunDir:
         self.last = self.path / "last.ckpt"  # of the last whole epoch: from it a run resumes
         self.previous = self.path / "previous.ckpt"  # the one before the last, while a run trains
         self.best = self.path / "best.ckpt"  # of the epoch with the lowest validation loss
+        self.fitted = self.path / "fitted.ckpt"  # what a method has fitted beside its networks
         self.metrics = self.path / "metrics.csv"  # what was logged, row by row
         self.predictions = self.path / "predictions.csv"  # one row a test cell
         self.result = self.path / "result.json"  # written last: its presence means "finished"
@@ -90,7 +91,7 @@ class RunDir:
         """
         if cfg.overwrite:  # the result goes first: a run that begins anew must not look finished
             for file in (self.result, self.predictions, self.last, self.previous, self.best,
-                         self.tuning, self.config):  # fmt: skip
+                         self.fitted, self.tuning, self.config):  # fmt: skip
                 file.unlink(missing_ok=True)
         else:
             self.check(cfg)

@@ -17,6 +17,8 @@ from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
+from hep2.features.kept import write_kept
+from hep2.features.transforms import Representation
 from hep2.files import write_atomic
 from hep2.heads.estimator import Estimator, Labels, Probabilities, TrainingCells, inner_folds
 from hep2.metrics import by_group, confusion_counts, mca, recalls, summarise
@@ -109,17 +111,26 @@ class HeadStage(ClassifierStage):
     """A head on features that are there or are computed now.
 
     The features of one encoder keep it in the task: the checkpoint then names patterns by itself.
+    What makes others is kept beside it.
     """
 
     freeze = True
     inputs: CachedFeatures
+    representation: Representation
 
     def configure_inputs(self) -> CachedFeatures:
         """Features of all cells."""
         features = features_of(self.cfg, self.fold)
         self.start = features.checkpoints[0] if len(features.checkpoints) == 1 else None
         self.labels_in_features = features.learned_with_labels
+        self.representation = features.representation
         return features.inputs
+
+    def score(self) -> dict[str, Any]:
+        """Predictions and metrics of the test cells."""
+        if self.task.encoder is None:
+            write_kept(self.run.fitted, self.representation, None, self.fold.provenance)
+        return super().score()
 
     def fresh_encoder(self) -> tuple[str | None, dict[str, Any]]:
         """None: the head takes features."""
@@ -152,12 +163,14 @@ class EstimatorStage(Stage):
     """A head that is not a network, on features as they are; its own grid chooses its settings."""
 
     inputs: CachedFeatures
+    representation: Representation
     task: Estimator
 
     def configure_inputs(self) -> CachedFeatures:
         """Features of all cells."""
         features = features_of(self.cfg, self.fold)
         self.labels_in_features = features.learned_with_labels
+        self.representation = features.representation
         return features.inputs
 
     def configure_task(self) -> Estimator:
@@ -186,6 +199,7 @@ class EstimatorStage(Stage):
 
     def score(self) -> dict[str, Any]:
         """Predictions and metrics of the test cells, and the settings chosen."""
+        write_kept(self.run.fitted, self.representation, self.task, self.fold.provenance)
         test = self.inputs.of(self.fold.split.test)
         metrics = score_classifier(self.fold, self.run, self.task.probabilities(test))
         known = {"labels_in_features": self.labels_in_features, "chosen": self.task.chosen}

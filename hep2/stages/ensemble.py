@@ -50,4 +50,6 @@ class EnsembleStage(Stage):
         mean = np.mean([member.cells.probabilities for member in members], axis=0)
         read = {member.labels_in_features for member in members}
         any_read = next(answer for answer in (True, None, False) if answer in read)
-        return score_classifier(self.fold, self.run, mean) | {"labels_in_features": any_read}
+        named = ["/".join(member.path.parts[-3:]) for member in members]  # beside this method
+        scores = score_classifier(self.fold, self.run, mean)
+        return scores | {"labels_in_features": any_read, "members": named}

@@ -106,7 +106,7 @@ def test_features_are_the_mean_over_orientations(
 ) -> None:
     transform = extraction(settings, fold)
     images = CellImages(fold.cells).gather(np.arange(len(fold.cells)), epoch=None)
-    single = [transform.function(oriented(images, k)).numpy() for k in range(8)]
+    single = [transform(oriented(images, k)).numpy() for k in range(8)]
     assert np.array_equal(features_by(transform, fold.cells, tmp_path, 1), single[0])
     mean = features_by(transform, fold.cells, tmp_path, 8)
     assert np.allclose(mean, np.mean(single, axis=0), rtol=0, atol=1e-6)

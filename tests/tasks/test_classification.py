@@ -18,7 +18,8 @@ from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
 from hep2.errors import HEp2Error
-from hep2.features.extraction import cached, encoding, features_by
+from hep2.features.extraction import cached, features_by
+from hep2.features.transforms import Encoding
 from hep2.run import fit
 from hep2.stages.classifier import class_weights
 from hep2.tasks.classification import Classification, MeanClassAccuracy, balanced_weights
@@ -126,7 +127,7 @@ def encoder(trained: Trained) -> nn.Module:
 def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
     encoder: nn.Module, trained: Trained, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = CachedFeatures(features_by(encoding(encoder), fold.cells, cache_dir, 1))
+    inputs = CachedFeatures(features_by(Encoding(encoder), fold.cells, cache_dir, 1))
     task = Classification.load_from_checkpoint(trained.head.best, weights_only=True).eval()
     cells = np.concatenate([fold.split.val, fold.split.test])
     with torch.no_grad():
@@ -140,7 +141,7 @@ def test_cached_latents_give_the_logits_of_the_encoder_in_the_loop(
 def test_latents_are_the_mean_of_those_of_turned_images(
     encoder: nn.Module, fold: Fold, cache_dir: Any
 ) -> None:
-    inputs = CachedFeatures(features_by(encoding(encoder), fold.cells, cache_dir, 8))
+    inputs = CachedFeatures(features_by(Encoding(encoder), fold.cells, cache_dir, 8))
     images = CellImages(fold.cells).gather(fold.split.train, epoch=None)
     with torch.no_grad():
         mean = torch.stack([encoder(oriented(images, turn)) for turn in range(8)]).mean(dim=0)
@@ -171,10 +172,10 @@ def test_oriented_makes_the_eight_symmetries_of_a_square() -> None:
 
 
 def test_other_weights_other_buffers_other_key(encoder: nn.Module) -> None:
-    before = encoding(encoder).key
-    assert encoding(encoder).key == before
+    before = Encoding(encoder).key
+    assert Encoding(encoder).key == before
     encoder.get_buffer("levels.2.running_mean")[0] += 1e-3
-    assert encoding(encoder).key != before
+    assert Encoding(encoder).key != before
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
