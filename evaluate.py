@@ -47,7 +47,7 @@ ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: EvaluateConfig) -> None:
     """Do one task; heavy imports wait until the configuration is known to be right."""
-    tasks = {"report": report, "predict": predict, "export": export, "audit": audit}
+    tasks = {"report": report, "predict": predict, "embed": embed, "export": export, "audit": audit}
     with cli.clear_errors():
         if cfg.task not in tasks:
             raise HEp2Error(f"task={cfg.task} is unknown: choose one of {', '.join(tasks)}")
@@ -86,6 +86,23 @@ def predict(cfg: EvaluateConfig) -> None:
             f"WARNING: cells unlike the training set: {done.unlike} (column unlike_training); the "
             "network's opinion of them means little. Of cells like those it learned from, one in "
             "a hundred is marked so."
+        )
+    print("written:", *done.files, sep="\n  ")
+
+
+def embed(cfg: EvaluateConfig) -> None:
+    """Write the vectors that a method makes of cells."""
+    from hep2.prediction.embed import embed
+
+    reading = (cfg.data.page, cfg.data.full_scale)
+    done = embed(cfg.run, Path(cfg.runs_dir), cfg.images, cfg.out, cfg.orientations, *reading)
+    print(f"cells: {done.cells}, by fold {', '.join(map(str, sorted(done.folds)))}")
+    if done.unreadable:
+        print(f"WARNING: images that could not be read: {done.unreadable} (column problem)")
+    if done.not_held_out:
+        print(
+            f"WARNING: cells that their encoder may have learned from: {done.not_held_out} (column "
+            "held_out); what is measured on their vectors is too good."
         )
     print("written:", *done.files, sep="\n  ")
 

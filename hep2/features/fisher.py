@@ -103,7 +103,9 @@ def regions(maps: Tensor, masks: Tensor | None, core: float) -> list[Tensor]:
     """
     size = (maps.shape[2], maps.shape[3])
     down, across = (((torch.arange(side) + 0.5) * 2 / side - 1).abs() for side in size)
-    inside = (torch.maximum(down[:, None], across[None]) <= core).flatten().expand(len(maps), -1)
+    inside = (
+        (torch.maximum(down[:, None], across[None]) <= core).flatten().expand(maps.shape[0], -1)
+    )
     if masks is not None:
         covered = F.adaptive_avg_pool2d(masks, size).flatten(1) >= 0.5
         inside = torch.where(masks.flatten(1).any(dim=1, keepdim=True), covered, inside)

@@ -150,7 +150,7 @@ def _made_again(known: dict[str, Any]) -> Any:
     kind: Any = getattr(importlib.import_module(match[1]), match[2]) if match else None
     if not match or not isinstance(kind, type) or kind.__module__ != match[1]:
         raise ValueError(f"{name} is no class of hep2's features or heads")
-    thing = object.__new__(kind)
+    thing: Any = object.__new__(kind)
     vars(thing).update(_unpacked(known["state"]))
     return thing
 

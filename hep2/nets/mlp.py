@@ -19,7 +19,7 @@ class MapMeans(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The mean of every map."""
-        return features.view(len(features), self.channels, -1).mean(dim=2)
+        return features.view(features.shape[0], self.channels, -1).mean(dim=2)
 
 
 class MLP(nn.Module):

@@ -60,6 +60,11 @@ def export(
     if target.suffix not in writers:
         raise HEp2Error(f"out={out} must name a file that ends in .onnx or .pt2")
     ensemble = load_ensemble(run, runs_dir, orientations)
+    if not ensemble.of_networks:
+        raise HEp2Error(
+            f"{ensemble.runs[0]} is not made of networks alone, so no file can hold it: "
+            "task=predict and task=embed work"
+        )
     module = Exported(ensemble).eval()
     shape = (_TRIAL_CELLS, 1, ensemble.image_size, ensemble.image_size)
     drawn = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))

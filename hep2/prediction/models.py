@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from hep2.data.augment import check_orientations
 from hep2.errors import HEp2Error
-from hep2.prediction.member import Result, mean_of, members_of, read_one_run
+from hep2.prediction.judge import Result
+from hep2.prediction.member import mean_of, members_of, read_one_run
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
 

@@ -2,8 +2,12 @@
 
 import json
 
+import cv2
+import numpy as np
+import pandas as pd
 import torch
 
+from hep2.prediction.predict import predict
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -46,3 +50,23 @@ def write(path, task, file, kept):
     (path / "config.yaml").write_text(CONFIG)
     result = {"classes": CLASSES, "data": "toy", "synthetic": True, "data_key": "0" * 16, **kept}
     (path / "result.json").write_text(json.dumps(result))
+
+
+def write_test_cells(fold, folder, masks=None):
+    """The test cells of a fold as images, in the order of its predictions.csv, and their masks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, cell in enumerate(fold.split.test):
+        assert cv2.imwrite(str(folder / f"{place:03d}.png"), fold.cells.images[cell, 0])
+        if masks is not None and masks[cell].any():
+            assert cv2.imwrite(str(folder / f"{place:03d}_mask.png"), masks[cell, 0])
+    return folder
+
+
+def check_predicts_as_tested(run, cells, tmp_path):
+    """task=predict gives the test cells of a run the probabilities of its predictions.csv."""
+    predict(str(run.path), tmp_path, str(cells), str(tmp_path / "calls.csv"), None)
+    found, expected = (pd.read_csv(file) for file in (tmp_path / "calls.csv", run.predictions))
+    names = [name for name in expected if name.startswith("p_")]
+    assert np.allclose(found[names], expected[names], rtol=0, atol=1e-5)
+    assert (found.output == expected.output).mean() > 0.99  # but for ties
+    return found

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import TINY, Trained, composed
+from helpers.trained_runs import write_test_cells
 from numpy.typing import NDArray
 
 from hep2.data.fold import Fold
@@ -31,9 +31,7 @@ def shares(file: Path, fold: Fold) -> NDArray[np.float64]:
 
 
 def test_predict(run: RunDir, trained: Trained, fold: Fold, tmp_path: Path) -> None:
-    (tmp_path / "cells").mkdir()
-    for place, image in enumerate(fold.cells.images[fold.split.test, 0]):
-        assert cv2.imwrite(str(tmp_path / f"cells/{place:03d}.png"), image)
+    write_test_cells(fold, tmp_path / "cells")
     asked = {"runs_dir": tmp_path, "images": f"{tmp_path}/cells", "out": f"{tmp_path}/x.csv"}
     for own, turns in ((run, None), (trained.head, None), (trained.head, 8)):
         predict(str(own.path), **asked, orientations=turns)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CONF, TINY, Configure, Trained, composed
+from helpers.trained_runs import check_predicts_as_tested, write_test_cells
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -64,6 +65,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[str
     return where
 
 
+@pytest.fixture(scope="module")
+def test_cells(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test cells as files."""
+    folder: Path = write_test_cells(fold, tmp_path_factory.mktemp("test_cells"))
+    return folder
+
+
 def result(run: RunDir) -> dict[str, Any]:
     stored: dict[str, Any] = json.loads(run.result.read_text())
     return stored
@@ -73,7 +81,9 @@ def result(run: RunDir) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("features", "head"), list(itertools.product(FEATURES, HEADS)))
-def test_every_pair_runs(features: str, head: str, made: tuple[str, ...]) -> None:
+def test_every_pair_runs(
+    features: str, head: str, made: tuple[str, ...], test_cells: Path, tmp_path: Path
+) -> None:
     cfg = composed(
         *(CHEAP + made),
         "stage=head",
@@ -99,6 +109,7 @@ def test_every_pair_runs(features: str, head: str, made: tuple[str, ...]) -> Non
         assert rows.output.nunique() == 1
     if head == "svm":
         assert found["chosen"]["C"] in (1, 10) and found["chosen"]["gamma"] == 1
+    check_predicts_as_tested(run, test_cells, tmp_path)
 
 
 def test_chance_names_the_majority_of_the_training_cells(made: tuple[str, ...], fold: Fold) -> None:
@@ -266,9 +277,12 @@ def test_fine_tuning_refuses_the_encoder_of_another_fold(made: tuple[str, ...]) 
         fit(composed(*words, "stage=cnn_finetuned", "fold=1"))
 
 
-def test_supervision_moves_the_encoder_and_is_told(made: tuple[str, ...]) -> None:
+def test_supervision_moves_the_encoder_and_is_told(
+    made: tuple[str, ...], test_cells: Path, tmp_path: Path
+) -> None:
     words = (*CHEAP, *made, "head=linear", "stage=cnn_finetuned")
     run = fit(composed(*words))
+    check_predicts_as_tested(run, test_cells, tmp_path)
     found = result(run)
     assert (found["method"], found["kind"]) == ("cnn_finetuned-dcae-linear", "classification")
     assert found["labels_in_features"] is True
