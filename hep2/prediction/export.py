@@ -104,7 +104,7 @@ def description(ensemble: Ensemble) -> dict[str, str]:
         "image_size": str(size),
         "channel": ensemble.channel,
         "full_scale": str(learned),
-        "orientations": str(ensemble.orientations),
+        "orientations": str(ensemble.orientations or "as each member was tested"),
         "runs": str(len(ensemble.runs)),
         "data": ensemble.data,
         "synthetic": str(ensemble.synthetic).lower(),

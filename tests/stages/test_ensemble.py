@@ -1,11 +1,18 @@
 """The mean of what finished runs say."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import CHOOSING, TINY_DATA, Configure, composed
+from helpers.trained_runs import check_predicts_as_tested, write_test_cells
 from omegaconf import DictConfig
 
+from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
+from hep2.prediction.embed import embed
+from hep2.prediction.models import load_ensemble
 from hep2.run import fit
 from hep2.rundir.result import read_run
 from hep2.sweep.jobs import plan
@@ -26,9 +33,16 @@ def ensemble(configure: Configure) -> Configure:
     return asked
 
 
-def test_it_says_the_mean_of_its_members(configure: Configure, ensemble: Configure) -> None:
+def test_it_says_the_mean_of_its_members(
+    configure: Configure, ensemble: Configure, fold: Fold, tmp_path: Path
+) -> None:
     members = [fit(configure(*HEADS, f"head={name}")) for name in ("mlp", "chance")]
-    run = read_run(fit(ensemble(MEMBERS)).path)
+    whole = fit(ensemble(MEMBERS))
+    run = read_run(whole.path)
+    assert run.kept["members"] == [f"head-pixels-{name}/fold0/seed0" for name in ("mlp", "chance")]
+    check_predicts_as_tested(whole, write_test_cells(fold, tmp_path / "cells"), tmp_path)
+    with pytest.raises(HEp2Error, match=r"no vectors of its own: choose one .*head-pixels-mlp/"):
+        embed(str(whole.path), tmp_path, None, str(tmp_path / "v.npy"))
     parts = [read_run(one.path) for one in members]
     mean = np.mean([part.cells.probabilities for part in parts], axis=0)
     assert np.allclose(run.cells.probabilities, mean, rtol=0, atol=1e-8)
@@ -44,6 +58,25 @@ def test_over_seeds(configure: Configure, ensemble: Configure) -> None:
     run = read_run(fit(ensemble(*asked)).path)
     one, two = (read_run(member.path).cells.probabilities for member in members)
     assert np.allclose(run.cells.probabilities, (one + two) / 2, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (["../../other/fold0/seed0"], "key members is"),
+        (["ensemble-ensemble/fold0/seed0"], "is a member of itself"),
+        (["head-pixels-mlp/fold0/seed7"], "its member .*seed7 is not there"),
+    ],
+)
+def test_members_are_runs_beside_it(
+    named: list[str], told: str, configure: Configure, ensemble: Configure
+) -> None:
+    fit(configure(*HEADS, "head=chance"))
+    whole = fit(ensemble("stage.members=[head-pixels-chance]"))
+    result = json.loads(whole.result.read_text())
+    whole.result.write_text(json.dumps(result | {"members": named}))
+    with pytest.raises(HEp2Error, match=told):
+        load_ensemble(str(whole.path), Path())
 
 
 def test_what_is_missing_is_named(configure: Configure, ensemble: Configure) -> None:
