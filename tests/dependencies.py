@@ -51,6 +51,10 @@ def installed() -> Iterator[Distribution]:
                 waiting.append(further)
 
 
+# Packages whose metadata name a family of licences alone; what their LICENSE says.
+UNSAID = {"skops": "MIT"}
+
+
 def licence(package: Distribution) -> str:
     """As its metadata say it: the SPDX expression, else the classifiers, else the first line."""
     expression = package.metadata.get("License-Expression")
@@ -60,7 +64,8 @@ def licence(package: Distribution) -> str:
         if line.startswith("License ::")
     ]
     free_text = (package.metadata.get("License") or "unknown").strip().partition("\n")[0]
-    return expression or " AND ".join(classifiers) or free_text
+    named = expression or " AND ".join(classifiers) or free_text
+    return UNSAID.get(package.name, named) if named == "OSI Approved" else named
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ KNOWN_BAD = {
     "torch": ("<2.6", "CVE-2025-32434: weights_only=True could run code"),
     "pillow": ("<10.2", "CVE-2023-4863 and CVE-2023-50447: images could run code"),
     "opencv-python-headless": ("<4.8.1.78", "CVE-2023-4863: images could run code"),
+    "skops": ("<0.13", "CVE-2025-54412, -54413 and -54886: reading could run code"),
     "numpy": ("<1.22", "CVE-2021-41496: array descriptions could overflow"),
 }
 
