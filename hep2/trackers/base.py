@@ -47,7 +47,7 @@ class RunLogger(Logger):
 
 def one_line(error: BaseException) -> str:
     """The first line of an error, without secrets."""
-    return str(redacted(f"{type(error).__name__}: {error}".split("\n")[0]))
+    return str(redacted(f"{type(error).__name__}: {error}".split("\n")[0].rstrip(": ")))
 
 
 def within(seconds: float, action: Callable[[], None]) -> bool:
