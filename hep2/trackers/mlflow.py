@@ -1,5 +1,6 @@
 """MLflow: a store of the runs' own in SQLite, or a server."""
 
+import logging
 import os
 import re
 import time
@@ -19,6 +20,12 @@ from hep2.trackers.background import Background, OpenRun
 
 LONGEST_PARAM = 500  # characters; longer values are refused,
 MOST_PARAMS = 100  # and more of them in one call
+UNLESS_SET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it would tell of its own tables
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # by default a server that is gone costs minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,9 @@ class MlflowRun(OpenRun):
     def __init__(
         self, settings: MlflowSettings, run_dir: Path, description: Mapping[str, Any]
     ) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of its own tables
+        for name, value in UNLESS_SET.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells every retry
         from mlflow import MlflowClient
 
         folder = Path(settings.folder).resolve()

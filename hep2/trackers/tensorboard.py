@@ -1,6 +1,7 @@
 """TensorBoard: event files in the run directory, by Lightning's own logger."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ class TensorBoardRun(OpenRun):
 
         self._run_dir, self._config = run_dir, dict(config)
         self._opened: TensorBoardLogger | None = None
+        threading.excepthook = partial(_told_elsewhere, threading.excepthook)
 
     def _logger(self, step: int | None) -> TensorBoardLogger:
         if self._opened is None:  # a resumed run takes the place of the steps that it repeats
@@ -48,7 +50,9 @@ class TensorBoardRun(OpenRun):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
         """Log scalars."""
-        self._logger(step).log_metrics(dict(metrics), step)
+        writer = self._logger(step).experiment
+        for name, value in metrics.items():  # Lightning would call any error a wrong value
+            writer.add_scalar(name, value, step)
 
     def log_image(self, key: str, image: NDArray[np.uint8], caption: str, step: int | None) -> None:
         """Log a picture; its caption is a text of the same name."""
@@ -66,3 +70,9 @@ class TensorBoardRun(OpenRun):
     def finish(self, exit_code: int) -> None:
         """Write what is left."""
         self._logger(None).finalize("failed" if exit_code else "success")
+
+
+def _told_elsewhere(others: Callable[[Any], Any], failed: Any) -> None:
+    """A hook of `threading`: what ends TensorBoard's writer is raised by the next call as well."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        others(failed)

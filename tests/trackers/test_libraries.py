@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from hydra.utils import instantiate
 from hep2.evaluation.report import record_of
 from hep2.rundir.layout import Identity
 from hep2.trackers.background import Background
+from hep2.trackers.mlflow import UNLESS_SET
 from hep2.trackers.wandb import WandbRun
 from hep2.tracking import (
     MlflowSettings,
@@ -52,8 +54,9 @@ def nobody_s_settings(monkeypatch):
         if name.startswith(("MLFLOW_", "TRACKIO_", "HF_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # ours are put back as well
-    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "WARNING")
+    for name, value in UNLESS_SET.items():
+        monkeypatch.setenv(name, value)  # ours are put back as well
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
 
 
 @pytest.fixture(scope="session")
@@ -81,15 +84,16 @@ def settings(library, store, tags=("mine",)):
     return SETTINGS[library](tags=tags, **where)
 
 
-def one_run(library, store, run_dir, whose=None, steps=(0, 1), exit_code=0, **changes):
-    entry = settings(library, store, **changes)
+def one_run(library, store, run_dir, whose=None, steps=(0, 1), exit_code=0, record=False):
+    entry = settings(library, store)
     loggers = make_loggers({library: entry}, run_dir, whose or identity(), CONFIG)
     for step in steps:
         for logger in loggers:
             logger.log_metrics({"train/loss": 1 / (step + 1), "recall/µ(x)": 1.0}, step)
     log_images(loggers, "reconstructions", [np.full((4, 5), 9, np.uint8)], ["a cell"], steps[-1])
     log_summary(loggers, {"random-leaky/test/mca": 0.5, "random-leaky/test/ece": None})
-    log_record(loggers, partial(record_of, run_dir))
+    if record:
+        log_record(loggers, partial(record_of, run_dir))
     finish(loggers, exit_code)
 
 
@@ -107,7 +111,7 @@ def mlflow_runs(store):
 
 def test_mlflow_holds_the_run(store, run_dir, caplog, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
-    one_run("mlflow", store, run_dir, identity(fold=4))
+    one_run("mlflow", store, run_dir, identity(fold=4), record=True)
     assert told(caplog) == [] and capfd.readouterr() == ("", "")
     client, runs = mlflow_runs(store)
     run = runs[-1]
@@ -139,7 +143,7 @@ def test_mlflow_holds_the_run(store, run_dir, caplog, monkeypatch, capfd):
 
 def test_trackio_holds_the_run(store, run_dir, caplog, monkeypatch, capfd):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    one_run("trackio", store, run_dir, identity(fold=4))
+    one_run("trackio", store, run_dir, identity(fold=4), record=True)
     assert told(caplog) == [] and capfd.readouterr() == ("", "")
     assert "TRACKIO_DIR" not in os.environ
     run, rows = trackio_run(run_dir, fold=4)
@@ -172,7 +176,7 @@ def trackio_run(run_dir, fold):
 
 def test_tensorboard_holds_the_run(store, run_dir, caplog, monkeypatch, capfd):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    one_run("tensorboard", store, run_dir)
+    one_run("tensorboard", store, run_dir, record=True)
     assert told(caplog) == [] and capfd.readouterr() == ("", "")
     events = tensorboard_events(run_dir)
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(0, 1.0), (1, 0.5)]
@@ -255,7 +259,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(library, run_dir, tmp_p
     blocked.write_text("a file")
     one_run(library, tmp_path, run_dir)
     (sentence,) = told(caplog)
-    assert "is off from here on (" in sentence
+    assert "is off from here on (" in sentence and blocked.name in sentence
     assert len((run_dir / "metrics.csv").read_text().splitlines()) == 3
 
 
@@ -291,3 +295,16 @@ def test_a_command_line_chooses_several(run_dir, monkeypatch):
     assert entries["trackio"] == TrackioSettings("hep2", "elsewhere/trackio", None, None, [])
     loggers = make_loggers(entries, run_dir, identity(), CONFIG)
     assert [type(logger) for logger in loggers] == [RunFiles, WandbRun, *[Background] * 3]
+
+
+@pytest.mark.parametrize("whose", ["tensorboard.", "other."])
+def test_only_the_writer_of_tensorboard_dies_in_silence(whose, store, run_dir, monkeypatch):
+    needed("tensorboard")
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", lambda failed: seen.append(failed.exc_value))
+    one_run("tensorboard", store, run_dir)
+    kind = type("Writer", (threading.Thread,), {"__module__": f"{whose}writer"})
+    thread = kind(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    assert len(seen) == (whose == "other.")
