@@ -16,16 +16,21 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
-ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME")  # name one W&B run: not for the many jobs of a sweep
+# Name one run of a tracker: not for the many jobs of a sweep.
+ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "MLFLOW_RUN_ID")
 BLOT = "***"
 _SECRET = re.compile(r"(api|access|private)_?key|token|secret|password", re.IGNORECASE)
+_KEYS = ("WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD",
+         "TRACKIO_WRITE_TOKEN", "HF_TOKEN")  # fmt: skip
+_SHORTEST_KEY = 8  # characters; a shorter one would be blotted out of innocent words
+_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=[?&]write_token=)[^&\s]+")
 
 
 def redacted(node: Any) -> Any:
     """A configuration, as plain containers, without secrets.
 
-    Blotted out are values under a key that names a secret (api_key, token, secret, password), and
-    W&B's key from the environment wherever it stands.
+    Blotted out are values under a key that names a secret (api_key, token, secret, password), the
+    trackers' keys from the environment wherever they stand, and what an address has of them.
     """
     if isinstance(node, Mapping):
         return {
@@ -34,8 +39,13 @@ def redacted(node: Any) -> Any:
         }
     if isinstance(node, list | tuple):
         return [redacted(value) for value in node]
-    key = os.environ.get("WANDB_API_KEY")
-    return node.replace(key, BLOT) if key and isinstance(node, str) else node
+    return _without_keys(node) if isinstance(node, str) else node
+
+
+def _without_keys(text: str) -> str:
+    for key in filter(None, map(os.environ.get, _KEYS)):
+        text = text.replace(key, BLOT) if len(key) >= _SHORTEST_KEY else text
+    return _IN_ADDRESS.sub(BLOT, text)
 
 
 def redacted_words(words: list[str]) -> list[str]:
@@ -120,6 +130,14 @@ def _written(value: Any) -> str:
 def is_estimator(head: DictConfig) -> bool:
     """Whether a head (conf/head) is one of `hep2.heads`, not a network."""
     return "estimator" in head
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    if not isinstance(node, dict) or not node:
+        return {prefix.removeprefix("."): node}
+    below = (flat(value, f"{prefix}.{key}") for key, value in node.items())
+    return {key: value for one in below for key, value in one.items()}
 
 
 def plain(node: Any) -> Any:

@@ -1,8 +1,8 @@
-"""What a run leaves behind while it trains: files always, Weights & Biases where there is any."""
+"""What a run leaves behind while it trains: files always, and in trackers where there are any."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,18 @@ from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import Identity
 from hep2.rundir.metrics_csv import MetricsCsv
-from hep2.wandb_run import RunLogger, WandbRun, choose_mode
+from hep2.trackers.base import RunLogger
+from hep2.trackers.mlflow import MlflowSettings
+from hep2.trackers.tensorboard import TensorBoardSettings
+from hep2.trackers.trackio import TrackioSettings
+from hep2.trackers.wandb import WandbSettings
+
+# What conf/logger instantiates, by these names of this module; beside it, loggers of Lightning.
+TRACKERS = (MlflowSettings, TensorBoardSettings, TrackioSettings, WandbSettings)
+BEGUN_ANEW = ("metrics.csv", "*/run-id", "tensorboard/events.*")
 
 LONGEST_TAG = 64  # characters; W&B refuses longer tags,
 LONGEST_GROUP = 128  # and longer groups
-
-
-@dataclass(frozen=True)
-class WandbSettings:
-    """What a user chooses about Weights & Biases; `conf/logger/wandb.yaml` explains the modes."""
-
-    project: str = "hep2"
-    entity: str | None = None
-    mode: str = "auto"
-    tags: Sequence[str] = ()
 
 
 def make_loggers(
@@ -41,28 +39,27 @@ def make_loggers(
 ) -> list[Logger]:
     """The loggers of one run: its files first, then one for each entry of the configuration.
 
-    Without a `last.ckpt` the run starts from the beginning, and so do `metrics.csv` and the W&B
-    run; with one both go on.
+    Without a `last.ckpt` the run starts from the beginning, and so do `metrics.csv` and the runs in
+    trackers; with one they go on.
 
     Args:
-        entries: The instantiated `logger` group: `WandbSettings` or loggers of Lightning.
-        run_dir: Everything is written below it.
-        identity: Names, groups and tags the W&B run.
+        entries: The instantiated `logger` group: settings of TRACKERS, or loggers of Lightning.
+        run_dir: Everything is written below it, but for stores that runs share.
+        identity: Names, groups and tags the run in every tracker.
         config: The resolved configuration in built-in containers.
 
     Raises:
         HEp2Error: an entry is not a logger, or the W&B mode is unknown.
     """
     if not RunDir(run_dir).last.is_file():
-        for file in (run_dir / "metrics.csv", run_dir / "wandb" / "run-id"):
+        for file in (found for pattern in BEGUN_ANEW for found in run_dir.glob(pattern)):
             rank_zero_only(Path.unlink)(file, missing_ok=True)
     loggers: list[Logger] = [RunFiles(run_dir)]
     for name, entry in (entries or {}).items():
-        if isinstance(entry, WandbSettings):
-            if (mode := choose_mode(entry.mode)) != "disabled":
-                whose = {"project": entry.project, "entity": entry.entity}
-                description = whose | describe(identity, entry.tags) | {"config": redacted(config)}
-                loggers.append(WandbRun(run_dir, mode, description))
+        if isinstance(entry, TRACKERS):
+            description = describe(identity, entry.tags) | {"config": redacted(config)}
+            tracker = entry.tracker(run_dir, description)
+            loggers += [tracker] if tracker is not None else []
         elif isinstance(entry, Logger):
             loggers.append(entry)
         else:
@@ -72,7 +69,7 @@ def make_loggers(
 
 
 def describe(identity: Identity, extra_tags: Sequence[str] = ()) -> dict[str, Any]:
-    """How W&B names, groups and tags a run; the group leaves fold and seed out, so W&B averages."""
+    """How trackers name, group and tag a run; the group leaves out fold and seed, for averages."""
     i = identity
     tags = [i.data, i.protocol, i.method, *extra_tags]
     tags += ["leaky"] * i.leaky + ["synthetic"] * i.synthetic
@@ -92,7 +89,7 @@ def log_images(
     captions: Sequence[str],
     step: int,
 ) -> None:
-    """Write pictures into the run directory, and send them to W&B where it is on.
+    """Write pictures into the run directory, and send them to the trackers.
 
     Args:
         loggers: Those that `make_loggers` did not make are passed over.
@@ -102,34 +99,35 @@ def log_images(
         step: The optimizer step.
     """
     for logger in loggers:
-        if isinstance(logger, RunFiles | WandbRun):
+        if isinstance(logger, RunLogger):
             logger.log_images(key, images, captions, step)
 
 
 @rank_zero_only
 def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, Any]) -> None:
-    """Set the final metrics of the W&B run; `result.json` is their place among the files."""
+    """Log the final metrics in the trackers; `result.json` is their place among the files."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, RunLogger):
             logger.log_summary(metrics)
 
 
 @rank_zero_only
 def log_record(loggers: Sequence[Logger], record: Callable[[], Any]) -> None:
-    """Send a finished run's predictions and the report's pictures of it to W&B, where it is on.
+    """Send a finished run's predictions and the report's pictures of it to the trackers.
 
-    `record` makes a `hep2.evaluation.report.RunRecord`, and is called only where W&B is on.
+    `record` makes a `hep2.evaluation.report.RunRecord`; once, and only where a tracker wants it.
     """
+    record = cache(record)
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, RunLogger):
             logger.log_record(record)
 
 
 @rank_zero_only
 def finish(loggers: Sequence[Logger], exit_code: int) -> None:
-    """End the W&B run with the job's exit code; call it in a `finally`. Never raises."""
+    """End the trackers' runs with the job's exit code; call it in a `finally`. Never raises."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, RunLogger):
             logger.finish(exit_code)
 
 

@@ -28,7 +28,7 @@ NO_CLOCK = (
 
 # The only values of other keys, and why.
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
-    "logger": ((None,), "choose logger=wandb or logger=csv"),
+    "logger": ((None,), "choose logger=wandb, csv, or another of conf/logger"),
     "callbacks": ((None,), "name each one: +callbacks.mine._target_=module.Class"),
     "default_root_dir": ((None,), "set runs_dir"),
     "fast_dev_run": ((None, False, 0), "debug=fdr is the dry run"),

@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "config", "metrics"),
     ("trainer", "signals"),
     ("files", "nets", "cli"),
-    ("data", "wandb_run"),
+    ("data", "trackers"),
     ("rundir", "tasks", "heads"),
     ("checkpoints", "tracking", "sweep", "evaluation"),
     ("features", "callbacks", "folds"),

@@ -24,9 +24,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 
-import hep2.wandb_run
+import hep2.trackers.wandb
 from hep2.errors import HEp2Error
 from hep2.rundir.layout import Identity
+from hep2.trackers.wandb import WandbRun, choose_mode
 from hep2.tracking import (
     RunFiles,
     WandbSettings,
@@ -36,7 +37,6 @@ from hep2.tracking import (
     log_summary,
     make_loggers,
 )
-from hep2.wandb_run import WandbRun, choose_mode
 
 FAKE_KEY = "0123456789abcdef" * 2 + "fedcba98"
 IDENTITY = Identity(
@@ -274,7 +274,7 @@ def test_an_online_start_that_fails_within_its_time_starts_offline(
 ) -> None:
     """W&B itself, and a server that takes connections and never answers."""
     caplog.set_level(logging.INFO, "hep2")
-    monkeypatch.setattr(hep2.wandb_run, "START_SECONDS", {"auto": 1.0})
+    monkeypatch.setattr(hep2.trackers.wandb, "START_SECONDS", {"auto": 1.0})
     monkeypatch.setenv("WANDB_API_KEY", FAKE_KEY)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -359,7 +359,7 @@ def test_an_offline_run_holds_what_was_logged_and_stays_in_its_directory(
     assert not [
         p for p in run_dir.rglob("*") if p.is_file() and FAKE_KEY.encode() in p.read_bytes()
     ]
-    assert [name for name in os.environ if name in hep2.wandb_run.FOLDERS] == []
+    assert [name for name in os.environ if name in hep2.trackers.wandb.FOLDERS] == []
 
 
 def test_no_key_and_mode_auto_runs_offline_and_says_so(
@@ -443,7 +443,7 @@ def test_a_hung_finish_is_left_behind(
     run_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck = StuckRun()
-    monkeypatch.setattr(hep2.wandb_run, "FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(hep2.trackers.wandb, "FINISH_SECONDS", 0.1)
     monkeypatch.setattr(WandbRun, "_open", lambda self: stuck)
     monkeypatch.setenv("WANDB_MODE", "offline")
     loggers = make_loggers(WANDB, run_dir, IDENTITY, {})

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.config import is_estimator, redacted
+from hep2.config import flat, is_estimator, redacted
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.signals import asked_to_end
@@ -185,10 +185,10 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     Settings that do not change the run's numbers are left out: INCIDENTAL, what the stage does not
     read, and what its features or its head do not.
     """
-    new = LATER | _flat(
+    new = LATER | flat(
         _with_callbacks_that_act(redacted(OmegaConf.to_container(asked, resolve=True)))
     )
-    old = LATER | _with_encoders(_flat(_with_callbacks_that_act(stored)), new)
+    old = LATER | _with_encoders(flat(_with_callbacks_that_act(stored)), new)
     ignored = [*INCIDENTAL, *asked.stage.unread]
     if asked.stage.get("learn_from") == "pool":  # whoever's labels are read, and wherever
         ignored += ["protocol.labelled", "protocol.validation"]
@@ -230,11 +230,3 @@ def _with_encoders(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     if (initial := old["stage.initial"]) is None:
         return old | {"stage.encoders": {}}
     return old | {f"stage.encoders.{initial}": old.get("model.name")}
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys."""
-    if not isinstance(node, dict) or not node:
-        return {prefix.removeprefix("."): node}
-    below = (_flat(value, f"{prefix}.{key}") for key, value in node.items())
-    return {key: value for flat in below for key, value in flat.items()}

@@ -21,8 +21,8 @@ from hep2.callbacks import PENALTY, LinearProbe, ridge_outputs
 from hep2.evaluation.report import record_of
 from hep2.run import fit
 from hep2.tasks.reconstruction import Reconstruction
+from hep2.trackers.wandb import WandbRun
 from hep2.tracking import log_record
-from hep2.wandb_run import WandbRun
 
 
 @pytest.fixture(autouse=True)

@@ -4,22 +4,23 @@ import io
 import logging
 import os
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers.logger import DummyLogger, Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 from hep2.config import ONE_RUN, in_sweep
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
+from hep2.trackers.base import RunLogger, one_line, within
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,19 +46,25 @@ def choose_mode(asked: str) -> str:
     return MODES[wanted]
 
 
-class RunLogger(Logger):
-    """What Lightning asks of every logger; a run directory holds one run."""
+@dataclass(frozen=True)
+class WandbSettings:
+    """What a user chooses about Weights & Biases; `conf/logger/wandb.yaml` explains the modes."""
 
-    name = version = save_dir = ""
+    project: str = "hep2"
+    entity: str | None = None
+    mode: str = "auto"
+    tags: Sequence[str] = ()
 
-    def __init__(self, run_dir: Path) -> None:
-        super().__init__()
-        self._run_dir = run_dir
-        self.save_dir = str(run_dir)
+    def tracker(self, run_dir: Path, description: dict[str, Any]) -> "WandbRun | None":
+        """The logger of one run; `description` is of `hep2.tracking.describe`, with `config`.
 
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` is in the run directory, and W&B is given all of it."""
+        Raises:
+            HEp2Error: the mode is unknown.
+        """
+        if (mode := choose_mode(self.mode)) == "disabled":
+            return None
+        whose = {"project": self.project, "entity": self.entity}
+        return WandbRun(run_dir, mode, whose | description)
 
 
 class WandbRun(RunLogger):
@@ -138,7 +145,7 @@ class WandbRun(RunLogger):
             try:
                 run.finish(exit_code=exit_code)
             except Exception as error:
-                self._give_up(_one_line(error))
+                self._give_up(one_line(error))
 
         if not self._borrowed:
             if run is not None and not within(FINISH_SECONDS, end):
@@ -155,7 +162,7 @@ class WandbRun(RunLogger):
                 self._run = self._run or self._open()
                 return action(self._run)
         except Exception as error:
-            self._give_up(_one_line(error))
+            self._give_up(one_line(error))
         return None
 
     def _give_up(self, why: str) -> None:
@@ -216,7 +223,7 @@ class WandbRun(RunLogger):
                 url = wandb.setup().settings.base_url
                 why = f"no API key for {url}: `wandb login` puts later runs online"
             except Exception as error:
-                why = _one_line(error)
+                why = one_line(error)
                 within(FINISH_SECONDS, _forget)  # or the id stays in use
             log.info("W&B runs offline (%s)", why)
         return wandb.init(**arguments | ({} if agent else {"resume": None}), mode="offline")
@@ -227,10 +234,6 @@ def _at_step(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
     return dict(values) if step is None else {**values, "trainer/global_step": step}
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0]
-
-
 def _forget() -> None:
     """Make W&B usable for a later run of this process, and keep Python's exit from waiting."""
     wandb: Any = sys.modules.get("wandb")
@@ -239,11 +242,3 @@ def _forget() -> None:
     with suppress(Exception, SystemExit):
         wandb.run = None
         wandb.teardown(1)
-
-
-def within(seconds: float, action: Callable[[], None]) -> bool:
-    """Whether the action ended in time; if not it is left behind in a daemon thread."""
-    thread = threading.Thread(target=action, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
