@@ -35,6 +35,10 @@ class EvaluateConfig:
     images: str | None = None
     out: str | None = None
     orientations: int | None = None
+    format: str | None = None
+    authors: Any = None
+    license: str | None = None
+    push: str | None = None
     data: ReadingConfig = field(default_factory=ReadingConfig)
     columns: Any = None
     root: str | None = None
@@ -108,11 +112,20 @@ def embed(cfg: EvaluateConfig) -> None:
 
 
 def export(cfg: EvaluateConfig) -> None:
-    """Write networks to one file that other programs can run."""
+    """Write networks to one file or folder that other programs can run."""
     from hep2.prediction.export import export
+    from hep2.prediction.exporting.card import Terms
+    from hep2.prediction.exporting.hub import push
 
-    file, checked = export(cfg.run, Path(cfg.runs_dir), cfg.out, cfg.orientations)
-    print(checked, f"written:\n  {file}", sep="\n")
+    if cfg.push and cfg.format != "hub":
+        raise HEp2Error(f"push={cfg.push} uploads a folder for the hub: give format=hub")
+    authors = [cfg.authors] if isinstance(cfg.authors, str) else cfg.authors
+    terms = Terms(tuple(map(str, authors)) if authors else None, cfg.license)
+    where = (cfg.run, Path(cfg.runs_dir), cfg.out, cfg.orientations)
+    made, checked = export(*where, cfg.format, terms)
+    print(checked, f"written:\n  {made}", sep="\n", flush=True)
+    if cfg.push:
+        print(f"pushed:\n  {push(made, cfg.push)}")
 
 
 def audit(cfg: EvaluateConfig) -> None:

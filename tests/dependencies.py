@@ -56,15 +56,19 @@ UNSAID = {"skops": "MIT"}
 
 
 def licence(package: Distribution) -> str:
-    """As its metadata say it: the SPDX expression, else the classifiers, else the first line."""
+    """As its metadata say it: the SPDX expression, else the classifiers, else a first line.
+
+    That is the free text's, or where there is none the licence file's.
+    """
     expression = package.metadata.get("License-Expression")
     classifiers = [
         line.rpartition(" :: ")[2]
         for line in package.metadata.get_all("Classifier") or ()
         if line.startswith("License ::")
     ]
-    free_text = (package.metadata.get("License") or "unknown").strip().partition("\n")[0]
-    named = expression or " AND ".join(classifiers) or free_text
+    brought = (file.read_text() for file in package.files or () if file.match("licenses/LICENSE*"))
+    free_text = package.metadata.get("License") or next(brought, "unknown")
+    named = expression or " AND ".join(classifiers) or free_text.strip().partition("\n")[0]
     return UNSAID.get(package.name, named) if named == "OSI Approved" else named
 
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "Apache Software License", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD",
     "BSD License", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "HPND", "ISC", "MIT",
     "MIT License", "MIT-CMU", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
-    "Python Software Foundation License", "Zlib",
+    "Python Software Foundation License", "The Unlicense (Unlicense)", "Zlib",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Pages from templates: everything is escaped, and nothing is loaded from elsewhere."""
+"""Pages from templates: nothing is loaded from elsewhere, and in HTML everything is escaped."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from hep2.evaluation.formats import NOTHING, Table
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of hep2/evaluation/templates; a value that it lacks is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("hep2.evaluation"),
-        autoescape=True,
+        autoescape=select_autoescape(disabled_extensions=["md.j2"], default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

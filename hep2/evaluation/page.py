@@ -146,7 +146,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     caption = f"published scores: {run.data}, protocol {protocol_label(run)}"
     return Block(
         title=f"{data_label(run)}, protocol {protocol_label(run)}",
-        words=_protocol_words(run),
+        words=protocol_words(run),
         ranking=[methods.ranking(results, printed), *methods.label_efficiency(results)],
         headline=[tables.over_folds(results), tables.pooled(results)],
         details=[tables.recalls(results), tables.secondary(results)],
@@ -158,7 +158,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     )
 
 
-def _protocol_words(run: Run) -> str:
+def protocol_words(run: Run) -> str:
     """What the protocol of a run guarantees."""
     words = PROTOCOLS.get(run.protocol, "")
     return words + BROUGHT[run.leaky] if run.protocol in POOLS else words

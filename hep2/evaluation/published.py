@@ -38,6 +38,13 @@ class Published(NamedTuple):
 
 PAPER = "Vununu et al., DCAE + MLP"
 PAPER_SOURCE = "Vununu et al., Cell Images Classification using DCAE of Unsupervised Learning"
+# What a model that is handed on asks to cite. The paper has no DOI; the article has.
+CITATION = {
+    "text": f"{PAPER_SOURCE}; by the same group, with the same autoencoder: Vununu, Lee and Kwon, "
+    "A Strictly Unsupervised Deep Learning Method for HEp-2 Cell Image Classification, Sensors 20 "
+    "(2020) 2717",
+    "doi": "10.3390/s20092717",
+}
 PAPER_CLASSES = ("homogeneous", "coarse_speckled", "fine_speckled", "nucleolar", "centromere")
 PAPER_TOTAL_ACCURACY = 88.08  # its section 3: "The total accuracy reached by the network"
 # Its Fig. 1: per cent of each target class (column) that was given each output class (row).

@@ -9,7 +9,9 @@ from helpers.trained_runs import CLASSES, write_pair
 
 from hep2.errors import HEp2Error
 from hep2.prediction import export as module
-from hep2.prediction.export import description, export
+from hep2.prediction.export import export
+from hep2.prediction.exported import load_exported
+from hep2.prediction.exporting.traced import description
 from hep2.prediction.models import load_ensemble
 
 TELLS = {"classes", "image_size", "channel", "orientations", "runs", "data", "synthetic",
@@ -32,8 +34,12 @@ def test_torch_export_with_two_folds_and_three_orientations(tmp_path):
     assert json.loads(told["classes.txt"]) == CLASSES and told["synthetic.txt"] == "true"
     pixels = torch.randint(0, 65536, (7, 1, 16, 16)).float()
     found = [part.detach().numpy() for part in program(pixels, torch.tensor(65535.0))]
-    for mine, theirs in zip(found, expected(tmp_path / "runs", pixels, 65535, 3), strict=True):
+    original = expected(tmp_path / "runs", pixels, 65535, 3)
+    for mine, theirs in zip(found, original, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    again = load_exported(file)
+    assert again.classes == tuple(CLASSES) and again.image_size == 16 and again.synthetic
+    np.testing.assert_allclose(again((pixels / 65535).numpy()), original[0], atol=1e-5)
 
 
 def test_onnx_runs_in_onnx_runtime(tmp_path):
@@ -50,6 +56,7 @@ def test_onnx_runs_in_onnx_runtime(tmp_path):
     mine = expected(tmp_path / "runs", pixels, 255, 1)
     np.testing.assert_allclose(probabilities, mine[0], atol=1e-5)
     np.testing.assert_allclose(novelty, mine[1], rtol=1e-4)
+    np.testing.assert_allclose(load_exported(file)((pixels / 255).numpy()), mine[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_a_file_tells_what_was_white(tmp_path, learned, told):
 
 def test_a_file_with_other_figures_is_refused(tmp_path, monkeypatch):
     write_pair(tmp_path / "runs")
-    monkeypatch.setattr(module, "_write_pt2", lambda *_: (b"", [np.full((5, 3), 0.5)]))
+    monkeypatch.setattr(module, "load_exported", lambda _: lambda cells: np.full((5, 3), 0.5))
     with pytest.raises(HEp2Error, match="was not written: its probabilities differ"):
         export("default", tmp_path / "runs", str(tmp_path / "m.pt2"), 1)
     assert not (tmp_path / "m.pt2").exists()

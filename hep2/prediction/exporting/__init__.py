@@ -1,0 +1,1 @@
+"""The formats that networks are handed on in: each is written and read in one module."""

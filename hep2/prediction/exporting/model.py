@@ -1,0 +1,84 @@
+"""What goes with a model that is handed on, and a model that was read back."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hep2.errors import HEp2Error
+
+Array = NDArray[np.float32]
+Run = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is said of a model that is handed on."""
+
+    name: str  # of the method
+    classes: tuple[str, ...]  # pattern names
+    authors: tuple[str, ...]
+    license: str  # an SPDX identifier
+    warnings: tuple[str, ...]  # leaky, simulated: what must be read first
+    text: str  # README.md
+    picture: bytes  # its confusion matrix, PNG
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What names patterns, whatever format it was handed on in."""
+
+    classes: tuple[str, ...]  # pattern names
+    image_size: int  # side of the images it takes, pixels
+    channel: str  # of colour images
+    full_scale: int  # white in what it learned from, 255 for 8 bits
+    synthetic: bool  # whether it learned from simulated cells
+    run: Run
+
+    def __call__(self, images: NDArray[Any]) -> Array:
+        """Probabilities of the classes.
+
+        Shape:
+            cells (B, 1, image_size, image_size), from 0 to 1, black to white -> (B, classes)
+
+        Raises:
+            HEp2Error: the images have another shape.
+        """
+        size = (1, self.image_size, self.image_size)
+        if images.ndim != 4 or images.shape[1:] != size:
+            raise HEp2Error(f"images of the shape {images.shape} do not fit: they must be (B, 1, "
+                            f"{self.image_size}, {self.image_size})")  # fmt: skip
+        return self.run(np.ascontiguousarray(images, dtype=np.float32))
+
+
+def model_of(path: Path, facts: Mapping[str, str], run: Run) -> ExportedModel:
+    """A model by what its file says of it (`hep2.prediction.exporting.traced.description`).
+
+    Raises:
+        HEp2Error: the file does not say what an export says.
+    """
+    try:
+        return ExportedModel(
+            classes=tuple(map(str, json.loads(facts["classes"]))),
+            image_size=int(facts["image_size"]),
+            channel=facts["channel"],
+            full_scale=int(facts["full_scale"]),
+            synthetic=facts["synthetic"] == "true",
+            run=run,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise unreadable(path, f"it does not say what an export says ({error})") from error
+
+
+def unreadable(path: Path, what: str) -> HEp2Error:
+    """The error to raise for a file that cannot be what the export wrote."""
+    return HEp2Error(f"{path} is damaged or foreign: {what}; get it again, or export the run again")
+
+
+def missing(error: ImportError, instead: str) -> HEp2Error:
+    """The error to raise where a package of the extra `export` is not installed."""
+    return HEp2Error(f"{instead} needs the package {error.name}: pip install 'hep2[export]'")

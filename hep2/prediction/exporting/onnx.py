@@ -1,0 +1,68 @@
+"""ONNX: one file that ONNX Runtime runs without torch."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hep2.files import write_atomic
+from hep2.prediction.exporting.model import Array, ExportedModel, missing, model_of, unreadable
+
+if TYPE_CHECKING:
+    from hep2.prediction.exporting.traced import Traced
+
+
+def write_onnx(path: Path, traced: "Traced") -> None:
+    """Write the file, what its user must know in its metadata."""
+    write_atomic(path, onnx_model(traced).SerializeToString())
+
+
+def onnx_model(traced: "Traced") -> Any:
+    """An `onnx.ModelProto` of the inputs `pixels` and `full_scale`, as of `Exported`."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter is written in it
+    except ImportError as error:
+        raise missing(error, "ONNX") from error
+    import torch
+
+    from hep2.prediction.exporting.traced import INPUTS, OUTPUTS
+
+    for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(chatter).setLevel(logging.ERROR)
+    names: Any = {"input_names": INPUTS, "output_names": OUTPUTS[: len(traced.outputs)]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch
+        made: Any = torch.onnx.export(traced.program, **names, dynamo=True, verbose=False)
+    model = made.model_proto
+    onnx.helper.set_model_props(model, traced.facts)
+    onnx.checker.check_model(model)
+    return model
+
+
+def read_onnx(path: Path, content: bytes | None = None) -> ExportedModel:
+    """Read a file, or what is given of it, e.g. from an archive.
+
+    Raises:
+        HEp2Error: ONNX Runtime is not installed, or the file cannot be read.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing(error, str(path)) from error
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path) if content is None else content, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's have no class in common
+        raise unreadable(path, f"ONNX Runtime says {error}") from error
+    inputs = {given.name for given in session.get_inputs()}
+
+    def run(images: Array) -> Array:
+        given = {"pixels": images, "full_scale": np.array(1, np.float32)}
+        (found,) = session.run(["probabilities"], {name: given[name] for name in inputs})
+        return np.asarray(found)
+
+    return model_of(path, session.get_modelmeta().custom_metadata_map, run)

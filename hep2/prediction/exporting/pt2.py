@@ -1,0 +1,63 @@
+"""torch.export: one file that torch runs without the code of the networks."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hep2.prediction.exporting.model import Array, ExportedModel, model_of, unreadable
+
+if TYPE_CHECKING:
+    from hep2.prediction.exporting.traced import Traced
+
+_TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic")  # what is read back
+
+
+def write_pt2(path: Path, traced: "Traced") -> None:
+    """Write the file, what its user must know beside the graph, one text a fact."""
+    import torch
+
+    extra = {f"{name}.txt": text for name, text in traced.facts.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are not on a CPU; these are
+        torch.export.save(traced.program, path, extra_files=extra)
+
+
+def read_pt2(path: Path) -> ExportedModel:
+    """Read a file, and run nothing that it holds but its graph.
+
+    Raises:
+        HEp2Error: the file cannot be read, or would run code.
+    """
+    import torch
+
+    told = dict.fromkeys([f"{name}.txt" for name in _TOLD], "")
+    try:
+        with _no_code():
+            program = torch.export.load(path, extra_files=told).module()
+    except Exception as error:  # torch's have no class in common
+        first = str(error).strip().partition("\n")[0]
+        raise unreadable(path, f"torch says {type(error).__name__} {first}") from error
+
+    def run(images: Array) -> Array:
+        with torch.inference_mode():
+            found: Array = program(torch.from_numpy(images), torch.tensor(1.0))[0].numpy()
+        return found
+
+    return model_of(path, {name.removesuffix(".txt"): text for name, text in told.items()}, run)
+
+
+@contextmanager
+def _no_code() -> Iterator[None]:
+    """No pickle is run meanwhile: torch.export.load reads tensors that say so as `pickle` would."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
