@@ -21,7 +21,7 @@ from hep2.prediction.exporting.model import Array, Card, ExportedModel, missing,
 from hep2.prediction.exporting.onnx import onnx_model, read_onnx
 
 if TYPE_CHECKING:
-    from hep2.prediction.exporting.traced import Traced
+    from hep2.prediction.exporting.model import Traced
 
 FORMAT = "0.5.4"  # of the description: what is used here is in it, and older programs read it
 PURPOSE = "Names the staining pattern of single HEp-2 cells; research software, no diagnosis."

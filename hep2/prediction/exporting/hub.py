@@ -16,7 +16,7 @@ from hep2.prediction.exporting.model import Card, ExportedModel, missing, unread
 from hep2.prediction.exporting.onnx import onnx_model, read_onnx
 
 if TYPE_CHECKING:
-    from hep2.prediction.exporting.traced import Traced
+    from hep2.prediction.exporting.model import Traced
 
 CONFIG, GRAPH, WEIGHTS = "config.json", "model.onnx", "model.safetensors"
 FORMAT = "hep2 hub folder 1"

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from hep2.errors import HEp2Error
 
 Array = NDArray[np.float32]
+INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]
 Run = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What every format is written from."""
+
+    program: Any  # a torch.export.ExportedProgram
+    facts: dict[str, str]  # of `traced.description`
+    cells: Array  # simulated ones to try it on, from 0 to 1, (B, 1, H, W)
+    outputs: list[Array]  # what the original makes of them: probabilities, and novelty if it judges
 
 
 @dataclass(frozen=True)

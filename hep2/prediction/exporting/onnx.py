@@ -11,7 +11,7 @@ from hep2.files import write_atomic
 from hep2.prediction.exporting.model import Array, ExportedModel, missing, model_of, unreadable
 
 if TYPE_CHECKING:
-    from hep2.prediction.exporting.traced import Traced
+    from hep2.prediction.exporting.model import Traced
 
 
 def write_onnx(path: Path, traced: "Traced") -> None:
@@ -28,7 +28,7 @@ def onnx_model(traced: "Traced") -> Any:
         raise missing(error, "ONNX") from error
     import torch
 
-    from hep2.prediction.exporting.traced import INPUTS, OUTPUTS
+    from hep2.prediction.exporting.model import INPUTS, OUTPUTS
 
     for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(chatter).setLevel(logging.ERROR)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hep2.prediction.exporting.model import Array, ExportedModel, model_of, unreadable
 
 if TYPE_CHECKING:
-    from hep2.prediction.exporting.traced import Traced
+    from hep2.prediction.exporting.model import Traced
 
 _TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic")  # what is read back
 

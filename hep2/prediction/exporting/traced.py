@@ -2,19 +2,15 @@
 
 import json
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from hep2.data.simulator.cells import SMALLEST_IMAGE, simulate
-from hep2.prediction.exporting.model import Array
+from hep2.prediction.exporting.model import Array, Traced
 from hep2.prediction.models import Ensemble
-
-INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]
 
 
 class Exported(nn.Module):
@@ -35,16 +31,6 @@ class Exported(nn.Module):
         probabilities, novelty = self.network(pixels * (1 / full_scale), self.orientations)
         outputs = (probabilities.float(), novelty.float())
         return outputs if self.judges else outputs[:1]
-
-
-@dataclass(frozen=True)
-class Traced:
-    """What every format is written from."""
-
-    program: ExportedProgram
-    facts: dict[str, str]  # of `description`
-    cells: Array  # simulated ones to try it on, from 0 to 1, (B, 1, H, W)
-    outputs: list[Array]  # what the original makes of them: probabilities, and novelty if it judges
 
 
 def trace(ensemble: Ensemble) -> Traced:
