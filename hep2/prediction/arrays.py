@@ -58,7 +58,7 @@ def batches_of(
 
 def _from_files(
     cells: Sequence[NamedImage], named: str, size: int, channel: str, page: int | None,
-    learned: int | None, full_scale: int | None,
+    learned: int | None, full_scale: int | None, masked: bool,
 ) -> Iterator[CellBatch]:  # fmt: skip
     scale = scale_of(named, cells, channel, page, learned, full_scale)
     say_masks(cells, masked)
