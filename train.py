@@ -1,27 +1,6 @@
 """Train one stage on one fold, or sweep with -m. `python train.py --help` says how."""
 
-import hydra
-from omegaconf import DictConfig
-
-from hep2 import cli, config
-from hep2.sweep import launcher
-from hep2.sweep.processes import die_with_parent, keep_freed_memory
-
-config.register()
-launcher.register()
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def train(cfg: DictConfig) -> None:
-    """One run; heavy imports wait until the configuration is known to be right."""
-    with cli.clear_errors():
-        cli.check_lists(cfg)
-        keep_freed_memory()
-        from hep2.run import fit
-
-        fit(cfg)
-
+from hep2.programs.train import main
 
 if __name__ == "__main__":
-    die_with_parent()
-    cli.main(train)
+    main()

@@ -79,8 +79,8 @@ def _bare_encoder(folder: str) -> tuple[float, Any]:
     import torch
     from torch.nn import functional as F
 
-    from hep2.data.augment import ORIENTATIONS, oriented
     from hep2.data.inputs import CellImages
+    from hep2.data.orientation import ORIENTATIONS, oriented
     from hep2.nets.dcae import Decoder, Encoder
     from hep2.stages.autoencoder import augmented_images
 

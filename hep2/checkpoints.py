@@ -5,8 +5,6 @@ import logging
 import math
 import os
 import time
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import Tensor
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir
+from hep2.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -170,52 +169,3 @@ class Checkpoints(Checkpoint):
         best = self.lowest is None or score < self.lowest
         self.lowest = score if best else self.lowest
         return best
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint by the safe loader, which can run no code.
-
-    torch writes a zip archive whose parts are not compressed, and does not compare their checksums
-    when it reads them: a flipped bit would be a changed weight. An archive of another form could
-    unfold to any size. So no byte may have changed, and nothing be inflated.
-
-    Raises:
-        HEp2Error: the file is missing, damaged, or holds more than built-in types and tensors.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-                raise ValueError("compressed")
-            if any(part.external_attr for part in parts):  # "a folder": torch would not read it
-                raise ValueError("foreign attributes")
-            if sum(part.file_size for part in parts) > path.stat().st_size:
-                raise ValueError("larger inside than outside")
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged} is damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise HEp2Error(f"there is no checkpoint {path}") from error
-    except Exception as error:  # torch's reader fails in a dozen ways on what is not a checkpoint
-        what = f"{path} is damaged or not a checkpoint of hep2 ({type(error).__name__})"
-        raise HEp2Error(f"{what}: delete its folder and train again") from error
-    needed = ("state_dict", "hyper_parameters")
-    if not isinstance(content, dict) or any(not isinstance(content.get(k), dict) for k in needed):
-        raise HEp2Error(f"{path} is not a checkpoint of hep2: it lacks weights or hyper-parameters")
-    return content
-
-
-def load_weights(network: nn.Module, content: Mapping[str, Any], part: str, path: Path) -> None:
-    """Copy the weights of a part, "encoder" or "" for all, out of what a checkpoint holds.
-
-    Raises:
-        HEp2Error: keys or shapes differ; the message names them and the file.
-    """
-    prefix = f"{part}." if part else ""
-    state = content["state_dict"]
-    own = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-    try:
-        network.load_state_dict(own, strict=True)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise HEp2Error(f"{path} does not fit its own network: {reason}") from error

@@ -16,7 +16,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
@@ -31,10 +30,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hep2 import signals, trainer
-from hep2.config import plain
+from hep2.config import CONF, own_conf, plain
 from hep2.errors import HEp2Error
 
-CONF = Path(__file__).parents[1] / "conf"
 UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
     ".*Checkpoint directory .* exists and is not empty",
     ".*does not have many workers",
@@ -62,7 +60,9 @@ def main(program: Callable[[], None], settings: str = "train") -> None:
     except Exception as error:
         if any(frame.f_code is inside for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # not the command line's fault
-        _leave(_explained(error, settings), 2)
+        own = own_conf()
+        first = f" ({own} is searched before the settings that come with hep2)" if own else ""
+        _leave(f"{explained(error, settings)}{first}", 2)
 
 
 @contextmanager
@@ -84,11 +84,20 @@ def clear_errors() -> Iterator[None]:
             _leave(str(error), 1)
         if isinstance(error, HydraException | OmegaConfBaseException):
             # A component's constructor refuses its settings, or a ${...} leads nowhere.
-            _leave(_explained(error), 1)
+            _leave(explained(error), 1)
         # Lightning turns an interruption into exit code 1, and says nothing.
         if KeyboardInterrupt in (type(error), type(error.__context__)):
             _leave(f"interrupted; {GO_ON}", 130)
         raise
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Hydra's and OmegaConf's complaints as a HEp2Error of one sentence."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise HEp2Error(explained(error)) from error
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -96,7 +105,7 @@ def _leave(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _explained(error: BaseException, settings: str = "train") -> str:
+def explained(error: BaseException, settings: str = "train") -> str:
     """A complaint of Hydra or OmegaConf as one sentence with its remedy."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")

@@ -5,16 +5,29 @@ Below the top level the constructors are the schema: an unknown argument is refu
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+_PACKAGE = Path(__file__).parent
+INSTALLED = _PACKAGE / "programs" / "train.py"  # what `hep2 train` runs
+# A wheel holds conf/ inside the package; in a checkout it stands beside it, as does train.py.
+CONF, PROGRAM = (
+    (_PACKAGE / "conf", INSTALLED)
+    if (_PACKAGE / "conf").is_dir()
+    else (_PACKAGE.parent / "conf", _PACKAGE.parent / "train.py")
+)
 IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
 # Name one run of a tracker: not for the many jobs of a sweep.
 ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "MLFLOW_RUN_ID")
@@ -84,9 +97,30 @@ class TrainConfig:
     logger: Any = MISSING
 
 
+class OwnConf(SearchPathPlugin):
+    """A user's own folder conf/ is searched before ours: the same name there takes its place."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Put it first."""
+        if (own := own_conf()) is not None:
+            search_path.prepend("own", f"file://{own}")
+
+
+def own_conf() -> Path | None:
+    """The folder conf/ of the working directory, where it is another one than ours."""
+    own = Path("conf").resolve()
+    return own if own.is_dir() and own != CONF.resolve() else None
+
+
 def register() -> None:
-    """Make the schema known to Hydra under the name that conf/train.yaml uses."""
+    """Make known to Hydra the schema, as conf/train.yaml calls it, and a user's own folder."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    Plugins.instance().register(OwnConf)
+
+
+def called_by_name() -> bool:
+    """Whether this process runs `hep2 train`, and not the train.py of a checkout."""
+    return sys.argv[0] == str(INSTALLED)
 
 
 def in_sweep() -> bool:

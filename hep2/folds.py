@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from hep2 import cli, config
+from hep2.config import PROGRAM
 from hep2.errors import HEp2Error
 from hep2.rundir.metrics_csv import validation_mca
 from hep2.sweep.forkserver import starter
@@ -31,7 +32,6 @@ from hep2.sweep.view import explained
 
 HEADS_OWN = ("stage", "head", "features")  # groups that an encoder does not depend on
 SHARED = ("name", "data", "protocol", "runs_dir", "cache_dir", "trainer", "debug", "seed")
-PROGRAM = cli.CONF.parent / "train.py"
 METRIC = "mean_val_mca"
 VALIDATION = "protocol.validation=0.2"  # a search compares by cells that are held out of training
 
@@ -66,7 +66,7 @@ def fold_by_fold(
 def composed(words: Sequence[str]) -> DictConfig:
     """What train.py gets to see with these overrides."""
     config.register()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
         return compose("train", list(words))
 
 

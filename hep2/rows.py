@@ -15,7 +15,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hep2 import cli, config
-from hep2.folds import PROGRAM, composed
+from hep2.config import PROGRAM
+from hep2.folds import composed
 from hep2.sweep.jobs import plan
 from hep2.sweep.launcher import run_jobs
 from hep2.sweep.processes import die_with_parent
@@ -23,7 +24,7 @@ from hep2.sweep.processes import die_with_parent
 
 def names_of(asked: str) -> list[str]:
     """The rows of a list with commas in it; a folder of conf/experiment means all files in it."""
-    folder = cli.CONF / "experiment"
+    folder = config.CONF / "experiment"
     return [
         name
         for row in asked.split(",")
@@ -34,7 +35,7 @@ def names_of(asked: str) -> list[str]:
 def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:
     """The overrides of a row's jobs: every combination of what it and the words sweep over."""
     config.register()
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
         cfg = compose("train", [f"experiment={row}"], return_hydra_config=True)
     given = {word.partition("=")[0] for word in words}
     swept = cfg.hydra.sweeper.params or {}

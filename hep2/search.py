@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
-from hep2 import cli
+from hep2 import cli, config
 from hep2.data.fold import open_fold
 from hep2.errors import HEp2Error
 from hep2.files import locked, write_atomic
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"
     )
-    parser.add_argument("--space", type=Path, default=cli.CONF / "search.yaml")
+    parser.add_argument("--space", type=Path, default=config.CONF / "search.yaml")
     parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the study")
     asked = parser.parse_args(arguments)
     with cli.clear_errors():

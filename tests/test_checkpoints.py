@@ -11,9 +11,9 @@ from conftest import Configure, Trained
 from torch import Tensor, nn
 
 from hep2.checkpoints import CheckpointFiles, Checkpoints, same_file
-from hep2.data.augment import oriented
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
+from hep2.data.orientation import oriented
 from hep2.errors import HEp2Error
 from hep2.features.encoder import read_encoder
 from hep2.nets.architectures import ENCODERS, build

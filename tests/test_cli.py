@@ -15,8 +15,8 @@ from conftest import CONF, TINY, TINY_DATA, Trained, composed
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-import train
 from hep2 import cli
+from hep2.programs import train
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.rundir.layout import run_path
 from hep2.rundir.state import run_states

@@ -358,7 +358,7 @@ def test_overrides(capsys: pytest.CaptureFixture[str]) -> None:
         try:
             cfg = composed(*(word for word in words if word))
         except Exception as error:  # whatever Hydra raises: cli.main explains it
-            sentence = cli._explained(error)
+            sentence = cli.explained(error)
             assert sentence
             assert "\n" not in sentence
             return

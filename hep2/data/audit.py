@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.augment import ORIENTATIONS, oriented
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
+from hep2.data.orientation import ORIENTATIONS, oriented
 from hep2.data.validation import Indices
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared

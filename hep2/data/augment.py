@@ -2,7 +2,7 @@
 
 import os
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import albucore
 import numpy as np
@@ -13,32 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hep2.data.opencv import cv2
-from hep2.errors import HEp2Error
+from hep2.data.orientation import ORIENTATIONS, oriented
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
 
-ORIENTATIONS = 8  # flips and quarter turns of a square; their order is that of `oriented`
-
 Floats = NDArray[np.float64]
-Images = TypeVar("Images", Tensor, NDArray[Any])
-
-
-def oriented(image: Images, orientation: int) -> Images:
-    """One of the eight flips and quarter turns of square images, (..., H, H); 0 changes nothing.
-
-    From 4 on, columns are reversed first; then come `orientation % 4` turns counter-clockwise.
-    """
-    library: Any = torch if isinstance(image, Tensor) else np
-    flipped = library.flip(image, (-1,)) if orientation >= 4 else image
-    turned: Images = library.rot90(flipped, orientation % 4, (-2, -1))
-    return turned
-
-
-def check_orientations(orientations: int, key: str = "orientations") -> None:
-    """Raise HEp2Error where there are not this many flips and quarter turns of a square."""
-    if type(orientations) is not int or not 1 <= orientations <= ORIENTATIONS:
-        raise HEp2Error(f"{key}={orientations} must be a number from 1 to {ORIENTATIONS}")
-
 
 # What the eighths of the draw mean; seeds give the images that they always gave.
 DRAWN = np.array([0, 1, 2, 3, 6, 7, 4, 5])

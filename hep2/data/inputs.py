@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from hep2.data.augment import Augmentation
 from hep2.data.cells import Cells
-from hep2.errors import HEp2Error
+from hep2.data.views import in_unit_range, view_of
 
 BATCH = 256  # cells a pass; a network without gradients needs little memory
 
@@ -74,13 +73,6 @@ class CellImages:
         return {"draws": torch.from_numpy(drawn.astype(np.float32))}
 
 
-def in_unit_range(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Pixels of 8 or 16 bits as a network gets them: from 0 to 1."""
-    scaled = pixels.astype(np.float32)
-    scaled *= 1 / int(np.iinfo(pixels.dtype).max)
-    return scaled
-
-
 @dataclass(frozen=True)
 class CachedFeatures:
     """Features of a frozen extractor: the same in training and test, so no epoch changes them."""
@@ -113,47 +105,3 @@ def in_batches(
         with torch.inference_mode():
             made = function(images.gather(cells[start : start + BATCH], epoch=None))
         yield made
-
-
-# Sobel's kernel, scaled so that a step from 0 to 1 has the gradient 1.
-_DOWN = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]]) / 4
-_SOBEL = torch.stack([_DOWN, _DOWN.T])[:, None]  # (2, 1, 3, 3)
-
-
-def gradient_magnitude(image: Tensor) -> Tensor:
-    """Magnitude of Sobel's gradient over sqrt(2), so that it lies in [0, 1].
-
-    The same as `skimage.filters.sobel`; borders are continued by their last pixel.
-
-    Shape: (B, 1, H, W), in [0, 1] -> (B, 1, H, W)
-    """
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    slopes = F.conv2d(padded, _SOBEL.to(image))  # (B, 2, H, W)
-    return slopes.square().mean(dim=1, keepdim=True).sqrt()
-
-
-FLAT = 0.02  # added to an image's standard deviation, or an empty one would be all noise
-
-
-def standardised(image: Tensor) -> Tensor:
-    """Each image by itself: mean 0, standard deviation near 1.
-
-    Shape:
-        (B, 1, H, W) -> (B, 1, H, W)
-    """
-    spread, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True, correction=0)
-    return (image - mean) / (spread + FLAT)
-
-
-VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
-    "intensity": lambda image: image,
-    "gradient": gradient_magnitude,
-    "standardised": standardised,
-}
-
-
-def view_of(name: str) -> Callable[[Tensor], Tensor]:
-    """The view of a name, or HEp2Error where it is unknown."""
-    if name not in VIEWS:
-        raise HEp2Error(f"stage.view={name} is unknown: choose one of {', '.join(VIEWS)}")
-    return VIEWS[name]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hep2.data.augment import oriented
-from hep2.data.inputs import view_of
+from hep2.data.orientation import oriented
+from hep2.data.views import view_of
 from hep2.features.fisher import FisherVectors, normalised
 
 Matrix = NDArray[np.float32]

@@ -36,3 +36,18 @@ def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
     except TypeError as error:
         raise HEp2Error(f"network {name!r}: {error}") from error
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def encoder_and_head(
+    architecture: str | None, network: Mapping[str, Any], head: Mapping[str, Any], classes: int
+) -> tuple[Any, nn.Module]:
+    """The networks of a classifier, fresh; the encoder is None where there is no architecture.
+
+    Raises:
+        HEp2Error: as of `build`.
+    """
+    encoder = None if architecture is None else build(ENCODERS, architecture, **network)
+    latent_size = network["latent_size"] if encoder is None else encoder.latent_size
+    shape = {key: value for key, value in head.items() if key != "architecture"}
+    sizes = {"inputs": latent_size, "classes": classes}
+    return encoder, build(HEADS, head["architecture"], **sizes, **shape)

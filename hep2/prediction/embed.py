@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from hep2.config import plain
-from hep2.data.augment import check_orientations
 from hep2.data.fold import Fold, open_fold
-from hep2.data.inputs import BATCH, in_unit_range
+from hep2.data.inputs import BATCH
+from hep2.data.views import check_orientations, in_unit_range
 from hep2.errors import HEp2Error
 from hep2.features.transforms import Representation
 from hep2.files import progress_bar

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hep2.checkpoints import load_weights, read_checkpoint
-from hep2.data.inputs import view_of
+from hep2.data.views import view_of
 from hep2.features.transforms import Encoding, Representation
 from hep2.nets.architectures import DECODERS, build
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
+from hep2.weights import load_weights, read_checkpoint
 
 Result = dict[str, Any]  # of result.json
 

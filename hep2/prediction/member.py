@@ -9,17 +9,16 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from hep2.checkpoints import load_weights, read_checkpoint
-from hep2.data.augment import check_orientations
+from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.features.kept import Kept, read_kept
 from hep2.features.transforms import Encoding, Representation
 from hep2.heads.estimator import Estimator
-from hep2.nets.architectures import ENCODERS, build
+from hep2.nets.architectures import ENCODERS, build, encoder_and_head
 from hep2.prediction.judge import Judge, Result, judge_of, weights_of
 from hep2.rundir.directory import RunDir, damaged
 from hep2.rundir.result import read_result
-from hep2.tasks.classification import Classification
+from hep2.weights import load_weights, read_checkpoint
 
 MEMBER = re.compile(r"\w[\w.+=,-]*/fold\d+/seed\d+")  # of an ensemble, as its result names it
 
@@ -184,18 +183,21 @@ def _vectors_and_head(
     if "test_orientations" in settings:  # its name in earlier versions
         settings["orientations"] = settings.pop("test_orientations")
     try:
-        task = Classification(**settings)
-    except TypeError as error:
+        made_by = {key: settings[key] for key in ("architecture", "network")}
+        encoder, network = encoder_and_head(
+            **made_by, head=settings["head"], classes=len(result["classes"])
+        )
+    except (KeyError, TypeError) as error:
         raise HEp2Error(f"{file} does not fit its own network: {error}") from error
-    load_weights(task, content, "", file)
-    head = NetworkHead(task.eval().head)
+    load_weights(network, content, "head", file)
+    head = NetworkHead(network.eval())
     if kept:
         return kept.representation, head
-    if task.encoder is None:
+    if encoder is None:
         raise _nothing_kept(path)
-    made_by = {key: settings[key] for key in ("architecture", "network")}
-    encoding = Encoding(task.encoder, task.hparams["view"], made_by)
-    return Representation([encoding], task.hparams["orientations"]), head
+    load_weights(encoder, content, "encoder", file)
+    encoding = Encoding(encoder.eval(), settings.get("view", "intensity"), made_by)
+    return Representation([encoding], settings.get("orientations", 1)), head
 
 
 def _encoding_alone(file: Path, content: dict[str, Any]) -> Representation:

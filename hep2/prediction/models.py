@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from hep2.data.augment import check_orientations
+from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.prediction.judge import Result
 from hep2.prediction.member import mean_of, members_of, read_one_run

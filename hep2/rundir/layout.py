@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.config import override, plain, program_flags, redacted_words
+from hep2.config import called_by_name, override, plain, program_flags, redacted_words
 from hep2.data.protocols import ONE_POOL
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
@@ -132,7 +132,8 @@ def train_command(cfg: DictConfig, stage: str, model: str) -> str:
 
 def _command(words: Sequence[str]) -> str:
     flags = program_flags(HydraConfig.get()) if HydraConfig.initialized() else []
-    return shlex.join(["python", "train.py", *flags, *redacted_words(list(words))])
+    program = ["hep2", "train"] if called_by_name() else ["python", "train.py"]
+    return shlex.join([*program, *flags, *redacted_words(list(words))])
 
 
 def _kept(cfg: DictConfig, model: str, begun: Path) -> Iterator[str]:

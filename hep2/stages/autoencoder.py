@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from hep2.checkpoints import read_checkpoint, same_file
+from hep2.checkpoints import same_file
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
@@ -30,6 +30,7 @@ from hep2.tasks.denoising import Denoising
 from hep2.tasks.joint_embedding import JointEmbedding
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
+from hep2.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 

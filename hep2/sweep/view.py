@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from hep2.config import INSTALLED
 from hep2.rundir.metrics_csv import read_progress, remaining
 from hep2.sweep.schedule import Outcome, Running, Schedule
 
@@ -93,7 +94,9 @@ def explained(outcome: Outcome, command: Sequence[str]) -> list[str]:
     if outcome.log_from is not None:
         lines += [f"  the end of {job.run.log}:", *(f"    {line}" for line in _tail(outcome))]
     if outcome.state in ("failed", "interrupted"):
-        lines.append(f"  again: {shlex.join(['python', *command[1:]])}")
+        program, *words = command[1:]
+        named = ["hep2", "train"] if program == str(INSTALLED) else ["python", program]
+        lines.append(f"  again: {shlex.join([*named, *words])}")
     return lines
 
 

@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from hep2.errors import check_number
-from hep2.nets.architectures import ENCODERS, HEADS, build
+from hep2.nets.architectures import encoder_and_head
 from hep2.tasks.optim import adamw
 
 
@@ -93,11 +93,8 @@ class Classification(L.LightningModule):
         check_number("stage.mixup", mixup)
         check_number("stage.label_smoothing", label_smoothing, below=1)
         self.encoder: nn.Module | None
-        self.encoder = None if architecture is None else build(ENCODERS, architecture, **network)
-        latent_size = network["latent_size"] if self.encoder is None else self.encoder.latent_size
-        shape = {key: value for key, value in head.items() if key != "architecture"}
-        sizes = {"inputs": latent_size, "classes": len(classes)}
-        self.head = build(HEADS, head["architecture"], **sizes, **shape)
+        self.head: nn.Module
+        self.encoder, self.head = encoder_and_head(architecture, network, head, len(classes))
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from hep2.data.inputs import standardised
+from hep2.data.views import standardised
 from hep2.tasks.perturbation import keys_of, perturbed
 from hep2.tasks.reconstruction import Reconstruction
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from hep2.data.inputs import standardised
+from hep2.data.views import standardised
 from hep2.errors import HEp2Error, check_number
 from hep2.tasks.denoising import Denoising
 from hep2.tasks.perturbation import perturbed, posed

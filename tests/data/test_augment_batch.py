@@ -7,10 +7,11 @@ from albumentations.augmentations.geometric import functional as geometry
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.data.augment import DRAWN, ORIENTATIONS, Augmentation, augment_batch, oriented
+from hep2.data.augment import DRAWN, Augmentation, augment_batch
 from hep2.data.cells import Cells
 from hep2.data.datamodule import CellBatches, HEp2DataModule
 from hep2.data.inputs import CellImages
+from hep2.data.orientation import ORIENTATIONS, oriented
 from hep2.data.protocols import Split
 
 CELLS = 24

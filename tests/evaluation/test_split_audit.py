@@ -13,14 +13,14 @@ from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from PIL import Image
 
-import evaluate
 from hep2 import cli
-from hep2.data.augment import oriented
 from hep2.data.cells import Cells
+from hep2.data.orientation import oriented
 from hep2.data.split_table import Columns, Held
 from hep2.evaluation.audit_page import sentence, tables, write_audit
 from hep2.evaluation.nearest import LEVELS, histograms, nearest, worth_of
 from hep2.evaluation.split_audit import SplitAudit, audit_table
+from hep2.programs import evaluate
 
 SPECIMENS, CELLS_EACH = 12, 10
 Pixels = NDArray[np.uint8]
@@ -222,7 +222,7 @@ def command(
         monkeypatch.setattr(sys, "argv", ["evaluate.py", "task=audit", *words])
         code: object = 0
         try:
-            cli.main(evaluate.main, "evaluate")
+            cli.main(evaluate.evaluate, "evaluate")
         except SystemExit as end:
             code = end.code
         return code, *capsys.readouterr()

@@ -19,7 +19,7 @@ from sklearn.metrics import recall_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
-from hep2.cli import _explained
+from hep2.cli import explained
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.evaluation.report import make_report
@@ -151,7 +151,7 @@ def test_a_setting_may_be_a_list_and_is_reported(configure: Configure, tmp_path:
 def test_a_faulty_grid_is_refused(word: str, sentence: str, configure: Configure) -> None:
     with pytest.raises(HydraException) as refused:
         fit(configure(*FOREST, SMALL, word))
-    said = _explained(refused.value)
+    said = explained(refused.value)
     assert said.startswith("head.estimator.grid") and re.search(sentence, said)
     assert isinstance(refused.value.__cause__, HEp2Error)
 

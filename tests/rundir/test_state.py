@@ -6,9 +6,9 @@ import pytest
 from conftest import Configure
 from helpers.made_up_runs import write_reconstruction, write_run
 
-from evaluate import EvaluateConfig, report
 from hep2.errors import HEp2Error
 from hep2.files import locked
+from hep2.programs.evaluate import EvaluateConfig, report
 from hep2.rundir.directory import RunDir
 from hep2.rundir.state import as_text, run_states
 

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.checkpoints import CheckpointFiles, Checkpoints, read_checkpoint
+from hep2.checkpoints import CheckpointFiles, Checkpoints
 from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
@@ -31,6 +31,7 @@ from hep2.stages.classifier import SupervisedStage
 from hep2.stages.clustering import ClusteringStage
 from hep2.sweep.jobs import plan
 from hep2.tasks.clustering import Clustering, sharpened
+from hep2.weights import read_checkpoint
 
 FEATURES = sorted(path.stem for path in (CONF / "features").glob("*.yaml"))
 HEADS = sorted({path.stem for path in (CONF / "head").glob("*.yaml")} - {"mlp_small", "mlp_means"})

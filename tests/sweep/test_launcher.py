@@ -15,12 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import CONF, ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from hep2 import cli, config
+from hep2 import config
 from hep2.errors import HEp2Error
 from hep2.files import holder, locked
 from hep2.rundir.metrics_csv import Progress, read_progress, remaining
@@ -60,7 +60,7 @@ class Sweep:
         config.register()
         launcher.register()
         words = [(*line.split(), f"runs_dir={folder}/runs") for line in overrides]
-        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             self.jobs = plan(words, [compose("train", list(line)) for line in words])
 
     def command(self, job: Job) -> list[str]:
@@ -166,7 +166,7 @@ def test_gpus_are_shared_out(tmp_path):
     ("devices", "expected"), [("2", 2), ("auto", 4), ("-1", 4), ("[0,3]", 2), ("'3'", 3)]
 )
 def test_processes_of_a_job(devices, expected):
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         trainer = compose("train", [f"trainer.devices={devices}"]).trainer
     assert processes_of(trainer, gpus=4) == expected
     if expected == 4:

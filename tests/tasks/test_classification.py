@@ -13,10 +13,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hep2.data.augment import oriented
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
+from hep2.data.orientation import oriented
 from hep2.errors import HEp2Error
 from hep2.features.extraction import cached, features_by
 from hep2.features.transforms import Encoding

@@ -13,7 +13,7 @@ from hep2.errors import HEp2Error
 
 Array = NDArray[np.float32]
 INPUTS, OUTPUTS = ["pixels", "full_scale"], ["probabilities", "novelty"]
-Run = Callable[[Array], Array]
+Run = Callable[[Array], list[Array]]  # probabilities, and novelty where the model judges
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,14 @@ class ExportedModel:
     run: Run
 
     def __call__(self, images: NDArray[Any]) -> Array:
-        """Probabilities of the classes.
+        """Probabilities of the classes; arguments and errors as of `outputs`."""
+        return self.outputs(images)[0]
+
+    def outputs(self, images: NDArray[Any]) -> list[Array]:
+        """Probabilities of the classes and, where the model judges cells, their novelty.
 
         Shape:
-            cells (B, 1, image_size, image_size), from 0 to 1, black to white -> (B, classes)
+            cells (B, 1, image_size, image_size), from 0 to 1, black to white -> (B, classes), (B,)
 
         Raises:
             HEp2Error: the images have another shape.

@@ -60,9 +60,9 @@ def read_onnx(path: Path, content: bytes | None = None) -> ExportedModel:
         raise unreadable(path, f"ONNX Runtime says {error}") from error
     inputs = {given.name for given in session.get_inputs()}
 
-    def run(images: Array) -> Array:
+    def run(images: Array) -> list[Array]:
         given = {"pixels": images, "full_scale": np.array(1, np.float32)}
-        (found,) = session.run(["probabilities"], {name: given[name] for name in inputs})
-        return np.asarray(found)
+        found = session.run(None, {name: given[name] for name in inputs})
+        return [np.asarray(one) for one in found]
 
     return model_of(path, session.get_modelmeta().custom_metadata_map, run)

@@ -41,10 +41,10 @@ def read_pt2(path: Path) -> ExportedModel:
         first = str(error).strip().partition("\n")[0]
         raise unreadable(path, f"torch says {type(error).__name__} {first}") from error
 
-    def run(images: Array) -> Array:
+    def run(images: Array) -> list[Array]:
         with torch.inference_mode():
-            found: Array = program(torch.from_numpy(images), torch.tensor(1.0))[0].numpy()
-        return found
+            found = program(torch.from_numpy(images), torch.tensor(1.0))
+        return [one.numpy() for one in found]
 
     return model_of(path, {name.removesuffix(".txt"): text for name, text in told.items()}, run)
 

@@ -1,0 +1,70 @@
+"""What networks see of a cell; needs torch and numpy alone, as whoever predicts needs it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from hep2.data.orientation import ORIENTATIONS
+from hep2.errors import HEp2Error
+
+
+def in_unit_range(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels of 8 or 16 bits as a network gets them: from 0 to 1."""
+    scaled = pixels.astype(np.float32)
+    scaled *= 1 / int(np.iinfo(pixels.dtype).max)
+    return scaled
+
+
+# Sobel's kernel, scaled so that a step from 0 to 1 has the gradient 1.
+_DOWN = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]]) / 4
+_SOBEL = torch.stack([_DOWN, _DOWN.T])[:, None]  # (2, 1, 3, 3)
+
+
+def gradient_magnitude(image: Tensor) -> Tensor:
+    """Magnitude of Sobel's gradient over sqrt(2), so that it lies in [0, 1].
+
+    The same as `skimage.filters.sobel`; borders are continued by their last pixel.
+
+    Shape: (B, 1, H, W), in [0, 1] -> (B, 1, H, W)
+    """
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    slopes = F.conv2d(padded, _SOBEL.to(image))  # (B, 2, H, W)
+    return slopes.square().mean(dim=1, keepdim=True).sqrt()
+
+
+FLAT = 0.02  # added to an image's standard deviation, or an empty one would be all noise
+
+
+def standardised(image: Tensor) -> Tensor:
+    """Each image by itself: mean 0, standard deviation near 1.
+
+    Shape:
+        (B, 1, H, W) -> (B, 1, H, W)
+    """
+    spread, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (image - mean) / (spread + FLAT)
+
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "intensity": lambda image: image,
+    "gradient": gradient_magnitude,
+    "standardised": standardised,
+}
+
+
+def view_of(name: str) -> Callable[[Tensor], Tensor]:
+    """The view of a name, or HEp2Error where it is unknown."""
+    if name not in VIEWS:
+        raise HEp2Error(f"stage.view={name} is unknown: choose one of {', '.join(VIEWS)}")
+    return VIEWS[name]
+
+
+def check_orientations(orientations: int, key: str = "orientations") -> None:
+    """Raise HEp2Error where there are not this many flips and quarter turns of a square."""
+    if type(orientations) is not int or not 1 <= orientations <= ORIENTATIONS:
+        raise HEp2Error(f"{key}={orientations} must be a number from 1 to {ORIENTATIONS}")

@@ -1,0 +1,174 @@
+"""JSON Schemas of conf/, so that editors complete settings and mark misspelt ones: `hep2 schema`.
+
+Made of the files of conf/ (keys, values, the comments behind them) and of the constructors that
+they name (other arguments, and types), of the user's own folder as well.
+"""
+
+import importlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hep2.config import CONF, TrainConfig, own_conf
+from hep2.errors import HEp2Error
+from hep2.files import write_atomic
+
+Schema = dict[str, Any]
+
+# What takes the settings of a place that names no constructor itself.
+CONSTRUCTORS = {
+    "augment": ("hep2.data.augment.Augmentation",),
+    "model.network": (
+        "hep2.nets.dcae.Encoder",
+        "hep2.nets.dense.DenseEncoder",
+        "hep2.nets.lenet.LeNet",
+    ),
+    "head": ("hep2.nets.mlp.MLP",),
+    "stage.optimizer": ("hep2.tasks.optim.adamw",),
+    "stage.objective": (
+        "hep2.tasks.reconstruction.Reconstruction",
+        "hep2.tasks.denoising.Denoising",
+        "hep2.tasks.joint_embedding.JointEmbedding",
+    ),
+}
+# Entries are the user's to name, or whatever a library takes.
+FREE = ("callbacks", "logger", "trainer", "data.source", "features.encoders", "stage.encoders")
+TYPES = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    tuple: "array",
+}
+REFERENCE: Schema = {"type": "string", "pattern": r"\$\{|\?\?\?"}  # OmegaConf's own words
+
+
+def schemas(roots: list[Path]) -> dict[str, Schema]:
+    """A schema for each group, and `train` for the whole, by the names of their files.
+
+    Args:
+        roots: folders like conf/, hep2's own last.
+    """
+    made = {group: _group(roots, group) for group in groups(roots)
+            if group.partition("/")[0] not in ("experiment", "debug", "hydra")}  # fmt: skip
+    file = roots[-1] / "train.yaml"
+    own = _mapping("", [yaml.safe_load(file.read_text("utf-8"))], dict(_comments(file)))
+    known = own["properties"] | made
+    choices = {
+        f"{prefix}{group}": {"enum": [*(file.stem for file in _options(roots, group)), None]}
+        for group in groups(roots)
+        for prefix in ("", "/", "override ", "override /")
+    }
+    chosen = {"anyOf": [{"type": "string"}, {"type": "object", "properties": choices}]}
+    properties = {one.name: known.get(one.name, {}) for one in fields(TrainConfig)}
+    properties |= {"defaults": {"type": "array", "items": chosen}, "hydra": {}}
+    return made | {"train": own | {"properties": properties}}
+
+
+def _group(roots: list[Path], group: str) -> Schema:
+    """What an option of a group may hold."""
+    files = _options(roots, group)
+    read = [yaml.safe_load(file.read_text("utf-8")) or {} for file in files]
+    schema = _mapping(group, read, dict(pair for file in files for pair in _comments(file)))
+    return schema | {"properties": {**schema["properties"], "defaults": {"type": "array"}}}
+
+
+def groups(roots: list[Path]) -> list[str]:
+    """The folders of conf/ that hold options."""
+    return sorted({
+        file.parent.relative_to(root).as_posix()
+        for root in roots for file in root.glob("**/*.yaml") if file.parent != root
+    })  # fmt: skip
+
+
+def _options(roots: list[Path], group: str) -> list[Path]:
+    return sorted(file for root in roots for file in (root / group).glob("*.yaml"))
+
+
+def _mapping(place: str, read: list[Mapping[str, Any]], comments: Mapping[str, str]) -> Schema:
+    """What may stand in a mapping: what stands there in some file, and what constructors take."""
+    properties: Schema = {}
+    targets = {str(one["_target_"]) for one in read if "_target_" in one}
+    taken = _defaults(sorted(targets | set(CONSTRUCTORS.get(place, ()))))
+    # Libraries take more than their defaults tell, and entries are the user's to name.
+    free = place in FREE or place.partition(".")[0] in FREE
+    for key in [*dict.fromkeys(key for one in read for key in one), *taken]:
+        below = f"{place}.{key}" if place else str(key)
+        values = [*(one[key] for one in read if key in one), *taken.get(key, [])]
+        if any(isinstance(value, Mapping) for value in values):
+            inside = [value for value in values if isinstance(value, Mapping)]
+            known = _mapping(below, inside, comments)
+            properties[key] = {"anyOf": [known, REFERENCE, {"type": "null"}]}
+        else:
+            properties[key] = {} if free else _leaf(values)
+        path = below.partition(".")[2] if place else below
+        if path in comments:
+            properties[key] = properties[key] | {"description": comments[path]}
+    return {"type": "object", "properties": properties, "additionalProperties": free}
+
+
+def _leaf(values: list[Any]) -> Schema:
+    """Types of the values that a setting has in some file; anything where it is null everywhere."""
+    types = {TYPES.get(type(value), "object") for value in values if value is not None}
+    types |= {"number"} if "integer" in types else set()
+    if not types:
+        return {}
+    either: Schema = {"type": sorted(types | {"null"})}
+    return either if "string" in types else {"anyOf": [either, REFERENCE]}
+
+
+def _defaults(targets: list[str]) -> dict[str, list[Any]]:
+    """What constructors take, each with its defaults; None where it has none."""
+    taken: dict[str, list[Any]] = {"_target_": [""]} if targets else {}
+    for target in targets:
+        module, _, name = target.rpartition(".")
+        try:
+            arguments = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        except Exception:  # there is none, or importing it fails in a dozen ways
+            continue
+        for key, one in arguments.items():
+            default = None if one.default is inspect.Parameter.empty else one.default
+            if one.kind is not inspect.Parameter.VAR_KEYWORD:
+                taken.setdefault(key, []).append(default)
+    return taken
+
+
+def _comments(file: Path) -> Iterator[tuple[str, str]]:
+    """The comments behind settings, by the settings' paths in the file: "optimizer.lr"."""
+    above: list[tuple[int, str]] = []
+    for line in file.read_text("utf-8").splitlines():
+        found = re.match(r"( *)([\w/]+):(?:[^#\"']|\"[^\"]*\"|'[^']*')*?(?:\s# ?(.*))?$", line)
+        if found is None:
+            continue
+        indent = len(found[1])
+        above = [*(pair for pair in above if pair[0] < indent), (indent, found[2])]
+        if found[3]:
+            yield ".".join(name for _, name in above), found[3].strip()
+
+
+def main() -> None:
+    """Write the schemas into a folder, and print what VS Code's YAML extension is to be told."""
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit("error: hep2 schema FOLDER writes JSON Schemas of conf/ into that folder")
+    folder, own = Path(sys.argv[1]), own_conf()
+    roots = [*([own] if own else []), CONF]
+    where: dict[str, list[str]] = {}
+    for name, schema in schemas(roots).items():
+        file = folder / f"{name.replace('/', '-')}.json"
+        schema = {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
+        try:
+            write_atomic(file, json.dumps(schema, indent=1))
+        except (OSError, HEp2Error) as error:
+            sys.exit(f"error: cannot write {file}: {error}")
+        also = ["conf/experiment/**/*.yaml"] if name == "train" else []
+        within = "conf/train.yaml" if name == "train" else f"conf/{name}/*.yaml"
+        where[str(file)] = [within, *also]
+    print(json.dumps({"yaml.schemas": where}, indent=1))

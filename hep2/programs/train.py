@@ -1,0 +1,32 @@
+"""Train one stage on one fold, or sweep with -m: `python train.py`, `hep2 train`, `hep2 sweep`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from hep2 import cli, config
+from hep2.sweep import launcher
+from hep2.sweep.processes import die_with_parent, keep_freed_memory
+
+config.register()
+launcher.register()
+
+
+@hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="train")
+def train(cfg: DictConfig) -> None:
+    """One run; heavy imports wait until the configuration is known to be right."""
+    with cli.clear_errors():
+        cli.check_lists(cfg)
+        keep_freed_memory()
+        from hep2.run import fit
+
+        fit(cfg)
+
+
+def main() -> None:
+    """Do what this process's command line asks for."""
+    die_with_parent()
+    cli.main(train)
+
+
+if __name__ == "__main__":  # jobs of a sweep that was not started by the train.py of a checkout
+    main()

@@ -1,0 +1,193 @@
+"""hep2 from Python: a few names, the same results as on the command line."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, TINY, Trained
+
+import hep2
+from hep2.prediction.export import export
+from hep2.prediction.predict import predict
+
+
+def cells(count: int = 6, bits: int = 8) -> np.ndarray:
+    """Images of another size than the networks', smooth as cells are."""
+    drawn = np.random.default_rng(0).random((count, 9, 7)).astype(np.float32)
+    large = np.stack([cv2.resize(one, (60, 48), interpolation=cv2.INTER_CUBIC) for one in drawn])
+    return (large.clip(0, 1) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def saved(folder: Path, images: np.ndarray) -> Path:
+    for number, image in enumerate(images):
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    return folder
+
+
+def test_the_package_is_there_at_once_and_says_what_it_has() -> None:
+    heavy = ("torch", "numpy", "pandas", "hydra", "lightning", "sklearn")
+    code = f"import sys, hep2; print(dir(hep2), [m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith(" []\n") and "'fit'" in done.stdout, done.stderr
+    assert {name for name in hep2.__all__ if callable(getattr(hep2, name))} == set(hep2.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        hep2.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["hep2.api", "hep2.prediction.loaded"])
+def test_what_the_documentation_shows_is_so(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = doctest.testmod(importlib.import_module(module))
+    assert outcome.attempted > 1 and outcome.failed == 0
+
+
+def test_fit_is_the_run_of_the_command_line(trained: Trained, cache_dir: Path) -> None:
+    """The run is finished: it is read, not done again."""
+    words = [*TINY, f"runs_dir={trained.runs_dir}", f"cache_dir={cache_dir}", "stage=head"]
+    before = trained.head.result.stat().st_mtime_ns
+    run = hep2.fit(words)
+    assert run.path == trained.head.path and trained.head.result.stat().st_mtime_ns == before
+    assert set(run.metrics) >= {"specimen/test/mca"}
+    with pytest.raises(hep2.HEp2Error, match=r"fit\(\['stage=head'\]\)"):
+        hep2.fit("stage=head")
+    with pytest.raises(hep2.HEp2Error, match=r"stage\.epochs: 6 there, 7 asked"):
+        hep2.fit([*words, "stage.epochs=7"])
+
+
+def test_runs_are_a_table(trained: Trained) -> None:
+    table = hep2.runs("default", trained.runs_dir).set_index("stage")
+    assert table.path.to_dict() == {"dcae": trained.dcae.path, "head": trained.head.path}
+    assert set(table.protocol) == {"specimen"} and table.synthetic.all()
+    run = hep2.fit([*TINY, f"runs_dir={trained.runs_dir}", "stage=head"])
+    assert table.mca["head"] == run.metrics["specimen/test/mca"] and np.isnan(table.mca["dcae"])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_arrays_and_files_are_named_as_the_command_names_them(
+    trained: Trained, tmp_path: Path, bits: int
+) -> None:
+    images = cells(bits=bits)
+    folder, out = saved(tmp_path, images), tmp_path / "out.csv"
+    reading = {"full_scale": 65535} if bits == 16 else {}
+    predict(str(trained.head.path), Path(), str(folder), str(out), None, **reading)
+    said = pd.read_csv(out)
+    model = hep2.load(trained.head.path)
+    listed = tmp_path / "cells.csv"
+    listed.write_text("image,specimen\n" + "".join(f"{n}.png,s{n % 2}\n" for n in range(6)))
+    from_arrays = model.predict(images, **reading)
+    assert from_arrays.id.tolist() == list("012345")
+    shares = [f"p_{name}" for name in model.classes]
+    every = {
+        "folder": model.predict(folder, **reading),
+        "list": model.predict([folder / f"{n}.png" for n in range(6)], **reading),
+        "csv": model.predict(listed, **reading),
+        "several sizes": model.predict(list(images), **reading),
+    }
+    for what, table in {"array": from_arrays, **every}.items():
+        assert table.output.tolist() == said.output.tolist(), what
+        np.testing.assert_allclose(table[[*shares, "novelty"]], said[[*shares, "novelty"]],
+                                   rtol=1e-5, err_msg=what)  # fmt: skip
+    assert every["csv"].specimen.tolist() == ["s0", "s1"] * 3
+    if bits == 8:
+        floats = model.predict(images.astype(np.float64) / 255)
+        np.testing.assert_allclose(floats[shares], from_arrays[shares], atol=2e-3)
+
+
+def test_vectors_are_the_frozen_encoders(trained: Trained) -> None:
+    images = cells()
+    vectors = hep2.load(trained.head.path, orientations=1).embed(images)
+    from hep2.prediction.models import load_ensemble
+
+    ensemble = load_ensemble(str(trained.head.path), Path(), 1)
+    assert vectors.shape == (6, 4096) and vectors.dtype == np.float32
+    both = hep2.load(trained.head.path).embed(images[:1])
+    assert not np.allclose(both, vectors[:1])  # of two orientations, as it was tested
+    assert ensemble.orientations == 1
+
+
+def test_prediction_needs_what_its_group_lists_and_no_more(trained: Trained) -> None:
+    """In a process of its own, in which nothing else can be imported."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    names = {re.split(r"[<>=!;]", one)[0]: one for one in project["project"]["dependencies"]}
+    small = project["dependency-groups"]["predict"]
+    assert set(small) <= set(names.values())  # the same versions
+    modules = {"hydra-core": "hydra", "opencv-python-headless": "cv2", "pillow": "PIL",
+               "scikit-learn": "sklearn", "scikit-image": "skimage"}  # fmt: skip
+    refused = [modules.get(name, name) for name, one in names.items() if one not in small]
+    assert {"lightning", "wandb", "sklearn", "scipy", "albumentations"} <= set(refused)
+    code = (
+        "import sys, numpy as np\n"
+        f"sys.modules.update(dict.fromkeys({refused}))\n"  # None there: ImportError
+        "import hep2\n"
+        f"model = hep2.load({str(trained.head.path)!r})\n"
+        "images = np.zeros((2, 9, 9), np.uint8)\n"
+        "print(len(model.predict(images)), model.embed(images).shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "2 (2, 4096)\n", done.stderr
+
+
+def test_an_exported_file_is_loaded_as_the_runs_are(trained: Trained, tmp_path: Path) -> None:
+    file, _ = export(str(trained.head.path), Path(), str(tmp_path / "model.pt2"), None)
+    from_file, from_runs = hep2.load(file), hep2.load(trained.head.path)
+    images = cells()
+    here, there = from_file.predict(images), from_runs.predict(images)
+    pd.testing.assert_frame_equal(here, there, check_exact=False, atol=1e-5)
+    with pytest.raises(hep2.HEp2Error, match="gives no vectors"):
+        from_file.embed(images)
+    file.write_bytes(b"PK" + bytes(100))
+    with pytest.raises(hep2.HEp2Error, match="damaged or foreign: torch says"):
+        hep2.load(file)
+
+
+@pytest.mark.parametrize(
+    "images, sentence",
+    [
+        (np.zeros((2, 3, 8, 8)), r"image 0 has the shape \(3, 8, 8\): give grey images"),
+        (np.full((1, 8, 8), 1.5), "image 0 has values from 1.5 to 1.5: floats must be in"),
+        (np.full((1, 8, 8), np.nan), "floats must be in"),
+        (np.zeros((1, 8, 8), np.int64), "image 0 is int64: give uint8, uint16 or floats"),
+        ("nowhere", "images=nowhere: no such file or folder"),
+    ],
+)
+def test_what_is_no_image_is_said(trained: Trained, images: object, sentence: str) -> None:
+    with pytest.raises(hep2.HEp2Error, match=sentence):
+        hep2.load(trained.head.path).predict(images)
+
+
+def test_an_unreadable_file_has_no_call(trained: Trained, tmp_path: Path) -> None:
+    saved(tmp_path, cells(2))
+    (tmp_path / "bad.png").write_bytes(b"")
+    model = hep2.load(trained.head.path)
+    table = model.predict(tmp_path).set_index("id")
+    assert table.problem["bad.png"] == "the file is empty (0 bytes)"
+    assert pd.isna(table.output["bad.png"]) and table.output["0.png"] in model.classes
+    assert len(model.predict(np.zeros((0, 8, 8)))) == 0
+    with pytest.raises(hep2.HEp2Error, match=r"bad\.png: the file is empty"):
+        model.embed(tmp_path)
+
+
+def test_an_audit_is_the_commands(tmp_path: Path) -> None:
+    saved(tmp_path, cells(8))
+    rows = [f"{n}.png,{'ab'[n % 2]},s{n // 4},{'train' if n < 6 else 'test'}" for n in range(8)]
+    table = tmp_path / "split.csv"
+    table.write_text("image,label,slide,split\n" + "\n".join(rows))
+    found = hep2.audit(table, specimen="slide")
+    assert (found.leaks, found.shared) == (True, 1)
+    with pytest.raises(hep2.HEp2Error, match="columns are image, label"):
+        hep2.audit(table, slide="slide")
