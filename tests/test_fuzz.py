@@ -15,6 +15,7 @@ import torch
 from conftest import composed
 from helpers.made_up_runs import write_run
 from helpers.mutations import Mutation, fuzzed, spoilt
+from helpers.small_fields import BOXES, field_of, labels_of, write_fields
 from helpers.small_sets import write_image
 from helpers.tiffs import WHITE_IS_ZERO, png, tiff
 from omegaconf import OmegaConf
@@ -22,9 +23,11 @@ from PIL import Image
 
 from hep2 import cli
 from hep2.data import sources
+from hep2.data.fields import Cut, cut_field
 from hep2.data.header import ImageError
 from hep2.data.image_source import ImageSource
 from hep2.data.images import load_cell
+from hep2.data.patterns import ICAP, pattern_names
 from hep2.data.protocols import fold_count, make_split
 from hep2.data.scale import full_scale_of
 from hep2.data.split_table import Columns
@@ -36,6 +39,7 @@ from hep2.evaluation.split_audit import audit_table
 from hep2.features.encoder import read_encoder
 from hep2.features.extraction import cached
 from hep2.nets.architectures import ENCODERS, build
+from hep2.prediction.fields import field_batches, find_fields
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import run_path
 from hep2.rundir.result import read_run
@@ -415,3 +419,74 @@ def test_mivia(spoiled: str, tmp_path: Path) -> None:
         base, spoiled, (base / spoiled).read_text(), lambda: sources.mivia(str(base)), False
     )
     fuzzed(door_of)
+
+
+@pytest.mark.parametrize(
+    "spoiled", ["field.png", "mask.png", "mask16.png", "mask.tif", "mask32.tif"]
+)
+def test_field(spoiled: str, tmp_path: Path) -> None:
+    """A field or a mask that is spoilt: cells of the right size, or one sentence."""
+    field, mask = tmp_path / "field.png", tmp_path / spoiled
+    Image.fromarray(labels_of(np.uint8)).save(tmp_path / "mask.png")
+    Image.fromarray(labels_of(np.uint16)).save(tmp_path / "mask16.png")
+    Image.fromarray(labels_of(np.uint16)).save(tmp_path / "mask.tif", compression="tiff_lzw")
+    Image.fromarray(labels_of(np.int32)).save(tmp_path / "mask32.tif")
+    Image.fromarray(field_of(0)).save(field)
+    mask = tmp_path / "mask.png" if spoiled == "field.png" else mask
+    valid = (tmp_path / spoiled).read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        (tmp_path / spoiled).write_bytes(spoilt(valid, changes))
+        try:
+            made = cut_field(field, mask, 16, "green", None, 65535, Cut())
+        except ImageError as error:
+            assert "\n" not in str(error)
+            return
+        called = [cell for cell in made.cells if not cell.problem]
+        assert made.images.shape == (len(called), 16, 16)
+        assert len({cell.label for cell in made.cells}) == len(made.cells) > 0
+        assert changes or [cell.label for cell in made.cells] == sorted(BOXES)
+
+    door([])
+    fuzzed(door)
+
+
+def test_table_of_fields(tmp_path: Path) -> None:
+    """Every row of a table of fields has its cells, or the reason why it has none."""
+    write_fields(tmp_path, "a", "b", "c")
+    rows = [f"fields/{name}.png,masks/{name}_cp_masks.png,s{name}" for name in "abc"]
+    valid, file = "\n".join(["image,mask,specimen", *rows, ""]).encode(), tmp_path / "fields.csv"
+
+    def door(changes: list[Mutation]) -> None:
+        content = spoilt(valid, changes)
+        file.write_bytes(content)
+        try:
+            found = find_fields(str(file), "mask")
+        except HEp2Error as error:
+            assert len(str(error)) < 50_000
+            return
+        assert len(found) == records(content)
+        made = list(field_batches(found, 16, "green", None, 65535, Cut()))
+        assert [batch.field for batch in made] == found
+        assert all(batch.problems and len(batch.cells) == len(batch.problems) for batch in made)
+        assert all(len(batch.image) == batch.problems.count("") for batch in made)
+
+    door([])
+    fuzzed(door)
+
+
+def test_names_of_patterns(tmp_path: Path) -> None:
+    """A mapping that is spoilt is refused in one sentence, or gives texts and no more."""
+    file, valid = tmp_path / "names.yaml", ICAP.read_bytes()
+
+    def door(changes: list[Mutation]) -> None:
+        file.write_bytes(spoilt(valid, changes))
+        try:
+            names = pattern_names(str(file))
+        except HEp2Error as error:
+            assert "\n" not in str(error) and len(str(error)) < 1000
+            return
+        assert names.codes("homogeneous") is not None
+
+    door([])
+    fuzzed(door)

@@ -18,6 +18,7 @@ from hep2.data.header import TOO_LARGE, ImageError, Page, page_of, too_large
 from hep2.data.opencv import cv2
 from hep2.errors import HEp2Error
 
+F = TypeVar("F")  # a file, or what is read from files
 T = TypeVar("T")
 Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 
@@ -85,10 +86,15 @@ def decoded(
     return ahead(lambda file: load_cell(file, size, channel, page, full_scale), files)
 
 
-def ahead(function: Callable[[Path], T], files: Iterable[Path]) -> Iterator[T | ImageError]:
-    """What a function makes of each file, by threads, in their order; ImageErrors are handed on."""
+def ahead(
+    function: Callable[[F], T], files: Iterable[F], most: int = AHEAD
+) -> Iterator[T | ImageError]:
+    """What a function makes of each file, by threads, in their order; ImageErrors are handed on.
 
-    def outcome(file: Path) -> T | ImageError:
+    Not more than `most` results wait for their reader.
+    """
+
+    def outcome(file: F) -> T | ImageError:
         try:
             return function(file)
         except ImageError as error:
@@ -98,7 +104,7 @@ def ahead(function: Callable[[Path], T], files: Iterable[Path]) -> Iterator[T | 
     with ThreadPoolExecutor(THREADS) as pool:  # OpenCV lets other threads run as it decodes
         for file in files:
             waiting.append(pool.submit(outcome, file))
-            if len(waiting) > AHEAD:
+            if len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -97,15 +97,22 @@ def _listed(path: Path) -> list[NamedImage]:
         places.setdefault(file, f"{path.name} row {number} ({row['image']})")
     for file, why in told_apart(places, folder).no_cells.items():
         problems.append(f"{places[file]}: {why}, no cell")
-    counts = Counter(cell.specimen for cell in cells)
-    for forms in spellings([cell.specimen for cell in cells], spelling_key):
-        names = " and ".join(f"{shown(name, forms)} ({counts[name]} cells)" for name in forms)
-        problems.insert(0, f"one specimen under two spellings, write it in one way: {names}")
+    problems = [*two_spellings([cell.specimen for cell in cells], "cells"), *problems]
     if problems:
         lines = shortened(by_reason(problems))
         raise HEp2Error(f"{path}: mend or remove these rows:\n{lines}")
     finder.warn(path.name)
     return cells
+
+
+def two_spellings(specimens: Sequence[str], what: str) -> list[str]:
+    """A sentence for each specimen that rows write in several ways; `what` a row is."""
+    counts = Counter(specimens)
+    names = (
+        " and ".join(f"{shown(name, forms)} ({counts[name]} {what})" for name in forms)
+        for forms in spellings(specimens, spelling_key)
+    )
+    return [f"one specimen under two spellings, write it in one way: {name}" for name in names]
 
 
 def scale_of(

@@ -1,11 +1,9 @@
 """Cells in, their vectors out: .npy with a table beside it, .csv, or .parquet."""
 
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +11,6 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from hep2.config import plain
-from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import BATCH
 from hep2.data.views import check_orientations, in_unit_range
 from hep2.errors import HEp2Error
@@ -24,12 +20,11 @@ from hep2.prediction.cells import batches, find_images, say_masks, scale_of
 from hep2.prediction.judge import Result
 from hep2.prediction.member import read_representation
 from hep2.prediction.models import find_runs
+from hep2.prediction.opened import opened_again
 from hep2.prediction.vector_files import SINKS, Vectors
-from hep2.rundir.directory import RunDir, damaged
+from hep2.rundir.directory import RunDir
 
 log = logging.getLogger(__name__)
-
-SOURCE = re.compile(r"hep2\.data\.sources\.\w+")  # what a stored configuration may open
 
 Batch = tuple[list[list[str]], Vectors]  # rows of COLUMNS, and their vectors, NaN after a problem
 
@@ -139,7 +134,7 @@ def _foreign(
 
 def _own(found: dict[Path, Result], turns: int | None) -> tuple[int, Iterator[Batch]]:
     """How many cells the runs' data set has, and their batches, fold by fold."""
-    folds = {path: _fold(path, result) for path, result in found.items()}
+    folds = {path: opened_again(path, result) for path, result in found.items()}
     owners = dict[Path, NDArray[np.int64]]()
     left = np.arange(len(next(iter(folds.values())).cells))
     for path, fold in folds.items():
@@ -166,20 +161,3 @@ def _own(found: dict[Path, Result], turns: int | None) -> tuple[int, Iterator[Ba
                 yield rows, _vectors(representation, image, turns, given)
 
     return sum(map(len, owners.values())), made()
-
-
-def _fold(path: Path, result: Result) -> Fold:
-    """The cells and the split of a finished run, opened again from its configuration."""
-    file = RunDir(path).config
-    cfg: Any = OmegaConf.load(file)
-    source = plain(cfg.data.source)
-    targets = [source.pop("_target_", None), *re.findall("_target_", str(plain(cfg.data)))[1:]]
-    if len(targets) > 1 or not SOURCE.fullmatch(str(targets[0])):
-        raise damaged(file, f"data.source is {str(targets[0])!r}, none of hep2.data.sources")
-    cfg.protocol.labelled = None  # which takes labels away, and no cell
-    fold = open_fold(cfg)
-    if fold.cells.key != result.get("data_key"):
-        raise HEp2Error(
-            f"the data set of {path} is not what it was: name its cells by images=, or train again"
-        )
-    return fold

@@ -15,6 +15,8 @@ from hep2.weights import load_weights, read_checkpoint
 
 Result = dict[str, Any]  # of result.json
 
+UNLIKE = 1.0  # reconstruction error over its 99th percentile beyond which a cell is unlike training
+
 
 class Judge(nn.Module):
     """The reconstruction error over its limit, "novelty".
@@ -33,9 +35,17 @@ class Judge(nn.Module):
         Shape:
             (B, 1, H, W) -> (B,)
         """
+        return self.error(image).mean(dim=(1, 2, 3)) / self.limit
+
+    def error(self, image: Tensor) -> Tensor:
+        """The squared error of each pixel, float64.
+
+        Shape:
+            (B, 1, H, W) -> (B, 1, H, W)
+        """
         seen = self.view(image)
-        error: Tensor = (self.decoder(self.encoder(seen)) - seen).double()
-        return error.square().mean(dim=(1, 2, 3)) / self.limit
+        made: Tensor = self.decoder(self.encoder(seen)) - seen
+        return made.double().square()
 
 
 def weights_of(path: Path, result: Result) -> Path:

@@ -18,8 +18,8 @@ from hep2.prediction.arrays import Images, batches_of
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting.hub import CONFIG
+from hep2.prediction.judge import UNLIKE
 from hep2.prediction.models import Ensemble, load_ensemble
-from hep2.prediction.predict import UNLIKE
 
 if TYPE_CHECKING:
     import pandas as pd

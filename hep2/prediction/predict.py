@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,23 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hep2.data.fields import Cut
+from hep2.data.patterns import PatternNames, pattern_names
 from hep2.errors import HEp2Error
 from hep2.files import escape_formula, progress_bar, whole_file
-from hep2.prediction.cells import (
-    BATCH,
-    CellBatch,
-    NamedImage,
-    batches,
-    find_images,
-    say_masks,
-    scale_of,
-)
+from hep2.prediction.batch_page import write_page
+from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, say_masks, scale_of
+from hep2.prediction.fields import field_batches, find_fields
+from hep2.prediction.gathered import Gathered, Specimen
+from hep2.prediction.judge import UNLIKE
 from hep2.prediction.models import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)
 
+MOST_NEAREST = 5  # training cells beside a doubtful one: a page is to stay readable
 Vector = NDArray[np.float64]
-UNLIKE = 1.0  # reconstruction error over its 99th percentile beyond which a cell is unlike training
 
 
 @dataclass
@@ -36,7 +33,7 @@ class Summary:
     """What came of a prediction."""
 
     cells: int = 0
-    unreadable: int = 0  # of them, images that could not be decoded
+    unreadable: int = 0  # of them, without a call: their image is unusable, or they are cut off
     unlike: int = 0  # of them, cells unlike those that the networks learned from
     files: list[Path] = field(default_factory=list)  # written
 
@@ -49,59 +46,82 @@ def predict(
     orientations: int | None,
     page: int | None = None,
     full_scale: int | None = None,
+    masks: str | None = None,
+    cut: Cut | None = None,
+    names: str | None = None,
+    nearest: int = 0,
 ) -> Summary:
     """Name the patterns of cells with finished runs, and write a CSV.
 
     Columns: id, specimen (if given), output, p_<class>..., novelty (mean squared error of the
     reconstruction over the 99th percentile of held-out cells), unlike_training (novelty above 1),
-    problem (why an image could not be read). With specimens a second file, `<out>-specimens.csv`,
-    holds one call a specimen. Memory does not grow with the number of cells but for their names.
+    problem (why a cell has no call). With specimens `<out>-specimens.csv` holds one call a
+    specimen, and `<out>.html` shows them. Memory does not grow with the number of cells but for
+    their names.
 
-    `out` is the CSV, `images` as of `find_images`, `page` and `full_scale` as of `read_image`
-    (None: as in training), all else as of `load_ensemble`.
+    `out` is the CSV, `images` as of `find_images`, or, where `masks` says whose outlines they are,
+    both as of `find_fields`; a cell's id is then `<field>#<label>`. `cut` says how cells are cut
+    out, `names` as of `pattern_names`, `nearest` as of `write_page`; `page` and `full_scale` as of
+    `read_image` (None: as in training), all else as of `load_ensemble`.
 
     Raises:
         HEp2Error: an argument is wrong, or a file cannot be read or written.
     """
     if out is None:
         raise HEp2Error("where to? out=<CSV file>")
-    cells = find_images(images)
+    if not 0 <= nearest <= MOST_NEAREST:
+        raise HEp2Error(f"nearest={nearest} must be a whole number from 0 to {MOST_NEAREST}")
+    known = pattern_names(names)
+    fields = None if masks is None else find_fields(images, masks)
+    cells = find_images(images) if fields is None else fields
     ensemble = load_ensemble(run, runs_dir, orientations)
     runs = ensemble.runs
-    log.info("%d cells; %d run(s) of %s", len(cells), len(runs), runs[0].parents[1])
+    what = "cells" if fields is None else "fields"
+    log.info("%d %s; %d run(s) of %s", len(cells), what, len(runs), runs[0].parents[1])
     page = ensemble.page if page is None else page
     scale = scale_of(str(images), cells, ensemble.channel, page, ensemble.full_scale, full_scale)
-    say_masks(cells, ensemble.masked)
-    found = batches(
-        cells, ensemble.image_size, ensemble.channel, page, scale, masked=ensemble.masked
+    reading = (ensemble.image_size, ensemble.channel, page, scale)
+    if fields is None:
+        say_masks(cells, ensemble.masked)
+    found: Iterable[CellBatch] = (
+        batches(cells, *reading, masked=ensemble.masked)
+        if fields is None
+        else field_batches(fields, *reading, cut or Cut())
     )
     summary, target = Summary(), Path(out)
-    # Of each specimen: sums of its cells' probabilities, and votes.
-    specimens = defaultdict[str, Vector](lambda: np.zeros((2, len(ensemble.classes))))
-    _write(target, _cells(cells, found, ensemble, specimens, summary))
+    gathered = Gathered(ensemble.classes, ensemble.network)
+    total = -(-len(cells) // BATCH) if fields is None else len(fields)
+    specimens = any(cell.specimen for cell in cells)
+    _write(target, _cells(progress_bar(found, f"naming {what}", total), ensemble, specimens,
+                          gathered, summary))  # fmt: skip
     summary.files.append(target)
-    if any(cell.specimen for cell in cells):
-        summary.files.append(target.with_name(f"{target.stem}-specimens.csv"))
-        _write(summary.files[-1], _specimens(ensemble.classes, specimens))
+    if specimens:
+        rows = [one for one in gathered.specimens.values() if one.name]
+        table, shown = target.with_name(f"{target.stem}-specimens.csv"), target.with_suffix(".html")
+        _write(table, _specimens(ensemble.classes, rows, known))
+        write_page(shown, rows, ensemble, known, nearest)
+        summary.files += [table, shown]
     return summary
 
 
 def _cells(
-    cells: Sequence[NamedImage],
     found: Iterable[CellBatch],
     ensemble: Ensemble,
-    specimens: dict[str, Vector],
+    specimens: bool,
+    gathered: Gathered,
     summary: Summary,
 ) -> Iterator[list[str]]:
     """A heading, then one row a cell, which is counted on the way."""
     classes = ensemble.classes
-    named = ("id", "specimen") if any(cell.specimen for cell in cells) else ("id",)
+    named = ("id", "specimen") if specimens else ("id",)
     yield [*named, "output", *_shares(classes), "novelty", "unlike_training", "problem"]
-    for batch in progress_bar(found, "naming cells", total=-(-len(cells) // BATCH)):
+    for batch in found:
         with torch.inference_mode():
             probabilities, novelties = ensemble.network(
                 batch.image, ensemble.orientations, batch.masks
             )
+        if specimens:
+            gathered.add(batch, probabilities.numpy(), novelties.numpy())
         outcomes = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
         for cell, problem in zip(batch.cells, batch.problems, strict=True):
             identity = [escape_formula(getattr(cell, name)) for name in named]
@@ -113,32 +133,38 @@ def _cells(
             row, novelty = next(outcomes)
             unlike = novelty > UNLIKE
             summary.unlike += unlike
-            specimens[cell.specimen] += [row, np.eye(len(classes))[row.argmax()]]
             judged = (
                 ["", ""] if np.isnan(novelty) else [f"{novelty:.6g}", "yes" if unlike else "no"]
             )
             yield [*identity, *_call(classes, row), *judged, ""]
 
 
-def _specimens(classes: Sequence[str], specimens: dict[str, Vector]) -> Iterator[list[str]]:
+def _specimens(
+    classes: Sequence[str], specimens: Iterable[Specimen], known: PatternNames
+) -> Iterator[list[str]]:
     """A heading, then the call of each specimen: by mean probability, and by majority.
 
-    A tied majority goes to the tied class with the higher mean probability.
+    A tied majority goes to the tied class with the higher mean probability. Cells are those with a
+    call; without_call are the others.
     """
-    yield ["specimen", "cells", "output", "output_by_majority", *_shares(classes)]
-    for specimen, (total, votes) in sorted(specimens.items()):
-        if specimen:
-            cells = int(votes.sum())
-            mean = total / cells
-            majority = int(np.where(votes == votes.max(), mean, -1).argmax())
-            output, *texts = _call(classes, mean)
-            yield [
-                escape_formula(specimen),
-                str(cells),
-                output,
-                escape_formula(classes[majority]),
-                *texts,
-            ]
+    yield ["specimen", "cells", "output", "output_by_majority", *_shares(classes), "icap",
+           "unlike_training", "without_call", "doubts"]  # fmt: skip
+    for specimen in sorted(specimens, key=lambda one: one.name):
+        call = specimen.call()
+        texts, majority, icap = ["", *[""] * len(classes)], "", ""
+        if call.main is not None and call.majority is not None:
+            texts = _call(classes, call.mean)
+            majority = escape_formula(classes[call.majority])
+            icap = known.codes(classes[call.main])
+        output, *shares = texts
+        yield [
+            *(escape_formula(specimen.name), str(call.cells), output, majority, *shares, icap),
+            *(
+                str(sum(specimen.strange)),
+                str(sum(specimen.without.values())),
+                "; ".join(call.doubts),
+            ),
+        ]
 
 
 def _shares(classes: Sequence[str]) -> list[str]:

@@ -24,6 +24,15 @@ class ReadingConfig:
 
 
 @dataclass
+class FieldsConfig:
+    """How cells are cut out of whole fields."""
+
+    margin: float = 0.2
+    smallest: float = 0.25
+    stretch: bool = False
+
+
+@dataclass
 class EvaluateConfig:
     """The keys of conf/evaluate.yaml; any other is an error."""
 
@@ -33,6 +42,9 @@ class EvaluateConfig:
     reports_dir: str = "reports"
     run: str | None = None
     images: str | None = None
+    masks: str | None = None
+    names: str | None = None
+    nearest: int = 0
     out: str | None = None
     orientations: int | None = None
     format: str | None = None
@@ -40,6 +52,7 @@ class EvaluateConfig:
     license: str | None = None
     push: str | None = None
     data: ReadingConfig = field(default_factory=ReadingConfig)
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
     columns: Any = None
     root: str | None = None
     channel: str = "green"
@@ -79,13 +92,21 @@ def report(cfg: EvaluateConfig) -> None:
 
 def predict(cfg: EvaluateConfig) -> None:
     """Name the patterns of other cells."""
+    from hep2.data.fields import Cut
     from hep2.prediction.predict import predict
 
     reading = (cfg.data.page, cfg.data.full_scale)
-    done = predict(cfg.run, Path(cfg.runs_dir), cfg.images, cfg.out, cfg.orientations, *reading)
+    cut = Cut(cfg.fields.margin, cfg.fields.smallest, cfg.fields.stretch)
+    done = predict(
+        *(cfg.run, Path(cfg.runs_dir), cfg.images, cfg.out, cfg.orientations, *reading),
+        masks=cfg.masks,
+        cut=cut,
+        names=cfg.names,
+        nearest=cfg.nearest,
+    )
     print(f"cells: {done.cells}")
     if done.unreadable:
-        print(f"WARNING: images that could not be read: {done.unreadable} (column problem)")
+        print(f"WARNING: without a call: {done.unreadable} (column problem says why)")
     if done.unlike:
         print(
             f"WARNING: cells unlike the training set: {done.unlike} (column unlike_training); the "
