@@ -100,7 +100,9 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     known["encoder_seconds"] = seconds_of(needed_runs(cfg))
     with _tracked(cfg, identity, run) as loggers:
         stage, chosen = tuned(stage)
-        if (epochs := stage.train(loggers)) is not None:
+        epochs = stage.train(loggers)
+        stage.hold_out()
+        if epochs is not None:
             scores = stage.score()
             tracking.log_summary(loggers, scores["metrics"])
             known |= {**chosen, "epochs": epochs, "seconds": round(time.monotonic() - started, 1)}

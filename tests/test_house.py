@@ -14,7 +14,7 @@ from benchmarks.house import imports, longest_chain, modules
 # never from a neighbour on its floor.
 FLOORS = (
     ("errors", "config", "metrics"),
-    ("trainer", "signals"),
+    ("trainer", "signals", "calls"),
     ("files", "nets", "cli", "weights"),
     ("data", "trackers"),
     ("rundir", "tasks", "heads"),

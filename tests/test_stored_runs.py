@@ -27,7 +27,13 @@ WORDS = (
     *("features.orientations=2", "trainer.accelerator=cpu", "~callbacks.progress"),
     *("logger=csv", "checkpoint_seconds=0"),
 )
-NEW = {"full_scale", "notes", "labelled"}  # keys of result.json that came later
+NEW = {
+    "full_scale",
+    "notes",
+    "labelled",
+    "calibration",
+    "specimen_calls",
+}  # keys of result.json that came later
 
 
 @pytest.fixture

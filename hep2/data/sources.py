@@ -19,6 +19,7 @@ from hep2.data.manifest import read_csv, read_manifest
 from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
+from hep2.data.simulator.mixed import Mixed, mixed_photographs, mixed_specimens
 from hep2.data.spelling import id_key
 from hep2.errors import HEp2Error
 
@@ -222,16 +223,29 @@ class SyntheticSource:
     name: str = "synthetic"
     synthetic: bool = True
     classes: tuple[str, ...] = PAPER_CLASSES
+    mixed: Sequence[float] = ()  # shares of a second pattern: specimens of two, in the test pool
 
     @property
     def rows(self) -> list[Row]:
         """Simulated cells, without an image."""
         columns = simulator.annotations(self.cells, self.specimens, self.seed)
-        return [Row(*cell) for cell in zip(*(column.tolist() for column in columns), strict=True)]
+        cells = [*zip(*(column.tolist() for column in columns), strict=True)]
+        for one in self._mixed:
+            cells += [
+                (f"synthetic-{len(cells) + place:06d}", label, one.name, "test")
+                for place, label in enumerate(one.labels, start=1)
+            ]
+        return [Row(*cell) for cell in cells]
+
+    @property
+    def _mixed(self) -> list[Mixed]:
+        """As large as the others are on average."""
+        return mixed_specimens(self.mixed, self.cells // self.specimens)
 
     def fingerprint(self) -> str:
         """Changes with the parameters, the simulator's version and NumPy's random streams."""
-        return repr((self.cells, self.specimens, self.seed, simulator.VERSION, np.__version__))
+        made = (self.cells, self.specimens, self.seed, simulator.VERSION, np.__version__)
+        return repr((*made, *self.mixed))
 
     def full_scale(self, *_: object) -> None:
         """They have 8 bits."""
@@ -239,7 +253,8 @@ class SyntheticSource:
     def images(self, size: int, *_: object) -> Iterator[Pixels]:
         """Simulate; only the size matters here, as there are no files."""
         photographs = simulator.photographs(self.cells, self.specimens, size, self.seed)
-        return chain.from_iterable(photographs)
+        more = mixed_photographs(self._mixed, size, self.seed)
+        return chain.from_iterable(chain(photographs, more))
 
     def masks(self, size: int) -> None:
         """None are made."""

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 from hep2.evaluation.results import Spread
 from hep2.evaluation.statistics import Interval
+from hep2.rundir.result import Run, data_label, protocol_label
 
 T = TypeVar("T")
 
@@ -70,6 +71,17 @@ class Table:
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def caption(run: Run, what: str) -> str:
+    """Data set, protocol and what the table shows; synthetic and leaky ones say so."""
+    leak = ", leaky: cells of one specimen on both sides" if run.leaky else ""
+    return f"{cells_label(run)}, protocol {protocol_label(run)}{leak}: {what}"
+
+
+def cells_label(run: Run) -> str:
+    """The data set; simulated cells say so."""
+    return f"{data_label(run)} cells{' (simulated, not real)' if run.synthetic else ''}"
 
 
 def spread_text(values: Spread, scale: int) -> str:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 
 from hep2.data.protocols import POOLS
-from hep2.evaluation import provenance, published, tables
-from hep2.evaluation.formats import NOTHING, Table
+from hep2.evaluation import provenance, published, specimen_tables, tables
+from hep2.evaluation.formats import NOTHING, Table, caption
 from hep2.evaluation.leak import LeakGap
-from hep2.evaluation.plots import cells, confusion, methods, networks
+from hep2.evaluation.plots import answers, cells, confusion, methods, networks
 from hep2.evaluation.plots.style import Picture, plain_name
 from hep2.evaluation.published import PAPER_CLASSES
 from hep2.evaluation.results import Result, compare_with_first
+from hep2.evaluation.specimens import answers_of
 from hep2.files import progress_bar
 from hep2.rundir.artifacts import latents_of, reconstructions_of
 from hep2.rundir.result import Run, data_label, protocol_label
@@ -48,6 +49,7 @@ class Method:
     name: str
     pictures: list[Picture]
     mistakes: Table | None
+    doubtful: Table | None  # specimens
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Block:
     ranking: list[Picture]  # and what labels are worth, where that was tried
     headline: list[Table]
     details: list[Table]
+    specimens: list[Table]  # calibration, and one call a specimen
     comparisons: list[Table]  # one or none, as the next
     published: list[Table]
     methods: list[Method]
@@ -68,7 +71,8 @@ class Block:
     @property
     def tables(self) -> list[Table]:
         """Those for terminal and paper: all but the mistakes of each method."""
-        return [*self.headline, *self.details, *self.comparisons, *self.published]
+        return [*self.headline, *self.details, *self.specimens, *self.comparisons,
+                *self.published]  # fmt: skip
 
     @property
     def pictures(self) -> list[Picture]:
@@ -150,12 +154,28 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
         ranking=[methods.ranking(results, printed), *methods.label_efficiency(results)],
         headline=[tables.over_folds(results), tables.pooled(results)],
         details=[tables.recalls(results), tables.secondary(results)],
+        specimens=_specimens(results),
         comparisons=[tables.comparisons(run, pairs)] if pairs else [],
         published=[tables.published(caption, printed)] if printed else [],
         methods=[show_method(result) for result in progress_bar(results, "pictures")],
         encoders=encoder_pictures(here),
         curves=[p for kind in kinds.values() for p in networks.learning_curves(kind)],
     )
+
+
+def _specimens(results: list[Result]) -> list[Table]:
+    """Calibration, and where specimens are known what is said of them."""
+    found = [(result, answers_of(result.group)) for result in results]
+    answered = [(result, said) for result, said in found if said]
+    shown = [specimen_tables.calibration(results), *specimen_tables.cell_sets(results)]
+    if answered:
+        shown.append(specimen_tables.calls(answered))
+        shown += [
+            *specimen_tables.sets(answered),
+            *specimen_tables.rules(answered),
+            *specimen_tables.seconds(answered),
+        ]
+    return shown
 
 
 def protocol_words(run: Run) -> str:
@@ -165,14 +185,18 @@ def protocol_words(run: Run) -> str:
 
 
 def show_method(result: Result) -> Method:
-    """The pictures of one method, and its most confident mistakes."""
+    """The pictures of one method, its most confident mistakes, and specimens in doubt."""
     pictures = [confusion.confusion_picture(result), *methods.specimen_strips(result),
-                methods.reliability(result)]  # fmt: skip
+                answers.reliability(result)]  # fmt: skip
+    doubtful = None
+    if said := answers_of(result.group):
+        pictures.append(answers.called_against_error(result, said))
+        doubtful = specimen_tables.doubtful(result, said)
     sheet = cells.confident_mistakes(result)
     if not sheet:
-        return Method(result.method, pictures, None)
+        return Method(result.method, pictures, None, doubtful)
     mistakes = Table.of(
-        tables.caption(result.group.first, f"the most confident mistakes of {result.method}"),
+        caption(result.group.first, f"the most confident mistakes of {result.method}"),
         sheet.cells,
         {
             "cell": lambda cell: str(cell["id"]),
@@ -182,7 +206,9 @@ def show_method(result: Result) -> Method:
             "confidence %": lambda cell: f"{100 * float(cell['confidence']):.2f}",
         },
     )
-    return Method(result.method, [*pictures, cells.mistake_gallery(result, sheet)], mistakes)
+    return Method(
+        result.method, [*pictures, cells.mistake_gallery(result, sheet)], mistakes, doubtful
+    )
 
 
 def encoder_pictures(runs: Sequence[Run]) -> list[Picture]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hep2 import metrics
+from hep2.calls.figures import cell_figures, specimen_figures
 from hep2.errors import HEp2Error
 from hep2.evaluation import statistics
 from hep2.evaluation.statistics import Interval, SignTest
@@ -157,17 +158,17 @@ def summarise_group(group: Group) -> Result:
     A fold's value is the mean over its seeds; means and deviations run over folds. Where a fold's
     targets lack a class, its recall is left out of that class's mean.
     """
-    cells, classes = [run.cells for run in group.runs], len(group.first.classes)
-    scores = [
-        metrics.summarise(c.targets, c.outputs, c.probabilities, classes, c.known_specimens)
-        for c in cells
-    ]
+    cells = [run.cells for run in group.runs]
+    scores = [_summarise_run(run) for run in group.runs]
     recalls = np.array([metrics.recalls(c.confusion()) for c in cells])  # (runs, C)
     names, confusions = pooled_confusions(group, group.by_fold)
     known, total = group.specimens_known, confusions.sum(axis=0)
     return Result(
         group=group,
-        measures={name: group.spread([s.get(name, NAN) for s in scores]) for name in scores[0]},
+        measures={
+            name: group.spread([s.get(name, NAN) for s in scores])
+            for name in dict.fromkeys(chain(*scores))
+        },
         recalls=[group.spread(column) for column in recalls.T.tolist()],
         confusion=total,
         pooled={
@@ -178,6 +179,16 @@ def summarise_group(group: Group) -> Result:
         },
         specimens=len(names) if known else None,
     )
+
+
+def _summarise_run(run: Run) -> dict[str, float]:
+    """Metrics of its cells, and how far its answers can be believed."""
+    cells, known = run.cells, run.calibration
+    called, specimens = (cells.targets, cells.outputs, cells.probabilities), cells.known_specimens
+    found = metrics.summarise(*called, len(run.classes), specimens) | cell_figures(*called, known)
+    if specimens is None:
+        return found
+    return found | specimen_figures(specimens, cells.targets, cells.probabilities, known)
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -133,6 +133,35 @@ def paired_difference(
     return Interval(here, max(-1.0, here - reach), min(1.0, here + reach))
 
 
+def percentile_interval(
+    confusions: FloatArray,
+    statistic: ConfusionStatistic,
+    other: FloatArray | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a metric of calls of specimens by bootstrap, or of its gain over `other`.
+
+    For one call a specimen, of which few are wrong: a resample without an error has no spread, and
+    the intervals above then have no end. Whole specimens are drawn within each pattern, and the
+    percentiles are taken as they are. Matrices as in `paired_difference`; NaN bounds where every
+    resample gives the same.
+    """
+    patterns = specimen_patterns(confusions)
+    drawn = _draw(patterns, resamples, np.random.default_rng(seed))
+    weights = np.vstack([np.ones(len(patterns)), drawn])
+
+    def values(of: FloatArray) -> FloatArray:
+        return statistic((weights @ of.reshape(len(of), -1)).reshape(-1, *of.shape[1:]))
+
+    found = values(confusions) - (0 if other is None else values(other))
+    low, high = np.nanquantile(found[1:], [(1 - level) / 2, (1 + level) / 2])
+    if high - low < _NO_SPREAD:
+        low = high = math.nan
+    return Interval(float(found[0]), float(low), float(high))
+
+
 def sign_test(first: FloatArray, second: FloatArray) -> SignTest:
     """Exact two-sided sign test over specimens of the accuracies of two methods.
 

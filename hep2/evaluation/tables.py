@@ -10,12 +10,12 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
-from hep2.evaluation.formats import NOTHING, Table, interval_text, spread_text
+from hep2.evaluation.formats import NOTHING, Table, caption, cells_label, interval_text, spread_text
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.published import Published
 from hep2.evaluation.results import NAN, Comparison, Group, Result, Spread
 from hep2.metrics import HEADLINE, RANKED_BY, SECONDARY, Metric
-from hep2.rundir.result import Run, data_label, protocol_label
+from hep2.rundir.result import Run, protocol_label
 
 _LABELS = {True: "yes", False: "no", None: NOTHING}
 
@@ -116,8 +116,8 @@ def leaks(gaps: Sequence[LeakGap]) -> Table:
     run = gaps[0].group.first
     of = protocol_label(run)
     return Table.of(
-        f"{_cells(run)}: what the leak of protocol {LEAKY} is worth, the same method on the same "
-        "test cells",
+        f"{cells_label(run)}: what the leak of protocol {LEAKY} is worth, the same method on the "
+        "same test cells",
         gaps,
         {
             "method": lambda gap: gap.group.first.method,
@@ -185,16 +185,6 @@ def _clustering(runs: list[Run]) -> Table:
             "accuracy of a classifier."
         ],
     )
-
-
-def caption(run: Run, what: str) -> str:
-    """Data set, protocol and what the table shows; synthetic and leaky ones say so."""
-    leak = ", leaky: cells of one specimen on both sides" if run.leaky else ""
-    return f"{_cells(run)}, protocol {protocol_label(run)}{leak}: {what}"
-
-
-def _cells(run: Run) -> str:
-    return f"{data_label(run)} cells{' (simulated, not real)' if run.synthetic else ''}"
 
 
 def comparability(results: Sequence[Result]) -> list[str]:

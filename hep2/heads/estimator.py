@@ -1,11 +1,12 @@
 """Heads that are not networks: training cells in, probabilities out; any of scikit-learn's."""
 
+import copy
 import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,15 @@ class Estimator(Protocol):
     def probabilities(self, features: Matrix) -> Probabilities:
         """Class probabilities, shape (N, classes), rows sum to 1."""
         ...
+
+
+def refitted(estimator: Estimator, cells: TrainingCells) -> Estimator:
+    """The same with the settings that it has chosen, learned from other cells alone."""
+    other: Any = copy.copy(estimator)
+    other.grid = {name: [estimator.chosen[name]] for name in getattr(estimator, "grid", {})}
+    other.fit(replace(cells, folds=[]))
+    fitted: Estimator = other
+    return fitted
 
 
 class Searched(ABC):

@@ -37,6 +37,7 @@ class SVM:
     def __init__(self, C: Sequence[float], gamma: Sequence[float]) -> None:
         self.grid = {"C": C, "gamma": gamma}  # of equal ones the first is taken: the smoothest
         self.chosen: dict[str, Any] = {}
+        self.temperature = 1.0  # as it stays without inner folds
 
     def fit(self, cells: TrainingCells) -> None:
         """Choose C and gamma, then learn from all training cells."""
@@ -56,7 +57,8 @@ class SVM:
 
         best, score = grid_search(self.grid, cells, outputs)
         self.gamma = best["gamma"]
-        self.temperature = best_temperature(self._held_out(squares, cells, **best))
+        if cells.folds:
+            self.temperature = best_temperature(self._held_out(squares, cells, **best))
         self.chosen = best | {"inner_mca": score, "temperature": self.temperature}
         if len(self.present) > 1:
             kernel = self._kernel(squares, self.gamma)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hep2.calls.answer import Call
 from hep2.data.opencv import cv2
 from hep2.data.patterns import PatternName, PatternNames
 from hep2.evaluation.html import render
 from hep2.files import write_atomic
-from hep2.prediction.calls import Call
+from hep2.prediction.calls import Opinion
 from hep2.prediction.gathered import WHITEST, Named, Pixels8, Shown, ShownField, Specimen
 from hep2.prediction.models import Ensemble
 from hep2.prediction.nearest import TrainingCells, training_cells
@@ -36,6 +37,8 @@ class Bar:
     pattern: Pattern
     mean: float  # mean probability
     share: float  # of its cells
+    low: float  # of the share, the ends of Wilson's 95 % interval over cells
+    high: float
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,9 @@ class Card:
     """What the page shows of a specimen."""
 
     name: str
-    call: Call
+    opinion: Opinion
     main: Pattern | None
     bars: list[Bar]
-    unlike: int
     without: list[str]
     fields: int
     strips: list[tuple[str, list[Picture]]]
@@ -111,7 +113,7 @@ def write_page(
     found = training_cells(ensemble) if nearest else ""
     beside = _Beside(found, nearest) if isinstance(found, TrainingCells) else None
     cards = [_card(one, patterns, beside) for one in specimens]
-    cards.sort(key=lambda card: (card.call.urgency, card.name))
+    cards.sort(key=lambda card: (card.opinion.urgency, card.name))
     page = render(
         "batch.html.j2",
         name=path.stem,
@@ -145,19 +147,22 @@ def _letter(place: int) -> str:
 
 
 def _card(specimen: Specimen, patterns: Sequence[Pattern], beside: _Beside | None) -> Card:
-    call = specimen.call()
-    order = sorted(range(len(patterns)), key=lambda one: (-call.mean[one], one))
+    found = specimen.opinion()
+    call = found.call
+    order = sorted(range(len(patterns)), key=lambda one: (-found.mean[one], one))
+    parts = (call.shares, call.lows, call.highs)
     bars = [
-        Bar(patterns[one], 100 * float(call.mean[one]), 100 * float(call.shares[one]))
+        Bar(
+            patterns[one], 100 * float(found.mean[one]), *(100 * float(part[one]) for part in parts)
+        )
         for one in order
     ]
     without = [f"{count} {reason}" for reason, count in specimen.without.most_common()]
     return Card(
         name=specimen.name,
-        call=call,
-        main=None if call.main is None else patterns[call.main],
+        opinion=found,
+        main=None if call.pattern is None else patterns[call.pattern],
         bars=bars,
-        unlike=sum(specimen.strange),
         without=without,
         fields=specimen.fields,
         strips=_strips(specimen, call, patterns, beside),
@@ -169,10 +174,10 @@ def _strips(
     specimen: Specimen, call: Call, patterns: Sequence[Pattern], beside: _Beside | None
 ) -> list[tuple[str, list[Picture]]]:
     """Cells of the main pattern, of the commonest other one, and cells unlike training."""
-    ranked = sorted(specimen.typical, key=lambda one: (one != call.main, -call.shares[one]))
+    ranked = sorted(specimen.typical, key=lambda one: (one != call.pattern, -call.shares[one]))
     strips = [("Unlike the training cells", specimen.unlike.cells(), beside)]
     for one in ranked[1::-1]:
-        typical = one == call.main
+        typical = one == call.pattern
         title = (
             f"Typical: called {patterns[one].name}" if typical else f"Called {patterns[one].name}"
         )

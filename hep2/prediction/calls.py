@@ -1,8 +1,4 @@
-"""What is said of a specimen from what is said of its cells: the call, and the doubts about it.
-
-A pure function of the cells' probabilities, so that another rule can take its place: it is called
-in one place, `hep2.prediction.gathered.Specimen.call`.
-"""
+"""What a page says of a specimen: the answer of `hep2.calls`, and in words why to doubt it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,65 +6,91 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.calls.answer import Call, call, cells_needed
+from hep2.calls.calibration import Calibration
+
 Floats = NDArray[np.float64]
 
-# Where an eye is asked for. Rules of thumb: nothing here is calibrated.
-FEW = 10  # cells with an opinion
-STRANGE = 0.1  # share of them unlike the training cells; of cells like those it is one in a hundred
+# Where an eye is asked for beside what `hep2.calls` says. Rules of thumb.
+STRANGE = 0.1  # share of the cells unlike training; of cells like those it is one in a hundred
 LOST = 0.5  # share of all cells that are without an opinion
+# And where the run was not calibrated:
+FEW = 10  # cells with an opinion
 SECOND = 0.2  # share of the cells that name another pattern
 NARROW = 0.2  # lead of the first mean probability over the second
 
 
 @dataclass(frozen=True)
-class Call:
-    """A specimen's call."""
+class Opinion:
+    """What is said of a specimen."""
 
-    cells: int  # with an opinion
-    main: int | None  # the pattern of the highest mean probability; None: there is no such cell
+    call: Call
     majority: int | None  # the pattern that most cells name
     mean: Floats  # mean probabilities, (classes,)
-    shares: Floats  # of the cells, that name each pattern, (classes,)
+    needed: int  # cells that would have given the same pattern
     doubts: tuple[str, ...]  # the gravest first; empty: none
 
     @property
     def urgency(self) -> tuple[float, ...]:
-        """Ascends as the need of an eye falls: no call, the most doubts, the least probability."""
-        return (self.main is not None, -len(self.doubts), float(self.mean.max()))
+        """Ascends as the need of an eye falls: nothing said, most doubts, least probability."""
+        return (self.call.pattern is not None, self.call.said, -len(self.doubts),
+                self.call.probability)  # fmt: skip
 
 
-def call_of(
-    probabilities: Floats, unlike: NDArray[np.bool_], without: int, classes: Sequence[str]
-) -> Call:
-    """The call by the mean probability, beside it the majority, and what speaks against them.
+def opinion(
+    probabilities: Floats,
+    unlike: NDArray[np.bool_],
+    without: int,
+    classes: Sequence[str],
+    calibration: Calibration | None,
+) -> Opinion:
+    """The answer for one specimen, beside it the majority, and what speaks against them.
 
     Args:
-        probabilities: of the cells with an opinion, (n, classes).
+        probabilities: of the cells with an opinion, (n, classes), calibrated where the run is.
         unlike: whether each is unlike the cells that were learned from, (n,).
         without: how many cells are without an opinion.
         classes: the names of the patterns.
+        calibration: of the runs; None: doubts are rules of thumb.
     """
-    cells = len(probabilities)
-    if not cells:
-        nothing = np.zeros(len(classes))
-        return Call(0, None, None, nothing, nothing, ("no cell could be named",))
+    answer = call(probabilities, calibration, unlike, without)
+    if answer.pattern is None:
+        return Opinion(answer, None, np.zeros(len(classes)), 0, ("no cell could be named",))
     votes = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
-    mean, shares = probabilities.sum(axis=0) / cells, votes / cells
-    main = int(mean.argmax())
+    mean = probabilities.mean(axis=0)
     majority = int(np.where(votes == votes.max(), mean, -1).argmax())
-    others = np.where(np.arange(len(classes)) == main, -1, shares)
-    second = int(others.argmax())
-    lead = float(mean[main] - np.partition(mean, -2)[-2]) if len(mean) > 1 else 1.0
-    strange, lost, other = unlike.mean(), without / (cells + without), shares[second]
+    cells, strange = answer.cells, answer.unlike / answer.cells
     found = {
-        f"most cells are called {classes[majority]}": majority != main,
-        f"{100 * other:.0f} % of its cells are called {classes[second]}: a second pattern?": (
-            majority == main and other >= SECOND
-        ),
+        f"most cells are called {classes[majority]}": majority != answer.pattern,
+        **_doubts(answer, mean, classes, calibration),
         f"{100 * strange:.0f} % of its cells are unlike the training cells": strange > STRANGE,
-        f"the second pattern is only {100 * lead:.0f} points behind": lead < NARROW,
-        f"only {cells} {'cell' if cells == 1 else 'cells'}": cells < FEW,
-        f"{without} of {cells + without} cells are without a call": lost > LOST,
+        f"{without} of {cells + without} cells are without a call": (
+            without > LOST * (cells + without)
+        ),
     }
     doubts = tuple(text for text, holds in found.items() if holds)
-    return Call(cells, main, majority, mean, shares, doubts)
+    return Opinion(answer, majority, mean, cells_needed(probabilities), doubts)
+
+
+def _doubts(
+    answer: Call, mean: Floats, classes: Sequence[str], calibration: Calibration | None
+) -> dict[str, bool]:
+    """Of a second pattern, of how sure the first one is, and of too few cells."""
+    others = np.where(np.arange(len(classes)) == answer.pattern, -1, answer.shares)
+    second, cells = int(others.argmax()), answer.cells
+    share = f"{100 * others[second]:.0f} % of its cells are called {classes[second]}"
+    few = f"only {cells} {'cell' if cells == 1 else 'cells'}"
+    if calibration is None or answer.members is None:
+        lead = float(mean[answer.pattern] - np.partition(mean, -2)[-2]) if len(mean) > 1 else 1.0
+        return {
+            f"{share}: a second pattern?": others[second] >= SECOND,
+            f"the second pattern is only {100 * lead:.0f} points behind": lead < NARROW,
+            few: cells < FEW,
+        }
+    rest = [classes[one] for one in answer.members if one != answer.pattern]
+    unsure = f"it may be {' or '.join(rest)} as well" if rest else "no pattern is sure enough"
+    return {
+        f"mixed: {share}": answer.second is not None,
+        f"unsure: {unsure}": answer.members != (answer.pattern,),
+        few: cells < calibration.fewest_cells,
+    }

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hep2.calls.calibration import Calibration
 from hep2.data.fields import FieldCell
-from hep2.prediction.calls import Call, Floats, call_of
+from hep2.prediction.calls import Floats, Opinion, opinion
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.fields import FieldBatch
 from hep2.prediction.judge import UNLIKE
 from hep2.prediction.member import members_of
-from hep2.prediction.models import Runs
+from hep2.prediction.models import Ensemble, Runs
 
 SHOWN = 6  # cells of a strip
 WHITEST = 16  # of an error map: the squared error over its limit that is shown white
@@ -91,6 +92,7 @@ class Specimen:
 
     name: str
     classes: Sequence[str]
+    calibration: Calibration | None
     probabilities: list[Floats] = field(default_factory=list)  # of each cell with a call
     strange: list[bool] = field(default_factory=list)  # whether it is unlike training
     without: Counter[str] = field(default_factory=Counter)  # cells without a call, by reason
@@ -99,23 +101,24 @@ class Specimen:
     typical: dict[int, Strip] = field(default_factory=dict)  # by what they are called
     unlike: Strip = field(default_factory=Strip)
 
-    def call(self) -> Call:
-        """What is said of it: the one place to put another rule."""
+    def opinion(self) -> Opinion:
+        """What is said of it."""
         rows = np.array(self.probabilities).reshape(-1, len(self.classes))
         without = sum(self.without.values())
-        return call_of(rows, np.array(self.strange, np.bool_), without, self.classes)
+        strange = np.array(self.strange, np.bool_)
+        return opinion(rows, strange, without, self.classes, self.calibration)
 
 
 class Gathered:
     """The specimens of a batch, in the order in which they came.
 
     Args:
-        classes: the names of the patterns.
-        network: names them, and may hold autoencoders.
+        ensemble: names cells, and may hold autoencoders.
     """
 
-    def __init__(self, classes: Sequence[str], network: Runs) -> None:
-        self.classes, self.network = classes, network
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.classes, self.network = ensemble.classes, ensemble.network
+        self.calibration = ensemble.calibration
         self.specimens: dict[str, Specimen] = {}
 
     def add(self, batch: CellBatch, probabilities: Floats, novelties: Floats) -> None:
@@ -139,7 +142,7 @@ class Gathered:
 
     def _of(self, name: str) -> Specimen:
         if name not in self.specimens:
-            self.specimens[name] = Specimen(name, self.classes)
+            self.specimens[name] = Specimen(name, self.classes, self.calibration)
         return self.specimens[name]
 
     def _show(self, specimen: Specimen, named: Named, image: Tensor) -> None:

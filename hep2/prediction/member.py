@@ -9,6 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from hep2.calls.calibration import Calibration, from_record
+from hep2.calls.temperature import SMALLEST
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.features.kept import Kept, read_kept
@@ -85,11 +87,18 @@ class Member(nn.Module):
 
 
 class OneRun(nn.Module):
-    """One run that classifies: the mean of its members; all but ensembles have one."""
+    """One run that classifies: the mean of its members; all but ensembles have one.
 
-    def __init__(self, parts: list["Member | OneRun"]) -> None:
+    `calibration` is the run's: its probabilities are then at that temperature, as
+    `hep2.calls.temperature.tempered` has them. Members of an ensemble have none: it averages what
+    they say, and has learned a temperature for the mean.
+    """
+
+    def __init__(
+        self, parts: list["Member | OneRun"], calibration: Calibration | None = None
+    ) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.parts, self.calibration = nn.ModuleList(parts), calibration
 
     @property
     def members(self) -> list[Member]:
@@ -99,8 +108,12 @@ class OneRun(nn.Module):
     def forward(
         self, image: Tensor, orientations: int | None = None, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As of `Member`. What is done to the probabilities of a run by itself belongs here."""
-        return mean_of(self.parts, image, orientations, masks)
+        """As of `Member`."""
+        probabilities, novelty = mean_of(self.parts, image, orientations, masks)
+        if self.calibration is None:
+            return probabilities, novelty
+        scores = probabilities.clamp(SMALLEST, 1).log() / self.calibration.temperature
+        return scores.softmax(dim=1), novelty
 
 
 def members_of(parts: Iterable[Any]) -> list[Member]:
@@ -124,7 +137,7 @@ def read_one_run(path: Path, result: Result, within: tuple[Path, ...] = ()) -> O
         HEp2Error: it has not kept what it learned, or a file is damaged or foreign.
     """
     if (names := result.get("members")) is None:
-        return OneRun([_member(path, result)])
+        return OneRun([_member(path, result)], None if within else _calibration(path, result))
     beside, file = path.parents[2], RunDir(path).result
     if not isinstance(names, list) or not all(MEMBER.fullmatch(str(name)) for name in names):
         raise damaged(file, f"key members is {names!r}")
@@ -136,7 +149,15 @@ def read_one_run(path: Path, result: Result, within: tuple[Path, ...] = ()) -> O
             raise HEp2Error(f"{path} is an ensemble, and its member {member} is not there")
         other = read_result(RunDir(member).result)
         parts.append(read_one_run(member, other, (*within, path)))
-    return OneRun(parts)
+    return OneRun(parts, None if within else _calibration(path, result))
+
+
+def _calibration(path: Path, result: Result) -> Calibration | None:
+    """How far its probabilities can be believed; None where nothing was calibrated."""
+    try:
+        return from_record(result.get("calibration"), result["classes"])
+    except HEp2Error as error:
+        raise damaged(RunDir(path).result, str(error)) from error
 
 
 def _member(path: Path, result: Result) -> Member:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from hep2.calls.calibration import Calibration, together
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.prediction.judge import Result
@@ -39,6 +40,8 @@ class Ensemble:
     of_networks: bool  # whether torch alone computes them, so that they can be exported
     masked: bool  # whether any has learned with masks, and takes them
     classes: tuple[str, ...]  # pattern names
+    # Of the mean probabilities, which are scaled already; None where a run is not calibrated.
+    calibration: Calibration | None
     image_size: int  # side of the images they take, pixels
     channel: str  # of colour images
     page: int | None  # of TIFFs, from 0; None: the only one
@@ -84,6 +87,7 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
         of_networks=all(member.of_networks for member in members),
         masked=any(member.representation.masked for member in members),
         classes=tuple(map(str, result["classes"])),
+        calibration=together(known) if len(known := _calibrations(network)) == len(found) else None,
         image_size=int(data.image_size),
         channel=str(data.channel),
         page=data.get("page"),
@@ -91,6 +95,10 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
         data=str(result["data"]),
         synthetic=bool(result["synthetic"]),
     )
+
+
+def _calibrations(network: Runs) -> list[Calibration]:
+    return [run.calibration for run in network if isinstance(run.calibration, Calibration)]
 
 
 def find_runs(run: str | None, runs_dir: Path, embed: bool = False) -> dict[Path, Result]:

@@ -89,7 +89,7 @@ def predict(
         else field_batches(fields, *reading, cut or Cut())
     )
     summary, target = Summary(), Path(out)
-    gathered = Gathered(ensemble.classes, ensemble.network)
+    gathered = Gathered(ensemble)
     total = -(-len(cells) // BATCH) if fields is None else len(fields)
     specimens = any(cell.specimen for cell in cells)
     _write(target, _cells(progress_bar(found, f"naming {what}", total), ensemble, specimens,
@@ -145,25 +145,30 @@ def _specimens(
     """A heading, then the call of each specimen: by mean probability, and by majority.
 
     A tied majority goes to the tied class with the higher mean probability. Cells are those with a
-    call; without_call are the others.
+    call; without_call are the others. `said` is no where the answer is "cannot say", `reason` says
+    why; `share` is that of the cells whose first pattern is the output, with Wilson's 95 % interval
+    over cells; `set` and `second` are empty where the run was not calibrated.
     """
-    yield ["specimen", "cells", "output", "output_by_majority", *_shares(classes), "icap",
-           "unlike_training", "without_call", "doubts"]  # fmt: skip
+    yield [*("specimen", "cells", "output", "output_by_majority", *_shares(classes), "icap"),
+           *("unlike_training", "without_call", "doubts", "said", "reason", "set", "second"),
+           *("share", "share_low", "share_high", "cells_needed")]  # fmt: skip
     for specimen in sorted(specimens, key=lambda one: one.name):
-        call = specimen.call()
-        texts, majority, icap = ["", *[""] * len(classes)], "", ""
-        if call.main is not None and call.majority is not None:
-            texts = _call(classes, call.mean)
-            majority = escape_formula(classes[call.majority])
-            icap = known.codes(classes[call.main])
+        found = specimen.opinion()
+        call, main = found.call, found.call.pattern
+        texts, majority, icap, share = [""] * (1 + len(classes)), "", "", ["", "", ""]
+        if main is not None and found.majority is not None:
+            texts = _call(classes, found.mean)
+            majority = escape_formula(classes[found.majority])
+            icap = known.codes(classes[main])
+            share = [f"{part[main]:.4g}" for part in (call.shares, call.lows, call.highs)]
         output, *shares = texts
+        members = "; ".join(classes[one] for one in call.members or ())
+        second = "" if call.second is None else classes[call.second]
         yield [
             *(escape_formula(specimen.name), str(call.cells), output, majority, *shares, icap),
-            *(
-                str(sum(specimen.strange)),
-                str(sum(specimen.without.values())),
-                "; ".join(call.doubts),
-            ),
+            *(str(call.unlike), str(call.unusable), escape_formula("; ".join(found.doubts))),
+            *("yes" if call.said else "no", call.reason, escape_formula(members)),
+            *(escape_formula(second), *share, str(found.needed)),
         ]
 
 

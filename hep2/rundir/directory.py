@@ -24,6 +24,7 @@ INCIDENTAL = (
     "overwrite", "fail_fast", "checkpoint_seconds", "runs_dir", "cache_dir", "logger",
     "data.root", "data.source.root", "data.workers",
     "stage.kind", "stage.label", "stage.unread",
+    "stage.calibration",  # it moves no probability: a finished run keeps what it has learned
     "stage.initial",  # what runs of before have for stage.encoders
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
     "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.enable_model_summary",
@@ -38,13 +39,14 @@ SHOWING = re.compile(
 )
 
 # Settings that came later, with what runs did before: absent means this.
-LATER = {
+LATER: dict[str, Any] = {
     "data.full_scale": None,
     "data.page": None,
     "data.unlabelled": None,
     "data.source.columns": None,
     "data.source.layout": None,
     "data.source.merge_spellings": False,
+    "data.source.mixed": [],
     "model.network.bounded": True,
     "protocol.labelled": None,
     "recipe": 1,
@@ -66,6 +68,7 @@ class RunDir:
         self.fitted = self.path / "fitted.ckpt"  # what a method has fitted beside its networks
         self.metrics = self.path / "metrics.csv"  # what was logged, row by row
         self.predictions = self.path / "predictions.csv"  # one row a test cell
+        self.held_out = self.path / "held_out.csv"  # one row a training cell that was held out
         self.result = self.path / "result.json"  # written last: its presence means "finished"
         self.tuning = self.path / "tuning.json"  # what the trials of `tuning.grid` gave so far
         self.log = self.path / "log.txt"  # what a job of a sweep printed
@@ -91,7 +94,7 @@ class RunDir:
         """
         if cfg.overwrite:  # the result goes first: a run that begins anew must not look finished
             for file in (self.result, self.predictions, self.last, self.previous, self.best,
-                         self.fitted, self.tuning, self.config):  # fmt: skip
+                         self.fitted, self.held_out, self.tuning, self.config):  # fmt: skip
                 file.unlink(missing_ok=True)
         else:
             self.check(cfg)

@@ -1,4 +1,7 @@
-"""predictions.csv: one row a test cell; written, and read back with every row checked."""
+"""predictions.csv: one row a test cell; written, and read back with every row checked.
+
+held_out.csv has the same columns, of training cells that were held out to calibrate with.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from hep2.calls.calibration import HeldOut
 from hep2.data.fold import Fold
 from hep2.data.manifest import LONGEST
 from hep2.metrics import FloatArray, IntArray, StringArray, confusion_counts
@@ -52,11 +56,23 @@ def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
 
     Probabilities are written with nine significant digits: enough to tell float32 values apart.
     """
-    classes = fold.cells.classes
+    return cells_table(fold, _named(fold.cells.classes, probabilities))
+
+
+def held_out_csv(held: HeldOut, classes: Sequence[str]) -> str:
+    """The same columns, one row a cell that was held out."""
+    known = {"id": held.ids, "specimen": held.specimens, "target": np.array(classes)[held.labels]}
+    frame = pd.DataFrame({**known, **_named(classes, held.probabilities)})
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _named(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, Sequence[str]]:
+    """The columns of a classifier: output, and one probability a class."""
     columns = {"output": [classes[index] for index in probabilities.argmax(axis=1)]}
     for name, shares in zip(classes, probabilities.T, strict=True):
         columns[f"p_{name}"] = [f"{share:.9g}" for share in shares]
-    return cells_table(fold, columns)
+    return dict(columns)
 
 
 def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from hep2 import __version__, metrics
+from hep2.calls.calibration import Calibration, HeldOut, from_record
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir, damaged
@@ -84,6 +85,26 @@ class Run:
         if self.predictions is None:
             raise ValueError(f"{self.path} classifies nothing")
         return self.predictions
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How far its probabilities can be believed; None where nothing was calibrated.
+
+        Raises:
+            HEp2Error: what was kept is none.
+        """
+        try:
+            return from_record(self.kept.get("calibration"), self.classes)
+        except HEp2Error as error:
+            raise damaged(RunDir(self.path).result, str(error)) from error
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """The training cells that it held out to calibrate with; None where it kept none."""
+        if not (file := RunDir(self.path).held_out).is_file():
+            return None
+        cells = read_predictions(file, self.classes)
+        return HeldOut(cells.ids, cells.specimens, cells.targets, cells.probabilities, "")
 
 
 def protocol_label(run: Run) -> str:

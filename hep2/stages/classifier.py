@@ -1,6 +1,7 @@
 """Classifiers: heads on features, supervised networks, and heads that are not networks."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,31 @@ from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from hep2.calls.calibration import HeldOut
 from hep2.config import is_estimator, plain
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
+from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
 from hep2.features.kept import write_kept
 from hep2.features.transforms import Representation
-from hep2.files import write_atomic
-from hep2.heads.estimator import Estimator, Labels, Probabilities, TrainingCells, inner_folds
-from hep2.metrics import by_group, confusion_counts, mca, recalls, summarise
-from hep2.rundir.artifacts import mistakes_record
+from hep2.heads.estimator import (
+    Estimator,
+    Labels,
+    Probabilities,
+    TrainingCells,
+    inner_folds,
+    refitted,
+)
+from hep2.metrics import confusion_counts, mca
 from hep2.rundir.directory import RunDir
-from hep2.rundir.predictions import predictions_csv
-from hep2.rundir.result import name_metrics
 from hep2.stages.autoencoder import augmented_images
+from hep2.stages.held_out import calibration_by, held_out, settings_of
+from hep2.stages.scores import score_classifier
 from hep2.stages.training import NetworkStage, Stage
+from hep2.stages.trial import trained_apart
 from hep2.tasks.classification import Classification, balanced_weights
 
 
@@ -39,6 +48,7 @@ class ClassifierStage(NetworkStage):
     start: EncoderCheckpoint | None  # the encoder that it starts from; None: a fresh one
     labels_in_features: bool | None  # whether they were learned with labels; None: not learned
     task: Classification
+    held_out: HeldOut | str  # to calibrate with, or why there is nothing
 
     @abstractmethod
     def fresh_encoder(self) -> tuple[str | None, dict[str, Any]]:
@@ -46,6 +56,7 @@ class ClassifierStage(NetworkStage):
 
     def configure_task(self) -> Classification:
         """A fresh head behind its encoder."""
+        settings_of(self.cfg)  # are wrong before the training, or not at all
         cfg, fold, start = self.cfg, self.fold, self.start
         encoder = (start.architecture, start.network) if start else self.fresh_encoder()
         task = Classification(
@@ -93,16 +104,29 @@ class ClassifierStage(NetworkStage):
 
     def score(self) -> dict[str, Any]:
         """Predictions and metrics of the test cells."""
-        metrics = score_classifier(self.fold, self.run, self.probabilities())
+        believed = calibration_by(self, self.held_out)
+        metrics = score_classifier(self.fold, self.run, self.probabilities(), believed)
         return metrics | {"labels_in_features": self.labels_in_features}
 
+    def hold_out(self) -> None:
+        """Train without some of the training specimens, and name those."""
+        self.held_out = held_out(self, self.probabilities, self._named_apart)
+
+    def _named_apart(self, learning: Indices, held: Indices, number: int) -> Probabilities:
+        cfg, scratch = self.cfg.copy(), RunDir(self.run.path / f"apart{number}")
+        cfg.stage.epochs = max(1, round(cfg.stage.calibration.epochs * cfg.stage.epochs))
+        with trained_apart(self, cfg, learning, held, scratch) as trial:
+            return trial.probabilities()
+
     @torch.inference_mode()
-    def probabilities(self) -> Probabilities:
-        """Class probabilities of the test cells, shape (cells, classes)."""
-        task = self.task.eval()
+    def probabilities(self, cells: Indices | None = None) -> Probabilities:
+        """Class probabilities, shape (cells, classes), of the test cells where none are given."""
+        task, module = self.task.eval(), self.datamodule
+        if cells is not None:
+            module.split = replace(module.split, test=cells)
         logits = [
             task.logits({key: value.to(task.device) for key, value in batch.items()})
-            for batch in self.datamodule.test_dataloader()
+            for batch in module.test_dataloader()
         ]
         return np.asarray(torch.cat(logits).double().softmax(dim=1).cpu().numpy())
 
@@ -165,6 +189,7 @@ class EstimatorStage(Stage):
     inputs: CachedFeatures
     representation: Representation
     task: Estimator
+    held_out: HeldOut | str
 
     def configure_inputs(self) -> CachedFeatures:
         """Features of all cells."""
@@ -175,6 +200,7 @@ class EstimatorStage(Stage):
 
     def configure_task(self) -> Estimator:
         """The estimator that the configuration names."""
+        settings_of(self.cfg)
         estimator: Estimator = instantiate(self.cfg.head.estimator, _convert_="all")
         return estimator
 
@@ -185,23 +211,40 @@ class EstimatorStage(Stage):
         """
         if getattr(rank_zero_only, "rank", 0):
             return None
-        cfg, fold, train = self.cfg, self.fold, self.fold.split.train
-        self.task.fit(
-            TrainingCells(
-                features=self.inputs.of(train),
-                labels=fold.cells.labels[train],
-                classes=len(fold.cells.classes),
-                folds=inner_folds(fold, cfg.stage.inner_folds),
-                class_weights=class_weights(cfg, fold),
-            )
-        )
+        folds = inner_folds(self.fold, self.cfg.stage.inner_folds)
+        self.task.fit(replace(self._cells(self.fold.split.train), folds=folds))
         return 0
+
+    def _cells(self, rows: Indices) -> TrainingCells:
+        """Some of the data set's cells, to learn from."""
+        return TrainingCells(
+            features=self.inputs.of(rows),
+            labels=self.fold.cells.labels[rows],
+            classes=len(self.fold.cells.classes),
+            class_weights=class_weights(self.cfg, self.fold),
+        )
+
+    def hold_out(self) -> None:
+        """Fit without some of the training specimens, with the settings chosen, and name those."""
+        if getattr(rank_zero_only, "rank", 0):
+            return
+        train = self.fold.split.train
+
+        def validation(rows: Indices) -> Probabilities:
+            return self.task.probabilities(self.inputs.of(rows))
+
+        def apart(learning: Indices, held: Indices, _: int) -> Probabilities:
+            other = refitted(self.task, self._cells(train[learning]))
+            return other.probabilities(self.inputs.of(train[held]))
+
+        self.held_out = held_out(self, validation, apart)
 
     def score(self) -> dict[str, Any]:
         """Predictions and metrics of the test cells, and the settings chosen."""
         write_kept(self.run.fitted, self.representation, self.task, self.fold.provenance)
         test = self.inputs.of(self.fold.split.test)
-        metrics = score_classifier(self.fold, self.run, self.task.probabilities(test))
+        named, believed = self.task.probabilities(test), calibration_by(self, self.held_out)
+        metrics = score_classifier(self.fold, self.run, named, believed)
         known = {"labels_in_features": self.labels_in_features, "chosen": self.task.chosen}
         return metrics | known
 
@@ -209,24 +252,6 @@ class EstimatorStage(Stage):
 def head(cfg: DictConfig, fold: Fold, run: RunDir) -> HeadStage | EstimatorStage:
     """The stage of a head, a network or not."""
     return (EstimatorStage if is_estimator(cfg.head) else HeadStage)(cfg, fold, run)
-
-
-def score_classifier(fold: Fold, run: RunDir, probabilities: Probabilities) -> dict[str, Any]:
-    """Write predictions.csv of the test cells, shape (cells, classes); return their metrics."""
-    write_atomic(run.predictions, predictions_csv(fold, probabilities))
-    test, classes = fold.split.test, fold.cells.classes
-    targets, outputs = fold.cells.labels[test], probabilities.argmax(axis=1)
-    specimens = fold.cells.specimens[test]
-    known = specimens if np.all(specimens != "") else None
-    metrics = summarise(targets, outputs, probabilities, len(classes), known)
-    recall = recalls(confusion_counts(targets, outputs, len(classes))).tolist()
-    strengths = by_group(fold.cells.intensities[test], targets, outputs, len(classes))
-    return {
-        "metrics": name_metrics(fold, "test", metrics),
-        "recall": {k: None if np.isnan(v) else v for k, v in zip(classes, recall, strict=True)},
-        "mistakes": mistakes_record(fold, probabilities),
-        **({"by_intensity": strengths} if strengths else {}),
-    }
 
 
 def even_chances(labels: Labels, specimens: NDArray[np.str_]) -> NDArray[np.float64]:

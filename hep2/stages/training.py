@@ -46,7 +46,7 @@ class Stage(ABC):
     """What is trained on a fold's training cells and scored on its test cells.
 
     A subclass fills in the hooks. They are called in this order: `configure_inputs`,
-    `configure_task`, `train`, and then `score`, or `held_out_score` where it is a trial.
+    `configure_task`, `train`, and then `hold_out` and `score`, or `held_out_score` in a trial.
     """
 
     tunable = False  # whether `held_out_score` may choose its settings (`hep2.stages.tuning`)
@@ -84,6 +84,9 @@ class Stage(ABC):
     @abstractmethod
     def train(self, loggers: list[Logger]) -> int | None:
         """Learn; gives the number of epochs, or None on a process without a say in the result."""
+
+    def hold_out(self) -> None:  # noqa: B027  most stages have none
+        """Name training specimens without having learned from them, on every process."""
 
     @abstractmethod
     def score(self) -> dict[str, Any]:

@@ -8,9 +8,7 @@ import contextlib
 import json
 import logging
 import math
-import shutil
 import statistics
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2.callbacks import NotFinite
 from hep2.config import plain, redacted
-from hep2.data.protocols import Split
-from hep2.data.validation import NOBODY, Indices
+from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.stages.training import S, Stage
+from hep2.stages.trial import trained_apart
 
 log = logging.getLogger(__name__)
 
@@ -118,25 +116,12 @@ def _tried(
 ) -> float:
     """Score of one candidate on one inner fold; both are rows of the fold's training cells."""
     cfg = with_settings(stage.cfg, settings)
-    cfg.callbacks = {}
-    cfg.trainer.enable_progress_bar = False
     cfg.stage.epochs = max(1, round(cfg.tuning.epochs * cfg.stage.epochs))
-    cells = stage.fold.split.train
-    split = Split(cells[learning], NOBODY, cells[held], stage.fold.split.leaky, "an inner fold")
-    _discard(scratch)  # what a killed process may have left
-    trial = stage.variant(cfg, replace(stage.fold, split=split), scratch)
     try:
-        trial.train([])
-        return trial.held_out_score()
+        with trained_apart(stage, cfg, learning, held, scratch) as trial:
+            return trial.held_out_score()
     except NotFinite:
         return -math.inf
-    finally:
-        _discard(scratch)
-
-
-@rank_zero_only
-def _discard(scratch: RunDir) -> None:
-    shutil.rmtree(scratch.path, ignore_errors=True)
 
 
 class Trials:

@@ -12,6 +12,7 @@ from helpers.made_up_runs import FIVE, cells_of_fold, write_run
 from PIL import Image
 
 from hep2.evaluation import published
+from hep2.evaluation.plots import answers
 from hep2.evaluation.plots import confusion as figures
 from hep2.evaluation.plots import methods as plots
 from hep2.evaluation.plots import networks as training_plots
@@ -89,7 +90,7 @@ def test_nothing_leaves_its_picture(tmp_path, drawn):
     figures.paper_picture()
     plots.ranking([result], published.published_for("snphep2", "published"))
     plots.specimen_strips(result)
-    plots.reliability(result)
+    answers.reliability(result)
     training_plots.learning_curves([result.group.first])
     assert len(drawn) == 7
     for figure, inches in drawn:

@@ -1,4 +1,4 @@
-"""The page of a report: whole, accessible, safe, and drawn from two files a run."""
+"""The page of a report: whole, accessible, safe, and drawn from three files a run."""
 
 import base64
 import itertools
@@ -168,7 +168,8 @@ def test_every_picture_is_there_as_png_and_svg(written):
     folder = written / "reports/default/figures"
     stems = [{path.stem for path in folder.glob(f"*.{kind}")} for kind in ("png", "svg")]
     assert stems[0] == stems[1]
-    for what in ("ranking", "matrix", "specimens", "reliability", "mistakes", "reconstructions",
+    for what in ("ranking", "matrix", "specimens", "reliability", "called", "mistakes",
+                 "reconstructions",
                  "latents", "curves-head"):  # fmt: skip
         assert any(stem.startswith(f"{what}-synthetic") for stem in stems[0]), what
     for path in folder.glob("*.svg"):
@@ -178,9 +179,9 @@ def test_every_picture_is_there_as_png_and_svg(written):
         assert "currentColor" not in text and not re.search(r'href="http', text)
 
 
-def test_the_report_of_real_runs_is_drawn_from_two_files_a_run(trained, tmp_path):
+def test_the_report_of_real_runs_is_drawn_from_three_files_a_run(trained, tmp_path):
     for file in trained.runs_dir.rglob("*"):
-        if file.name in ("result.json", "predictions.csv"):
+        if file.name in ("result.json", "predictions.csv", "held_out.csv"):
             copy = tmp_path / "runs" / file.relative_to(trained.runs_dir)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, copy)
@@ -192,7 +193,7 @@ def test_the_report_of_real_runs_is_drawn_from_two_files_a_run(trained, tmp_path
     assert found[0].keys() == found[1].keys()
     assert [file for file in found[0] if found[0][file] != found[1][file]] == []
     drawn = {file.name.split("-synthetic")[0] for file in found[0] if file.suffix == ".svg"}
-    assert drawn >= {"ranking", "matrix", "specimens", "reliability", "mistakes",
+    assert drawn >= {"ranking", "matrix", "specimens", "reliability", "called", "mistakes",
                      "reconstructions", "latents", "curves-dcae", "curves-head"}  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from hep2.evaluation.report import make_report
 from hep2.heads.estimator import Classifier, TrainingCells, combinations, inner_folds
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
-from hep2.stages.classifier import EstimatorStage, score_classifier
+from hep2.stages.classifier import EstimatorStage
+from hep2.stages.scores import score_classifier
 
 FOREST = ("stage=head", "features=handcrafted", "head=forest", "stage.inner_folds=3")
 SMALL = "head.estimator.classifier.n_estimators=15"

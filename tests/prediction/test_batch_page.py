@@ -11,17 +11,23 @@ from helpers.small_fields import write_fields
 from helpers.small_sets import write_image
 from helpers.trained_runs import write_pair
 
-from hep2.prediction.calls import Call, call_of
+from hep2.calls.calibration import Calibration, Limits
+from hep2.prediction.calls import Opinion, opinion
 from hep2.prediction.gathered import SHOWN, Named, Shown, Strip
 from hep2.prediction.predict import predict
 
 CLASSES = ("one", "two", "three")
 
 
-def said(*rows: tuple[int, list[float]], unlike: int = 0, without: int = 0) -> Call:
-    """The call of so many cells of each row of probabilities, the first ones unlike training."""
+def said(
+    *rows: tuple[int, list[float]],
+    unlike: int = 0,
+    without: int = 0,
+    known: Calibration | None = None,
+) -> Opinion:
+    """Of so many cells of each row of probabilities, the first ones unlike training."""
     cells = np.array([row for count, row in rows for _ in range(count)]).reshape(-1, 3)
-    return call_of(cells, np.arange(len(cells)) < unlike, without, CLASSES)
+    return opinion(cells, np.arange(len(cells)) < unlike, without, CLASSES, known)
 
 
 ONE, TWO, SURE_TWO = [0.9, 0.05, 0.05], [0.2, 0.75, 0.05], [0, 1, 0]
@@ -29,14 +35,15 @@ BARELY = [0.45, 0.4, 0.15]
 
 
 def test_a_clear_specimen_has_no_doubts() -> None:
-    call = said((19, ONE), (1, TWO), without=1)
-    assert (call.main, call.majority, call.cells, call.doubts) == (0, 0, 20, ())
-    np.testing.assert_allclose(call.mean, [0.865, 0.085, 0.05])
-    np.testing.assert_allclose(call.shares, [0.95, 0.05, 0])
+    found = said((19, ONE), (1, TWO), without=1)
+    assert (found.call.pattern, found.majority, found.call.cells, found.doubts) == (0, 0, 20, ())
+    assert found.call.said and found.needed == 2
+    np.testing.assert_allclose(found.mean, [0.865, 0.085, 0.05])
+    np.testing.assert_allclose(found.call.shares, [0.95, 0.05, 0])
 
 
 @pytest.mark.parametrize(
-    ("call", "doubt"),
+    ("found", "doubt"),
     [
         (said(without=4), "no cell could be named"),
         (said((11, BARELY), (9, SURE_TWO)), "most cells are called one"),
@@ -47,8 +54,32 @@ def test_a_clear_specimen_has_no_doubts() -> None:
         (said((20, ONE), without=21), "21 of 41 cells are without a call"),
     ],
 )
-def test_doubts_have_reasons(call: Call, doubt: str) -> None:
-    assert call.doubts[:1] == (doubt,)
+def test_doubts_have_reasons(found: Opinion, doubt: str) -> None:
+    assert found.doubts[:1] == (doubt,)
+
+
+LIMITS = Limits(0.1, np.full(3, 0.5), np.array([0.5, 0.3, 0.3]), np.zeros(3, dtype=np.bool_))
+KNOWN = Calibration(1.0, "made up", 20, 400, (LIMITS,), 0.4, 15)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "doubts"),
+    [
+        (said((20, ONE), known=KNOWN), "", ()),
+        (said((15, ONE), (5, TWO), known=KNOWN), "", ()),  # a quarter is less than 40 %
+        (said((9, ONE), known=KNOWN), "too few cells", ("only 9 cells",)),
+        (
+            said((11, ONE), (9, SURE_TWO), known=KNOWN),
+            "mixed",
+            ("mixed: 45 % of its cells are called two", "unsure: no pattern is sure enough"),
+        ),
+        (said((20, BARELY), known=KNOWN), "unsure", ("unsure: no pattern is sure enough",)),
+    ],
+)
+def test_what_was_learned_of_held_out_specimens_takes_the_place_of_rules_of_thumb(
+    found: Opinion, reason: str, doubts: tuple[str, ...]
+) -> None:
+    assert (found.call.reason, found.doubts) == (reason, doubts)
 
 
 def test_what_needs_an_eye_comes_first() -> None:
@@ -56,7 +87,7 @@ def test_what_needs_an_eye_comes_first() -> None:
     second, sure, surer = said((15, ONE), (5, TWO)), said((18, ONE), (2, TWO)), said((20, ONE))
     order = [surer, second, nothing, sure, doubtful]
     wanted = [nothing, doubtful, second, sure, surer]
-    assert sorted(order, key=lambda call: call.urgency) == wanted
+    assert sorted(order, key=lambda found: found.urgency) == wanted
 
 
 def test_a_strip_keeps_the_best() -> None:

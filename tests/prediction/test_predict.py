@@ -315,6 +315,10 @@ def test_specimens_get_a_call_of_their_own(tmp_path, folder):
         votes = [row["output"] for row in rows[specimen::2]]
         best = max(votes.count(vote) for vote in votes)
         assert votes.count(call["output_by_majority"]) == best
+        share = votes.count(call["output"]) / len(votes)
+        assert float(call["share"]) == pytest.approx(share, abs=1e-3)
+        assert float(call["share_low"]) <= share <= float(call["share_high"])
+        assert (call["said"], call["reason"], call["set"], call["second"]) == ("yes", "", "", "")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Diagrams of results: ranking, specimens, calibration."""
+"""Diagrams of results: ranking, labels, specimens."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,15 +8,12 @@ import numpy as np
 from hep2 import metrics
 from hep2.evaluation.plots import style
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import Result, columns, pooled_confusions
+from hep2.evaluation.results import Result, pooled_confusions
 from hep2.evaluation.statistics import specimen_patterns
 from hep2.rundir.result import data_label, protocol_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-RELIABILITY_BINS = 10
-FEW = 10  # cells of a bin whose accuracy is mostly chance
 
 
 def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.Picture:
@@ -144,44 +141,3 @@ def specimen_strips(result: Result) -> list[style.Picture]:
         f"mean over specimens. Lowest: {', '.join(lowest)}.",
     )
     return [picture]
-
-
-def reliability(result: Result) -> style.Picture:
-    """Accuracy of cells that were called with about the same confidence."""
-    run = result.group.first
-    names = ("probabilities", "targets", "outputs")
-    probabilities, targets, outputs = columns(result.group.runs, *names)
-    confidence = probabilities.max(axis=1)
-    bins = np.clip((confidence * RELIABILITY_BINS).astype(np.int64), 0, RELIABILITY_BINS - 1)
-    counts = np.bincount(bins, minlength=RELIABILITY_BINS)
-    filled = np.flatnonzero(counts)
-    means = np.bincount(bins, confidence, RELIABILITY_BINS)[filled] / counts[filled]
-    shares = np.bincount(bins, targets == outputs, RELIABILITY_BINS)[filled] / counts[filled]
-    error = result.measures["ece"].mean
-
-    def draw(figure: "Figure") -> None:
-        upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        upper.plot([0, 100], [0, 100], color=style.FAINT, linestyle="--", linewidth=1)
-        many = counts[filled] >= FEW
-        upper.plot(100 * means[many], 100 * shares[many], "o-", color="#0072B2", markersize=5)
-        upper.plot(100 * means[~many], 100 * shares[~many], "o", color="#0072B2", markersize=5,
-                   fillstyle="none")  # fmt: skip
-        upper.set(xlim=(0, 101), ylim=(0, 103), ylabel="accuracy %")
-        upper.grid(color=style.FAINT, alpha=0.35, linewidth=0.6)
-        edges = 100 * np.arange(RELIABILITY_BINS) / RELIABILITY_BINS
-        lower.bar(edges, counts, 100 / RELIABILITY_BINS, align="edge", color="#56B4E9")
-        lower.set(xlabel=f"confidence % ({protocol_label(run)})", ylabel="cells")
-
-    gap = float(means @ counts[filled] - shares @ counts[filled]) / counts.sum()
-    tendency = "over" if gap > 0 else "under"
-    return style.make_picture(
-        draw,
-        (style.WIDTH, 4.4),
-        f"{run.method}: {style.title_of(run)}",
-        style.stem_of(run, "reliability"),
-        "How far its confidence can be believed",
-        f"Reliability diagram: confidence is {100 * abs(gap):.1f} points {tendency} accuracy on "
-        f"average; expected calibration error {100 * error:.1f} points.",
-        f"{style.title_of(run)}. Cells in ten bins of confidence; on the dashed line confidence "
-        f"and accuracy agree. Hollow marks: fewer than {FEW} cells.",
-    )

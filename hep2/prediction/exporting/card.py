@@ -15,7 +15,7 @@ import yaml
 from hep2 import __version__
 from hep2.errors import HEp2Error
 from hep2.evaluation import provenance, tables
-from hep2.evaluation.formats import NOTHING, Table, interval_text, spread_text
+from hep2.evaluation.formats import NOTHING, Table, caption, interval_text, spread_text
 from hep2.evaluation.html import render
 from hep2.evaluation.page import protocol_words
 from hep2.evaluation.plots.confusion import confusion_picture
@@ -131,7 +131,7 @@ def _sides(runs: Sequence[Run]) -> Table:
         return NOTHING if count is None else str(count)
 
     return Table.of(
-        tables.caption(runs[0], "what stood on each side of the split"),
+        caption(runs[0], "what stood on each side of the split"),
         runs,
         {
             "fold": lambda run: str(run.fold),
@@ -167,7 +167,7 @@ def _figures_table(result: Result) -> Table:
         return NOTHING if math.isnan(found.estimate) else interval_text(found)
 
     return Table.of(
-        tables.caption(result.group.first, "figures of single runs on cells they had not seen"),
+        caption(result.group.first, "figures of single runs on cells they had not seen"),
         [*HEADLINE, *SECONDARY],
         {
             "metric": lambda m: f"{m.title}{' %' if m.scale == 100 else ''}",

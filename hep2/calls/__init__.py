@@ -1,0 +1,1 @@
+"""From the probabilities of cells to what is said of their specimen. Pure functions."""

@@ -1,0 +1,68 @@
+"""Prediction and export give a run's probabilities at the temperature that it has learned."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Trained
+from helpers.trained_runs import write_test_cells
+
+from hep2.calls.calibration import Calibration, Limits, as_record
+from hep2.calls.temperature import tempered
+from hep2.data.fold import Fold
+from hep2.errors import HEp2Error
+from hep2.prediction.export import export
+from hep2.prediction.models import load_ensemble
+from hep2.prediction.predict import predict
+
+T = 0.4
+
+
+@pytest.fixture
+def calibrated(trained: Trained, fold: Fold, tmp_path: Path) -> Path:
+    """The trained head, as if it had learned a temperature."""
+    shutil.copytree(trained.runs_dir, tmp_path / "runs")
+    path = tmp_path / "runs" / trained.head.path.relative_to(trained.runs_dir)
+    classes = fold.cells.classes
+    limits = Limits(0.1, np.full(5, 0.5), np.full(5, 0.6), np.zeros(5, dtype=np.bool_))
+    record = as_record(Calibration(T, "made up", 20, 400, (limits,), 0.3, 10), classes)
+    result = json.loads((path / "result.json").read_text())
+    (path / "result.json").write_text(json.dumps(result | {"calibration": record}))
+    return path
+
+
+def expected(path: Path, classes: tuple[str, ...]) -> np.ndarray:
+    table = pd.read_csv(path / "predictions.csv")
+    return tempered(table[[f"p_{name}" for name in classes]].to_numpy(), T)
+
+
+def test_predict(calibrated: Path, fold: Fold, tmp_path: Path) -> None:
+    write_test_cells(fold, tmp_path / "cells")
+    predict(str(calibrated), tmp_path, f"{tmp_path}/cells", f"{tmp_path}/x.csv", None)
+    found = pd.read_csv(tmp_path / "x.csv")
+    shares = found[[f"p_{name}" for name in fold.cells.classes]].to_numpy()
+    assert np.allclose(shares, expected(calibrated, fold.cells.classes), rtol=0, atol=1e-5)
+    assert found.output.tolist() == pd.read_csv(calibrated / "predictions.csv").output.tolist()
+    known = load_ensemble(str(calibrated), tmp_path).calibration
+    assert known is not None and known.temperature == T
+    assert known.limits[0].specimens.tolist() == [0.6] * 5
+
+
+def test_export(calibrated: Path, fold: Fold, tmp_path: Path) -> None:
+    file, _ = export(str(calibrated), tmp_path, str(tmp_path / "m.pt2"), orientations=None)
+    pixels = torch.from_numpy(fold.cells.images[fold.split.test].astype(np.float32))
+    found = torch.export.load(file).module()(pixels, torch.tensor(255.0))[0].detach().numpy()
+    assert np.allclose(found, expected(calibrated, fold.cells.classes), rtol=0, atol=1e-5)
+
+
+def test_a_calibration_that_is_none_is_told(calibrated: Path, tmp_path: Path) -> None:
+    file = calibrated / "result.json"
+    result = json.loads(file.read_text())
+    result["calibration"]["temperature"] = "hot"
+    file.write_text(json.dumps(result))
+    with pytest.raises(HEp2Error, match=r"result\.json is damaged.*key calibration"):
+        load_ensemble(str(calibrated), tmp_path)
