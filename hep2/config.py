@@ -15,6 +15,8 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from hep2.processor import best_precision
+
 IN_SWEEP = "HEP2_IN_SWEEP"  # set: a sweep has started this process and can wait
 # Name one run of a tracker: not for the many jobs of a sweep.
 ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "MLFLOW_RUN_ID")
@@ -85,8 +87,9 @@ class TrainConfig:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that conf/train.yaml uses."""
+    """Make known to Hydra what conf/ names: the schema, and what chooses the precision."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
 
 
 def in_sweep() -> bool:

@@ -192,6 +192,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     ignored = [*INCIDENTAL, *asked.stage.unread]
     if asked.stage.get("learn_from") == "pool":  # whoever's labels are read, and wherever
         ignored += ["protocol.labelled", "protocol.validation"]
+    if asked.stage.get("tuned") is False:  # whatever the grid, it is not tried
+        ignored.append("tuning")
     if "features" not in asked.stage.unread:
         if asked.model.name not in asked.stage.encoders.values():
             ignored.append("model")  # features that no network of that model makes

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from omegaconf import DictConfig, ListConfig
 
+from hep2 import processor
 from hep2.config import IN_SWEEP, ONE_RUN
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -161,11 +162,7 @@ class Resources:
     """Cores (None: those that this process may use) and GPUs, shared out to the jobs of a sweep."""
 
     def __init__(self, gpus: Sequence[str] = (), cores: int | None = None) -> None:
-        self.gpus = list(gpus)
-        if cores is None:
-            affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
-            cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        self.cores = cores
+        self.gpus, self.cores = list(gpus), processor.cores() if cores is None else cores
 
     def share(
         self, trainer: DictConfig, n_jobs: int, taken: Sequence[str]
