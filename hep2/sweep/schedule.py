@@ -1,4 +1,4 @@
-"""Runs the jobs of a sweep: what may start does, the longest first; what fails stops nobody else."""
+"""Runs the jobs of a sweep: what may start does, the longest first; a failure stops nobody."""
 
 import contextlib
 import signal

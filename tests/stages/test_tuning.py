@@ -264,4 +264,6 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
     candidates = [*(cfg.tuning.grid or {}).values(), *estimator.values()]
     assert any(OmegaConf.is_list(values) and len(values) > 1 for values in candidates)
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
-    assert re.search(r"override /tuning: (lr|two_rates)\n", text) or estimator  # a head brings its own grid
+    assert (
+        re.search(r"override /tuning: (lr|two_rates)\n", text) or estimator
+    )  # a head brings its own grid
