@@ -27,7 +27,7 @@ WORDS = (
     *("features.orientations=2", "trainer.accelerator=cpu", "~callbacks.progress"),
     *("logger=csv", "checkpoint_seconds=0"),
 )
-NEW = {"full_scale", "notes", "labelled"}  # keys of result.json that came later
+NEW = {"full_scale", "notes", "labelled", "precision"}  # keys of result.json that came later
 
 
 @pytest.fixture
@@ -101,4 +101,5 @@ def test_a_head_takes_the_stored_encoder(runs: Path, cache_dir: Path) -> None:
     assert found["encoder_seconds"] == result_of(encoder)["seconds"]
     assert found["split_hash"] == stored["split_hash"]
     assert found.keys() == stored.keys() | NEW
+    assert found["precision"] == "32-true"
     assert files_of(encoder) == before
