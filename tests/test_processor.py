@@ -61,7 +61,7 @@ def test_a_run_is_not_resumed_in_another_precision(
     run.config.write_text(OmegaConf.to_yaml(begun, resolve=True))
     run.last.touch()
     monkeypatch.setattr(processor, "flags", lambda: OLD)
-    with pytest.raises(HEp2Error, match=r"trainer\.precision: bf16-mixed there, 32-true asked"):
+    with pytest.raises(HEp2Error, match=r"32-true asked\): trainer\.precision=bf16-mixed goes on"):
         run.check(composed(*words))
     run.check(composed(*words, "trainer.precision=bf16-mixed"))
 

@@ -109,9 +109,13 @@ class RunDir:
             HEp2Error: the stored configuration is another; the message lists what differs.
         """
         if self._worth_keeping() and (different := configuration_differences(self._stored(), cfg)):
+            remedy = "choose another name=..., or overwrite=true"
+            if different[0].startswith("trainer.precision: ") and len(different) == 1:
+                precision = different[0].split()[1]  # of another kind of processor, as a rule
+                remedy = f"trainer.precision={precision} goes on in it; or {remedy}"
             raise HEp2Error(
                 f"{self.path} holds a run of another configuration ({'; '.join(different)}): "
-                "choose another name=..., or overwrite=true"
+                f"{remedy}"
             )
 
     def _worth_keeping(self) -> bool:
