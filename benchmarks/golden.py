@@ -24,6 +24,7 @@ SETTINGS = (
     *("data=synthetic", "data.source.cells=120", "data.source.specimens=20"),
     *("model.network.widths=[4,8,8,256]", "stage.epochs=3", "stage.batch_size=8"),
     *("features.orientations=2", "trainer.accelerator=cpu", "~callbacks.progress"),
+    "trainer.precision=32-true",
     *("logger=csv", "name=golden"),
 )
 SWEEPS = (

@@ -163,8 +163,9 @@ def show(rows: Sequence[Row]) -> None:
         )
 
 
-def write(rows: Sequence[Row]) -> None:
-    """Write results.json; rows that were not measured this time stay in it."""
+def write(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
+    """Write results.json, with the machine beside every row; rows of other times stay in it."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    merged = {row["name"]: row for row in [*kept, *(row.as_json() for row in rows)]}
+    new = [row.as_json() | {"machine": dict(machine)} for row in rows]
+    merged = {row["name"]: row for row in [*kept, *new]}
     RESULTS.write_text(json.dumps(list(merged.values()), indent=1) + "\n")

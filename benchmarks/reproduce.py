@@ -22,7 +22,8 @@ from benchmarks.measure import ROOT, Row, configured
 
 FOLDS = 2
 MEASURED = 6
-EXPERIMENT = ("experiment=dcae_mlp", "data=synthetic", "protocol=published", "tuning.grid=null")
+EXPERIMENT = ("experiment=dcae_mlp", "data=synthetic", "protocol=published", "tuning.grid=null",
+              "trainer.precision=32-true")  # fmt: skip
 
 
 def rows() -> list[Row]:

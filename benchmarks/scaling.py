@@ -23,6 +23,7 @@ TIMES = (1, 4, 16)
 SMALL = (
     "model.network.widths=[2,2,2,2]",
     "stage.batch_size=64",
+    "trainer.precision=32-true",
     "logger=csv",
     "~callbacks.progress",
 )

@@ -47,6 +47,7 @@ SETTINGS = (
     "data=synthetic",
     f"cache_dir={CACHE}",
     "trainer.accelerator=cpu",
+    "trainer.precision=32-true",  # of all sides, on every processor
 )
 SIDE = 2048  # of the matrices
 

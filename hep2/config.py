@@ -20,6 +20,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from hep2.processor import best_precision
+
 _PACKAGE = Path(__file__).parent
 INSTALLED = _PACKAGE / "programs" / "train.py"  # what `hep2 train` runs
 # A wheel holds conf/ inside the package; in a checkout it stands beside it, as does train.py.
@@ -113,8 +115,9 @@ def own_conf() -> Path | None:
 
 
 def register() -> None:
-    """Make known to Hydra the schema, as conf/train.yaml calls it, and a user's own folder."""
+    """Make known to Hydra what conf/ names, and a user's own folder: the schema, the precision."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     Plugins.instance().register(OwnConf)
 
 

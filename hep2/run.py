@@ -31,7 +31,7 @@ from hep2.stages.clustering import ClusteringStage
 from hep2.stages.ensemble import EnsembleStage
 from hep2.stages.training import Stage
 from hep2.stages.tuning import tuned
-from hep2.trainer import check_trainer
+from hep2.trainer import check_trainer, precision_of
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     fold = open_fold(cfg)
     identity = _identity(cfg, fold)
     known = describe(identity, cfg.stage.kind, fold) | {"audit": audited(fold).as_dict()}
+    known["precision"] = precision_of(cfg.trainer)
     stage = STAGES[cfg.stage.task](cfg, fold, run)
     encoders = encoder_paths(cfg, selected=not fold.split.note)
     known["collapsed_encoders"] = collapsed_encoders(encoders)

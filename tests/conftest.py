@@ -38,6 +38,7 @@ TINY = (
     "features.orientations=2",
     *CHOOSING,
     "trainer.accelerator=cpu",
+    "trainer.precision=32-true",  # on every processor
     "trainer.enable_progress_bar=false",
     "~callbacks.progress",
     "logger=csv",

@@ -56,3 +56,12 @@ def test_a_folder_is_all_its_rows() -> None:
 def test_it_is_the_plan_of_train_m() -> None:
     words = rows.jobs_of("dcae_mlp", ["fold=0,1"])
     assert [job.number for job in plan(words, [composed(each) for each in words])] == [1, 2, 3, 4]
+
+
+def test_quick_rows_bring_the_encoders_that_they_name() -> None:
+    words = [job for row in rows.names_of("quick") for job in rows.jobs_of(row, ["fold=0"])]
+    jobs = plan(words, [composed(each) for each in words])
+    assert [(job.run.path.parents[1].name, job.needs) for job in jobs] == [
+        ("dcae_plus_quick-dcae", ()),
+        ("head-dcae_plus_quick-mlp_means", (1,)),
+    ]

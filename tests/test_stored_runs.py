@@ -33,6 +33,7 @@ NEW = {
     "labelled",
     "calibration",
     "specimen_calls",
+    "precision",
 }  # keys of result.json that came later
 
 
@@ -107,4 +108,5 @@ def test_a_head_takes_the_stored_encoder(runs: Path, cache_dir: Path) -> None:
     assert found["encoder_seconds"] == result_of(encoder)["seconds"]
     assert found["split_hash"] == stored["split_hash"]
     assert found.keys() == stored.keys() | NEW
+    assert found["precision"] == "32-true"
     assert files_of(encoder) == before

@@ -73,6 +73,7 @@ def commands(runs: Sequence[Run]) -> Table:
             ),
             "split hash": lambda run: run.split_hash,
             "seconds": lambda run: f"{run.seconds:.0f}",
+            "precision": lambda run: str(run.kept.get("precision") or "32-true"),
             "chosen on inner folds": lambda run: chosen_of(run) or NOTHING,
             "command": lambda run: run.command or NOTHING,
         },

@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from hep2 import cli, config
 from hep2.sweep import launcher
-from hep2.sweep.processes import die_with_parent, keep_freed_memory
+from hep2.sweep.processes import die_with_parent, keep_freed_memory, wait_asleep
 
 config.register()
 launcher.register()
@@ -17,6 +17,7 @@ def train(cfg: DictConfig) -> None:
     with cli.clear_errors():
         cli.check_lists(cfg)
         keep_freed_memory()
+        wait_asleep()
         from hep2.run import fit
 
         fit(cfg)

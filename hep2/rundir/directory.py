@@ -112,9 +112,13 @@ class RunDir:
             HEp2Error: the stored configuration is another; the message lists what differs.
         """
         if self._worth_keeping() and (different := configuration_differences(self._stored(), cfg)):
+            remedy = "choose another name=..., or overwrite=true"
+            if different[0].startswith("trainer.precision: ") and len(different) == 1:
+                precision = different[0].split()[1]  # of another kind of processor, as a rule
+                remedy = f"trainer.precision={precision} goes on in it; or {remedy}"
             raise HEp2Error(
                 f"{self.path} holds a run of another configuration ({'; '.join(different)}): "
-                "choose another name=..., or overwrite=true"
+                f"{remedy}"
             )
 
     def _worth_keeping(self) -> bool:
@@ -195,6 +199,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     ignored = [*INCIDENTAL, *asked.stage.unread]
     if asked.stage.get("learn_from") == "pool":  # whoever's labels are read, and wherever
         ignored += ["protocol.labelled", "protocol.validation"]
+    if asked.stage.get("tuned") is False:  # whatever the grid, it is not tried
+        ignored.append("tuning")
     if "features" not in asked.stage.unread:
         if asked.model.name not in asked.stage.encoders.values():
             ignored.append("model")  # features that no network of that model makes

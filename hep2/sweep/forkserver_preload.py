@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from hep2.sweep.processes import die_with_parent, keep_freed_memory
+from hep2.sweep.processes import die_with_parent, keep_freed_memory, wait_asleep
 
 RUN = (
     "hep2.run",
@@ -29,6 +29,7 @@ os.setpgrp()  # Ctrl-C is for the sweep to deal with
 signal.signal(signal.SIGTERM, _end)
 die_with_parent(signal.SIGTERM)
 keep_freed_memory()
+wait_asleep()
 for module in RUN if os.environ.get("WANDB_MODE") == "disabled" else (*RUN, *WANDB):
     with contextlib.suppress(ImportError):  # then the job says what is missing
         importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Runs the jobs of a sweep: what may start does, what fails stops nobody else."""
+"""Runs the jobs of a sweep: what may start does, the longest first; a failure stops nobody."""
 
 import contextlib
 import signal
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from hep2.errors import HEp2Error
 from hep2.files import holder
+from hep2.sweep.estimate import Estimates
 from hep2.sweep.jobs import Job
 from hep2.sweep.processes import Resources, Start, Started, signal_group, start, stop
 
@@ -76,6 +77,7 @@ class Schedule:
         self.jobs, self.command = jobs, command
         self.n_jobs, self.fail_fast = n_jobs, fail_fast
         self.resources, self.start = resources or Resources(), start
+        self.estimates = Estimates(jobs)
         self.waiting: list[Job] = list(jobs)
         self.running: list[Running] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -116,6 +118,8 @@ class Schedule:
             if state == "interrupted":
                 one.job.run.forget_failure()  # a rank whose peer has ended calls it an error
             seconds = time.monotonic() - one.since
+            if state == "done":
+                self.estimates.note(one.job, seconds)
             ended.append(self._end(Outcome(one.job, state, reason, seconds, one.log_from)))
         return ended
 
@@ -136,7 +140,7 @@ class Schedule:
 
     def _start(self) -> list[Outcome]:
         ended = []
-        for job in list(self.waiting):
+        for job in self.estimates.longest_first(self.waiting):
             needed = [self.outcomes[number] for number in job.needs if number in self.outcomes]
             outcome = None
             if lost := [one.job for one in needed if not one.good]:

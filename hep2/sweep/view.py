@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hep2.config import INSTALLED
-from hep2.rundir.metrics_csv import read_progress, remaining
+from hep2.rundir.metrics_csv import Progress, read_progress, remaining
 from hep2.sweep.schedule import Outcome, Running, Schedule
 
 TAIL = 12  # lines of a failed job's log
@@ -26,13 +26,19 @@ class View:
         self.schedule, self.console = schedule, console
         self._begun: dict[int, int] = {}  # epochs behind a job when its process started
 
+    def look(self) -> None:
+        """Keep how many epochs were behind the jobs that have just begun."""
+        for one in self.schedule.running:
+            if one.job.number not in self._begun:
+                self._begun[one.job.number] = read_progress(one.job.run.path).epochs
+
     def report(self, outcome: Outcome) -> None:
         """Print a line for a job that has ended."""
         job = outcome.job
         score = read_progress(job.run.path).metric if outcome.state == "done" else ""
         seconds = _duration(outcome.seconds) if outcome.seconds else ""
         state = f"[{COLOURS.get(outcome.state, 'yellow')}]{outcome.state}[/]"
-        words = (job.title, seconds, score, outcome.reason)
+        words = (job.title, seconds, score, outcome.reason, self.left())
         line = "  ".join(escape(word) for word in words if word)
         count = f"\\[{len(self.schedule.outcomes)}/{len(self.schedule.jobs)}]"
         self.console.print(f"{count} #{job.number} {state}  {line}", soft_wrap=True)
@@ -42,7 +48,8 @@ class View:
         schedule = self.schedule
         states = [outcome.state for outcome in schedule.outcomes.values()]
         states += ["running"] * len(schedule.running) + ["waiting"] * len(schedule.waiting)
-        caption = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+        counts = [f"{count} {state}" for state, count in Counter(states).items()]
+        caption = ", ".join(filter(None, [*counts, self.left()]))
         table = Table("#", "job", "epoch", "score", "running", "left", caption=caption)
         rows = [self._row(one) for one in schedule.running]
         for job in schedule.waiting:
@@ -52,15 +59,32 @@ class View:
             table.add_row(*map(escape, row))
         return table
 
-    def _row(self, one: Running) -> list[str]:
-        job = one.job
-        progress = read_progress(job.run.path)
+    def left(self) -> str:
+        """How long the sweep will still take, as far as that can be said; empty at its end."""
+        schedule = self.schedule
+        running = {one.job.number: self._left_of(one) for one in schedule.running}
+        if not running and not schedule.waiting:
+            return ""
+        seconds, whole = schedule.estimates.left(running, schedule.waiting, schedule.n_jobs)
+        if not whole and not seconds:
+            return "time left not known yet"
+        return f"{'about' if whole else 'more than'} {_duration(seconds)} left"
+
+    def _left_of(self, one: Running, progress: Progress | None = None) -> float | None:
+        """Seconds that a job still needs: by its epochs, or by others of its kind."""
+        job, progress = one.job, progress or read_progress(one.job.run.path)
         begun = self._begun.setdefault(job.number, progress.epochs)
         seconds = time.monotonic() - one.since
         left = remaining(progress.epochs, job.epochs, begun, seconds)
+        usual = self.schedule.estimates.of(job)
+        return max(0.0, usual - seconds) if left is None and usual is not None else left
+
+    def _row(self, one: Running) -> list[str]:
+        job, progress = one.job, read_progress(one.job.run.path)
+        left = self._left_of(one, progress)
         epoch = f"{progress.epochs}/{job.epochs or '?'}"
-        rest = "" if left is None else _duration(left)
-        return [str(job.number), job.title, epoch, progress.metric, _duration(seconds), rest]
+        rest, so_far = "" if left is None else _duration(left), time.monotonic() - one.since
+        return [str(job.number), job.title, epoch, progress.metric, _duration(so_far), rest]
 
 
 def follow(schedule: Schedule, console: Console) -> bool:
@@ -70,6 +94,7 @@ def follow(schedule: Schedule, console: Console) -> bool:
     drawn = 0.0
     with live if console.is_terminal else nullcontext(), closing(schedule.steps()) as steps:
         for ended in steps:
+            view.look()
             for outcome in ended:
                 view.report(outcome)
             if console.is_terminal and time.monotonic() - drawn > 1:

@@ -519,7 +519,8 @@ def test_a_folder_that_cannot_be_synced_loses_nothing(
         (("stage=head", "head=svm"), False),
         (("stage=clustering",), False),
         (("stage=head",), True),
-        (("stage=dcae",), True),
+        (("stage=dcae",), False),
+        (("stage=dcae", "stage.tuned=true"), True),
         (("stage=cnn",), True),
     ],
 )

@@ -33,7 +33,8 @@ from hep2.sweep.jobs import plan
 from hep2.tasks.clustering import Clustering, sharpened
 from hep2.weights import read_checkpoint
 
-FEATURES = sorted(path.stem for path in (CONF / "features").glob("*.yaml"))
+QUICK = {"dcae_plus_quick"}  # others with an encoder of fewer epochs
+FEATURES = sorted({path.stem for path in (CONF / "features").glob("*.yaml")} - QUICK)
 HEADS = sorted({path.stem for path in (CONF / "head").glob("*.yaml")} - {"mlp_small", "mlp_means"})
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SHARED = ("leak_gap", "ensemble", "label_efficiency")  # whose heads are those of other rows

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,15 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: str) -> None:
     """Except what has nothing to choose, and the protocol's own experiment."""
-    fixed = ("dcae_plus", "dcae_fisher", "dcae_joined", "ensemble", "label_efficiency")
+    fixed = (
+        "cnn",
+        "dcae_mlp",
+        "dcae_plus",
+        "dcae_fisher",
+        "dcae_joined",
+        "ensemble",
+        "label_efficiency",
+    )
     if experiment in ("chance", "codebook_nch", "leak_gap", *fixed):
         return
     cfg = composed(f"experiment={experiment}")
@@ -263,4 +272,6 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
     candidates = [*(cfg.tuning.grid or {}).values(), *estimator.values()]
     assert any(OmegaConf.is_list(values) and len(values) > 1 for values in candidates)
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
-    assert "override /tuning: lr" in text or estimator  # a head brings its own grid
+    assert (
+        re.search(r"override /tuning: (lr|two_rates)\n", text) or estimator
+    )  # a head brings its own grid

@@ -8,7 +8,8 @@ import base64
 import io
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from hep2.rundir.result import Run, data_label, protocol_label
@@ -51,7 +52,18 @@ class Picture:
     alt: str  # what it shows, in a sentence, for who cannot see it
     caption: str  # how to read it, with data set and protocol
     png: bytes  # for slides
-    svg: bytes  # for papers
+    drawn: "Figure" = field(repr=False, compare=False)
+
+    @cached_property
+    def svg(self) -> bytes:
+        """For papers and pages; drawn when it is asked for, as a dashboard takes the PNG alone."""
+        import matplotlib
+
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        self.drawn.patch.set_alpha(0)
+        with matplotlib.rc_context(cast(Any, _SETTINGS)):
+            self.drawn.savefig(svg := io.BytesIO(), format="svg", metadata=nothing)
+        return svg.getvalue()
 
     @property
     def kind(self) -> str:
@@ -90,12 +102,8 @@ def make_picture(
             figure.suptitle(textwrap.fill(title, _TITLE), fontsize=9)
         for axes in figure.axes:
             axes.patch.set_alpha(0)
-        png, svg = io.BytesIO(), io.BytesIO()
-        figure.savefig(png, format="png", metadata={"Software": None})
-        figure.patch.set_alpha(0)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(svg, format="svg", metadata=nothing)
-    return Picture(stem, heading, alt, caption, png.getvalue(), svg.getvalue())
+        figure.savefig(png := io.BytesIO(), format="png", metadata={"Software": None})
+    return Picture(stem, heading, alt, caption, png.getvalue(), figure)
 
 
 def title_of(run: Run) -> str:
