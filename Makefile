@@ -22,6 +22,8 @@ FUZZ ?= 2000
 AUDITOR = pip-audit==2.9.0
 MUTATOR = mutmut==3.8.1
 HOLES = api.osv.dev
+DOCS := .cache/documentation
+WITH_DOCS = PYTHONPATH=$(CURDIR):$(CURDIR)/$(DOCS) $(BIN)/python
 SETTINGS = data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
 EXPERIMENT = name=$(NAME) $(SETTINGS)
 
@@ -30,7 +32,8 @@ STUDY ?= tuning
 TRIALS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce quick ablation labels search dashboard sync test coverage fuzz mutants bench lint lock audit clean
+.PHONY: help install reproduce quick ablation labels search dashboard sync docs notebooks test coverage \
+    fuzz mutants bench lint lock audit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +76,17 @@ dashboard: install  ## W&B's own terminal viewer on the runs of a name, offline 
 sync: install  ## upload the offline runs of a name to W&B; needs `wandb login` (NAME=)
 	find -L runs/$(NAME) -type d -name 'offline-run-*' -prune -exec $(BIN)/wandb sync {} +
 
+docs: install $(DOCS)/installed  ## the documentation as a site, docs/_build/html (REPOSITORY=address of the code)
+	$(WITH_DOCS) -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+
+notebooks: install $(DOCS)/installed  ## run the notebooks of examples/ anew and keep what they show
+	rm -rf examples/*/
+	$(WITH_DOCS) $(DOCS)/bin/jupyter-execute --inplace --NotebookClient.record_timing=False examples/*.ipynb
+
+$(DOCS)/installed: pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(DOCS) --group docs
+	touch $@
+
 test: install  ## the fast tests (about four minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
@@ -111,5 +125,5 @@ audit: install  ## what is locked and installed: licences, known bad versions, k
 	else echo "$(HOLES) is out of reach: only our own list of bad versions was checked"; fi
 
 clean:  ## remove caches and the virtual environment; runs and reports stay
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants docs/_build docs/examples *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

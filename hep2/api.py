@@ -4,6 +4,7 @@ The names are those of the package: `import hep2`, then `hep2.fit` and so on. Wh
 settings, files or data is a `hep2.HEp2Error`, one sentence.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ def fit(overrides: Sequence[str] = ()) -> Run:
     """
     if isinstance(overrides, str):
         raise HEp2Error(f"overrides are a list: fit([{overrides!r}])")
-    with cli.plainly():
+    with cli.plainly(), warnings.catch_warnings():
+        cli.ignore_unfounded()
         cfg = composed(overrides)
         from hep2.run import fit as run_fit  # heavy imports wait until the settings are right
 

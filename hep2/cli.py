@@ -69,9 +69,7 @@ def main(program: Callable[[], None], settings: str = "train") -> None:
 def clear_errors() -> Iterator[None]:
     """Leave with one sentence where an error is the user's to mend."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    for advice in UNFOUNDED:
-        warnings.filterwarnings("ignore", advice)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags; a bad image gets its sentence
+    ignore_unfounded()
     try:
         with signals.heeded():
             yield
@@ -89,6 +87,13 @@ def clear_errors() -> Iterator[None]:
         if KeyboardInterrupt in (type(error), type(error.__context__)):
             _leave(f"interrupted; {GO_ON}", 130)
         raise
+
+
+def ignore_unfounded() -> None:
+    """Leave out warnings that do not hold here."""
+    for advice in UNFOUNDED:
+        warnings.filterwarnings("ignore", advice)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags; a bad image gets its sentence
 
 
 @contextmanager
