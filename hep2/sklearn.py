@@ -50,6 +50,7 @@ from hep2.folds import composed
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
 from hep2.tasks.classification import Classification
+from hep2.trainer import precision_of
 
 NO_VALIDATION = "all cells are learned from"
 
@@ -268,6 +269,7 @@ def _train(task: L.LightningModule, batches: HEp2DataModule, cells: int, cfg: Di
     trainer = L.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=1,
+        precision=precision_of(cfg.trainer),
         max_epochs=cfg.stage.epochs,
         callbacks=[EpochSeed(cfg.seed), TerminateOnNaN(np.arange(cells).astype(np.str_))],
         deterministic=True,

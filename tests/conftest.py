@@ -108,4 +108,7 @@ def no_traces() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    for logger in root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False  # Hydra's configuration of logging disables those that exist
     GlobalHydra.instance().clear()

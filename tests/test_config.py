@@ -79,7 +79,7 @@ def conf(tmp_path: Path) -> Path:
 
 def test_the_order_of_authority_is_the_one_written_down(conf: Path) -> None:
     assert "groups < this file" in (CONF / "train.yaml").read_text()
-    assert composed(conf=conf).stage.epochs == 30  # the group's
+    assert composed(conf=conf).stage.epochs == 10  # the group's
     main = conf / "train.yaml"
     main.write_text(main.read_text() + "\nstage:\n  epochs: 72\n")
     words = ["experiment=layer", "debug=layer", "stage.epochs=75"]

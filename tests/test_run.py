@@ -53,7 +53,7 @@ def test_a_run_leaves_its_files_and_nothing_else(trained: Trained) -> None:
     always = {".lock", "best.ckpt", "last.ckpt", "config.yaml", "metrics.csv", "result.json"}
     made = [{file.name for file in run.path.iterdir()} for run in (trained.dcae, trained.head)]
     assert made[0] == always | {"predictions.csv", "pictures"}
-    assert made[1] == always | {"predictions.csv"}
+    assert made[1] == always | {"predictions.csv", "held_out.csv"}
 
 
 def test_the_run_directory_is_a_function_of_the_configuration(trained: Trained) -> None:
@@ -92,7 +92,7 @@ def test_the_result_says_what_was_run_on_which_cells(trained: Trained, fold: Fol
     assert found["versions"]["torch"] == torch.__version__
     others = {"metrics", "recall", "mistakes", "curves", "audit", "seconds", "versions", "kind"}
     others |= {"labels_in_features", "encoder_seconds", "collapsed_encoders"}
-    others |= {"full_scale", "notes"}
+    others |= {"full_scale", "notes", "precision", "calibration", "specimen_calls"}
     assert set(found) == expected.keys() | others | {"git_commit", "command"}
     of_stage_one = result(trained.dcae)
     assert (of_stage_one["stage"], of_stage_one["method"]) == ("dcae", "dcae")

@@ -22,7 +22,7 @@ ALLOWED = {
     "0BSD", "3-Clause BSD License", "Apache 2.0", "Apache License, Version 2.0",
     "Apache Software License", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD",
     "BSD License", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "HPND", "ISC", "MIT",
-    "MIT License", "MIT-CMU", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
+    "MIT License", "MIT-0", "MIT-CMU", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0",
     "Python Software Foundation License", "The Unlicense (Unlicense)", "Zlib",
 }  # fmt: skip
 
@@ -45,7 +45,12 @@ def harmful(name: str, version: str) -> bool:
 
 def allowed(text: str) -> bool:
     """Whether an SPDX expression leaves a choice in which all is allowed."""
-    return any(set(choice.split(" AND ")) <= ALLOWED for choice in text.split(" OR "))
+    if text in ALLOWED:
+        return True
+    parts = [part.strip() for part in re.split(r"([()]| AND | OR )", text)]
+    words = [part.lower() if part in ("AND", "OR") else part for part in parts if part]
+    known = [word if word in ("and", "or", "(", ")") else str(word in ALLOWED) for word in words]
+    return bool(eval(" ".join(known)))
 
 
 def test_every_requirement_is_locked() -> None:
@@ -91,6 +96,8 @@ def test_every_licence_is_allowed() -> None:
     assert allowed("GPL-3.0-only OR MIT")
     assert not allowed("GPL-3.0-only")
     assert not allowed("MIT AND GPL-3.0-only")
+    assert allowed("MPL-2.0 AND (GPL-3.0-only OR MIT)")
+    assert not allowed("GPL-3.0-only AND (Apache-2.0 OR MIT)")
     others = {
         package.name: licence(package)
         for package in installed()

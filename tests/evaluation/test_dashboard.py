@@ -190,8 +190,8 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
     (folder,) = (run_dir / "wandb").glob("offline-run-*")
     items = [entry["item"] for entry in inspected(folder)["history"]]
     shown = {key.split(".")[0]: items[0] for key in items[0] if key.startswith("report/")}
-    assert shown.keys() == {f"report/{name}" for name in
-                            ("matrix", "specimens", "reliability", "predictions")}  # fmt: skip
+    names = ("matrix", "specimens", "reliability", "called", "predictions")
+    assert shown.keys() == {f"report/{name}" for name in names}
     assert "SYNTHETIC" in json.dumps(items[0])
     rows = len((run_dir / "predictions.csv").read_text().splitlines()) - 1
     (table,) = (folder / "files/media/table/report").glob("predictions*.table.json")

@@ -108,7 +108,8 @@ def test_the_shell_asks_what_may_follow(hep2: Command) -> None:
 
     assert words("hep2 s") == ["sweep", "search", "schema"]
     assert words("hep2 train stage=dcae_p") == [
-        *("stage=dcae_plus", "stage=dcae_plus_own", "stage=dcae_plus_vicreg")
+        *("stage=dcae_plus", "stage=dcae_plus_own"),
+        *("stage=dcae_plus_quick", "stage=dcae_plus_vicreg"),
     ]
     assert words("hep2 train stage=head head.wi") == ["head.widths."]
     assert words("hep2 audit columns.sp") == ["columns.specimen=", "columns.split="]

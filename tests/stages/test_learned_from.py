@@ -77,7 +77,9 @@ def test_so_do_heads_that_are_not_networks(
     monkeypatch.setattr(SVM, "fit", spied)
     fit(cfg)
     test = specimens(fold, fold.split.test)
-    assert fitted == [int(np.isin(fold.cells.specimens, list(test), invert=True).sum())]
+    everyone = int(np.isin(fold.cells.specimens, list(test), invert=True).sum())
+    tested, *to_calibrate = fitted
+    assert tested == everyone and sum(everyone - count for count in to_calibrate) == everyone
 
 
 @pytest.mark.parametrize("protocol", ["published", "specimen", "loso", "random"])

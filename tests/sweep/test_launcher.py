@@ -552,7 +552,7 @@ def test_on_a_terminal_a_table_is_drawn(tmp_path):
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100)
     assert follow(sweep.schedule(), console)
-    assert "0/30" in out.getvalue()
+    assert "0/10" in out.getvalue()
     assert "1 running, 1 waiting" in out.getvalue()
 
 

@@ -128,7 +128,7 @@ def test_mlflow_holds_the_run(store, run_dir, caplog, monkeypatch, capfd):
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5)]
     files = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
-    kinds = ("matrix", "specimens", "reliability")
+    kinds = ("matrix", "specimens", "reliability", "called")
     assert files == {f"report/{kind}.png" for kind in kinds} | {TABLE}
     (image, _) = client.list_artifacts(run.info.run_id, "images")
     assert image.path.startswith("images/reconstructions+step+1+")
@@ -181,7 +181,7 @@ def test_tensorboard_holds_the_run(store, run_dir, caplog, monkeypatch, capfd):
     events = tensorboard_events(run_dir)
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(0, 1.0), (1, 0.5)]
     assert [e.value for e in events.Scalars("random-leaky/test/mca")] == [0.5]
-    kinds = {f"report/{kind}" for kind in ("matrix", "specimens", "reliability")}
+    kinds = {f"report/{kind}" for kind in ("matrix", "specimens", "reliability", "called")}
     assert set(events.Tags()["images"]) == kinds | {"reconstructions"}
     texts = {tag: events.Tensors(tag)[0] for tag in events.Tags()["tensors"]}
     assert b"SYNTHETIC" in texts["report/matrix/text_summary"].tensor_proto.string_val[0]
