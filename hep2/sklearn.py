@@ -266,10 +266,11 @@ def _fold(images: NDArray[Any], seed: int) -> Fold:
 def _train(task: L.LightningModule, batches: HEp2DataModule, cells: int, cfg: DictConfig) -> None:
     """All epochs, in memory: no file is written, nothing is shown."""
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    precision: Any = precision_of(cfg.trainer)
     trainer = L.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=1,
-        precision=precision_of(cfg.trainer),
+        precision=precision,
         max_epochs=cfg.stage.epochs,
         callbacks=[EpochSeed(cfg.seed), TerminateOnNaN(np.arange(cells).astype(np.str_))],
         deterministic=True,
