@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measure import peak_mb
+
 SHAPE = (1040, 1388)  # of a field, pixels
 CELLS = 50
 SIDE = 96  # of the simulated cell that is put into it, pixels
@@ -145,9 +147,7 @@ def predict_once() -> None:
     out = str(Path(folder, "calls.csv"))
     predict(run, Path("runs"), f"{folder}/fields", out, 1, masks=f"{folder}/masks")
     seconds = time.perf_counter() - started
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak,) = (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-    print(seconds, peak)
+    print(seconds, peak_mb())
 
 
 if __name__ == "__main__":

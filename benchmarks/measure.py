@@ -54,6 +54,16 @@ class Row:
         return {**shown, "met": self.met}
 
 
+def peak_mb() -> float:
+    """The greatest resident memory that this process ever had, MB. Linux.
+
+    Not getrusage: that one counts what the parent held when it started this process.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return peak
+
+
 def configured(*overrides: str) -> DictConfig:
     """The configuration of `python train.py <overrides>`."""
     from hydra import compose, initialize_config_dir

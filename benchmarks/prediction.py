@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.measure import peak_mb
+
 IMAGES = 500
 GROWTH = 1.10  # of memory, at most, from the fewer cells to the more
 
@@ -119,10 +121,7 @@ def predict_once() -> None:
     started = time.perf_counter()
     predict(run, Path("runs"), images, out, int(orientations))
     seconds = time.perf_counter() - started
-    # Not getrusage: that one counts what the parent held when it started this process.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak,) = (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-    print(seconds, peak)
+    print(seconds, peak_mb())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Images and figures at the edges: defined behaviour, from the files to the table."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, composed
+from helpers.results import result
 from PIL import Image
 
 from hep2.errors import HEp2Error
@@ -55,10 +55,6 @@ def both(tmp_path: Path, *words: str) -> tuple[RunDir, RunDir]:
         fit(settings(tmp_path, "stage=dcae", *words)),
         fit(settings(tmp_path, "stage=head", *words)),
     )
-
-
-def result(run: RunDir) -> dict[str, Any]:
-    return json.loads(run.result.read_text())
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CONF, TINY, TINY_DATA, Configure, Trained, composed
+from helpers.results import result
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
@@ -25,11 +26,6 @@ from hep2.tasks.reconstruction import Reconstruction
 
 STAGES = ("dcae", "head")
 TASKS = {"dcae": Reconstruction, "head": Classification}
-
-
-def result(run: RunDir) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(run.result.read_text())
-    return content
 
 
 def both_stages(configure: Configure, *overrides: str) -> RunDir:

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from helpers.trainers import short_trainer
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 
@@ -188,17 +189,7 @@ class Failing(BoringModel):
 
 def fit(run_dir: Path, model: LightningModule, **options: object) -> None:
     loggers = make_loggers({}, run_dir, IDENTITY, {})
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        limit_train_batches=3,
-        limit_val_batches=0,
-        log_every_n_steps=1,
-        logger=loggers,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    trainer = short_trainer(loggers, max_epochs=2)
     trainer.fit(model, **options)
     trainer.save_checkpoint(run_dir / "last.ckpt")
 

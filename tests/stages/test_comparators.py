@@ -1,7 +1,6 @@
 """Every comparator through the same door: pairs of features and heads, networks, clusters."""
 
 import itertools
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CONF, TINY, Configure, Trained, composed
+from helpers.results import result
 from helpers.trained_runs import check_predicts_as_tested, write_test_cells
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -72,11 +72,6 @@ def test_cells(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test cells as files."""
     folder: Path = write_test_cells(fold, tmp_path_factory.mktemp("test_cells"))
     return folder
-
-
-def result(run: RunDir) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(run.result.read_text())
-    return stored
 
 
 # --- pairs

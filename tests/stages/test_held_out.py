@@ -1,6 +1,5 @@
 """Training specimens are held out, and teach a run how far its probabilities can be believed."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY_DATA, Configure, composed
+from helpers.results import result
 from hydra.utils import instantiate
 
 from hep2.callbacks import NotFinite
@@ -24,11 +24,6 @@ from hep2.stages.held_out import settings_of
 from hep2.stages.training import NetworkStage
 
 PIXELS = ("stage=head", "features=pixels", "stage.epochs=2", "protocol.validation=0")
-
-
-def result(run: RunDir) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(run.result.read_text())
-    return stored
 
 
 @pytest.fixture(scope="module")

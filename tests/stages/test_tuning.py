@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import CONF, Configure, composed
+from helpers.results import result
 from omegaconf import OmegaConf
 
 import hep2.stages.tuning as tuning
@@ -27,11 +28,6 @@ from hep2.stages.tuning import Trials
 LR = "stage.optimizer.lr"
 GRID = f"tuning.grid={{{LR}:[1e-5,1e-2]}}"  # the first learns nothing in so few steps
 QUICK = ("stage.epochs=4", "tuning.epochs=0.5", "++stage.tuned=true")
-
-
-def result(run: RunDir) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(run.result.read_text())
-    return stored
 
 
 def trials(run: RunDir) -> list[dict[str, Any]]:

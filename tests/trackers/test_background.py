@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from lightning.pytorch import Trainer
+from helpers.trainers import short_trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 import hep2.trackers.background
@@ -143,17 +143,7 @@ def test_a_training_goes_on_beside_a_tracker_that_hangs(where, tmp_path, caplog,
     monkeypatch.setattr(hep2.trackers.background, "PATIENCE", 0.2)
     released = threading.Event()
     logger = Background(tmp_path, "It", "it", partial(Spy, where, lambda: released.wait(30)))
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_train_batches=3,
-        limit_val_batches=0,
-        log_every_n_steps=1,
-        logger=[logger],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    trainer = short_trainer([logger], max_epochs=1)
     logger.log_metrics({"loss": 1.0}, 0)
     trainer.fit(BoringModel())
     assert trainer.global_step == 3
