@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, locks, the progress bar, text for spreadsheets."""
 
+import csv
 import errno
+import io
 import logging
 import os
 import socket
@@ -8,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
@@ -122,6 +124,15 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         folder = os.open(path.parent, os.O_RDONLY)
         stack.callback(os.close, folder)
         os.fsync(folder)
+
+
+@contextmanager
+def whole_csv(path: Path) -> Iterator[Any]:
+    """A `csv.writer` to a file that appears under its name when it is whole."""
+    with whole_file(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        yield csv.writer(text, lineterminator="\n")
+        text.detach()  # writes what it holds; the file is not its own to close
 
 
 def reserve(file: IO[bytes], length: int) -> None:

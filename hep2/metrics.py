@@ -109,18 +109,26 @@ def specimen_accuracy(
     arguments are of cells: names and class indices (N,), probabilities (N, C).
     """
     _, index, cells = np.unique(specimens, return_inverse=True, return_counts=True)
-    classes = probabilities.shape[1]
-    mean_probability = np.zeros((len(cells), classes))
-    np.add.at(mean_probability, index, probabilities)
-    mean_probability /= cells[:, None]
-    labels, votes = (
-        np.bincount(index * classes + calls, minlength=mean_probability.size).reshape(-1, classes)
-        for calls in (targets, outputs)
-    )
+    mean_probability = group_means(index, cells, probabilities)
+    labels, votes = (group_counts(index, calls, mean_probability.shape) for calls in
+                     (targets, outputs))  # fmt: skip
     tied = votes == votes.max(axis=1, keepdims=True)
     majority = np.where(tied, mean_probability, -1.0).argmax(axis=1)
     by_mean, truth = mean_probability.argmax(axis=1), labels.argmax(axis=1)
     return float((majority == truth).mean()), float((by_mean == truth).mean())
+
+
+def group_means(owner: IntArray, sizes: IntArray, values: FloatArray) -> FloatArray:
+    """Means of the rows of each group: owner (N,), sizes (G,), values (N, C) -> (G, C)."""
+    total = np.zeros((len(sizes), values.shape[1]))
+    np.add.at(total, owner, values)
+    return np.asarray(total / sizes[:, None])
+
+
+def group_counts(owner: IntArray, classes: IntArray, shape: tuple[int, ...]) -> IntArray:
+    """How often each class stands in each group: (N,), class indices (N,) -> `shape`, (G, C)."""
+    counts = np.bincount(owner * shape[1] + classes, minlength=shape[0] * shape[1])
+    return np.asarray(counts.reshape(shape))
 
 
 class Metric(NamedTuple):

@@ -14,6 +14,7 @@ specimen resemble each other, and a random split flatters every method by tens o
 import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hep2.callbacks import EpochSeed, TerminateOnNaN
-from hep2.cli import UNFOUNDED, plainly
+from hep2.cli import ignore_unfounded, plainly
 from hep2.config import plain
 from hep2.data.cells import Cells
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.images import FULL_SCALE, resize_square
 from hep2.data.inputs import CachedFeatures, CellImages, in_batches
-from hep2.data.orientation import oriented
 from hep2.data.protocols import Split
 from hep2.data.validation import NOBODY
 from hep2.errors import HEp2Error
+from hep2.features.transforms import Encoding
 from hep2.folds import composed
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
@@ -106,12 +107,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         images = self._images(_checked(self, X, reset=False))
         _, orientations, view = self._reading
-        inputs = CellImages(_cells(images), view=view)
-
-        def latents(image: torch.Tensor) -> torch.Tensor:
-            turned = [self.encoder_(oriented(image, turn)) for turn in range(orientations)]
-            return torch.stack(turned, dim=1).mean(dim=1)
-
+        inputs, encoding = CellImages(_cells(images), view=view), Encoding(self.encoder_, view)
+        latents = partial(encoding.averaged, orientations=orientations)
         return torch.cat(list(in_batches(inputs, np.arange(len(images)), latents))).numpy()
 
     def __sklearn_tags__(self) -> Any:
@@ -282,6 +279,5 @@ def _train(task: L.LightningModule, batches: HEp2DataModule, cells: int, cfg: Di
         use_distributed_sampler=False,
     )
     with warnings.catch_warnings():
-        for advice in UNFOUNDED:
-            warnings.filterwarnings("ignore", advice)
+        ignore_unfounded()
         trainer.fit(task, datamodule=batches)

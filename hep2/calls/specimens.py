@@ -1,11 +1,12 @@
 """One call a specimen, from the probabilities of its cells: by mean, vote, or a learned rule."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
-from hep2.metrics import FloatArray, IntArray, StringArray
+from hep2.metrics import FloatArray, IntArray, StringArray, group_counts, group_means
 
 LEVEL = 1.959964  # the normal quantile of a 95 % interval
 RULES = ("mean", "vote", "learned")
@@ -26,12 +27,7 @@ class Specimens:
         """Names of specimens (N,) and probabilities (N, C) of cells."""
         names, owner, cells = np.unique(specimens, return_inverse=True, return_counts=True)
         votes = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
-
-        def mean(values: FloatArray) -> FloatArray:
-            total = np.zeros((len(names), values.shape[1]))
-            np.add.at(total, owner, values)
-            return total / cells[:, None]
-
+        mean = partial(group_means, owner, cells)
         means = mean(probabilities)
         spreads = np.sqrt(mean((probabilities - means[owner]) ** 2))
         return cls(names, cells, means, spreads, mean(votes))
@@ -53,8 +49,7 @@ class Specimens:
 def patterns_of(specimens: StringArray, labels: IntArray, classes: int) -> IntArray:
     """The commonest pattern of each specimen, in the order of their names; ties: the first."""
     names, owner = np.unique(specimens, return_inverse=True)
-    counts = np.bincount(owner * classes + labels, minlength=len(names) * classes)
-    return np.asarray(counts.reshape(-1, classes).argmax(axis=1))
+    return np.asarray(group_counts(owner, labels, (len(names), classes)).argmax(axis=1))
 
 
 class LearnedRule:

@@ -94,14 +94,15 @@ class Card:
 
 def write_page(
     path: Path,
-    specimens: Sequence[Specimen],
+    said: Sequence[tuple[Specimen, Opinion]],
     ensemble: Ensemble,
     known: PatternNames,
     nearest: int = 0,
 ) -> None:
     """Write the page as one file that loads nothing from elsewhere.
 
-    `nearest` is how many training cells stand beside each cell that is doubtful.
+    `said` are the specimens and what is said of them, `nearest` is how many training cells stand
+    beside each cell that is doubtful.
 
     Raises:
         HEp2Error: the file cannot be written.
@@ -112,7 +113,7 @@ def write_page(
     ]
     found = training_cells(ensemble) if nearest else ""
     beside = _Beside(found, nearest) if isinstance(found, TrainingCells) else None
-    cards = [_card(one, patterns, beside) for one in specimens]
+    cards = [_card(*one, patterns, beside) for one in said]
     cards.sort(key=lambda card: (card.opinion.urgency, card.name))
     page = render(
         "batch.html.j2",
@@ -146,8 +147,9 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
-def _card(specimen: Specimen, patterns: Sequence[Pattern], beside: _Beside | None) -> Card:
-    found = specimen.opinion()
+def _card(
+    specimen: Specimen, found: Opinion, patterns: Sequence[Pattern], beside: _Beside | None
+) -> Card:
     call = found.call
     order = sorted(range(len(patterns)), key=lambda one: (-found.mean[one], one))
     parts = (call.shares, call.lows, call.highs)

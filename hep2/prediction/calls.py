@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hep2.calls.answer import Call, call, cells_needed
 from hep2.calls.calibration import Calibration
+from hep2.calls.specimens import Specimens
 
 Floats = NDArray[np.float64]
 
@@ -56,9 +57,8 @@ def opinion(
     answer = call(probabilities, calibration, unlike, without)
     if answer.pattern is None:
         return Opinion(answer, None, np.zeros(len(classes)), 0, ("no cell could be named",))
-    votes = np.bincount(probabilities.argmax(axis=1), minlength=len(classes))
-    mean = probabilities.mean(axis=0)
-    majority = int(np.where(votes == votes.max(), mean, -1).argmax())
+    whole = Specimens.of(np.full(answer.cells, ""), probabilities)
+    mean, majority = whole.means[0], int(whole.by_vote()[0])
     cells, strange = answer.cells, answer.unlike / answer.cells
     found = {
         f"most cells are called {classes[majority]}": majority != answer.pattern,

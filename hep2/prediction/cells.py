@@ -47,9 +47,8 @@ class CellBatch:
     cells: Sequence[NamedImage]
     image: Tensor  # those that could be decoded, shape (B, 1, H, W), float32 in [0, 1]
     problems: list[str]  # for every cell why it could not, or ""
-    masks: Tensor | None = (
-        None  # of the same shape, 1 in a cell, all 0 without a mask; if asked for
-    )
+    # Of the same shape, 1 in a cell, all 0 without a mask; None where they were not asked for.
+    masks: Tensor | None = None
 
 
 def find_images(images: str | None) -> list[NamedImage]:

@@ -1,7 +1,5 @@
 """Cells in, a CSV out: one row a cell, and one a specimen where specimens are given."""
 
-import csv
-import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +12,19 @@ from numpy.typing import NDArray
 from hep2.data.fields import Cut
 from hep2.data.patterns import PatternNames, pattern_names
 from hep2.errors import HEp2Error
-from hep2.files import escape_formula, progress_bar, whole_file
+from hep2.files import escape_formula, progress_bar, whole_csv
 from hep2.prediction.batch_page import write_page
-from hep2.prediction.cells import BATCH, CellBatch, batches, find_images, say_masks, scale_of
-from hep2.prediction.fields import field_batches, find_fields
+from hep2.prediction.calls import Opinion
+from hep2.prediction.cells import (
+    BATCH,
+    CellBatch,
+    NamedImage,
+    batches,
+    find_images,
+    say_masks,
+    scale_of,
+)
+from hep2.prediction.fields import Field, field_batches, find_fields
 from hep2.prediction.gathered import Gathered, Specimen
 from hep2.prediction.judge import UNLIKE
 from hep2.prediction.models import Ensemble, load_ensemble
@@ -72,36 +79,39 @@ def predict(
     if not 0 <= nearest <= MOST_NEAREST:
         raise HEp2Error(f"nearest={nearest} must be a whole number from 0 to {MOST_NEAREST}")
     known = pattern_names(names)
-    fields = None if masks is None else find_fields(images, masks)
-    cells = find_images(images) if fields is None else fields
+    cells = find_images(images) if masks is None else find_fields(images, masks)
     ensemble = load_ensemble(run, runs_dir, orientations)
-    runs = ensemble.runs
-    what = "cells" if fields is None else "fields"
+    what, runs = "cells" if masks is None else "fields", ensemble.runs
     log.info("%d %s; %d run(s) of %s", len(cells), what, len(runs), runs[0].parents[1])
     page = ensemble.page if page is None else page
     scale = scale_of(str(images), cells, ensemble.channel, page, ensemble.full_scale, full_scale)
-    reading = (ensemble.image_size, ensemble.channel, page, scale)
-    if fields is None:
-        say_masks(cells, ensemble.masked)
-    found: Iterable[CellBatch] = (
-        batches(cells, *reading, masked=ensemble.masked)
-        if fields is None
-        else field_batches(fields, *reading, cut or Cut())
-    )
+    found = _batches(cells, ensemble, page, scale, cut or Cut())
     summary, target = Summary(), Path(out)
     gathered = Gathered(ensemble)
-    total = -(-len(cells) // BATCH) if fields is None else len(fields)
+    total = -(-len(cells) // BATCH) if masks is None else len(cells)
     specimens = any(cell.specimen for cell in cells)
     _write(target, _cells(progress_bar(found, f"naming {what}", total), ensemble, specimens,
                           gathered, summary))  # fmt: skip
     summary.files.append(target)
     if specimens:
-        rows = [one for one in gathered.specimens.values() if one.name]
+        said = [(one, one.opinion()) for one in gathered.specimens.values() if one.name]
         table, shown = target.with_name(f"{target.stem}-specimens.csv"), target.with_suffix(".html")
-        _write(table, _specimens(ensemble.classes, rows, known))
-        write_page(shown, rows, ensemble, known, nearest)
+        _write(table, _specimens(ensemble.classes, said, known))
+        write_page(shown, said, ensemble, known, nearest)
         summary.files += [table, shown]
     return summary
+
+
+def _batches(
+    cells: Sequence[NamedImage], ensemble: Ensemble, page: int | None, scale: int, cut: Cut
+) -> Iterable[CellBatch]:
+    """Images of cells in batches, or the cells of each field."""
+    reading = (ensemble.image_size, ensemble.channel, page, scale)
+    fields = [one for one in cells if isinstance(one, Field)]
+    if fields:
+        return field_batches(fields, *reading, cut)
+    say_masks(cells, ensemble.masked)
+    return batches(cells, *reading, masked=ensemble.masked)
 
 
 def _cells(
@@ -140,7 +150,7 @@ def _cells(
 
 
 def _specimens(
-    classes: Sequence[str], specimens: Iterable[Specimen], known: PatternNames
+    classes: Sequence[str], said: Iterable[tuple[Specimen, Opinion]], known: PatternNames
 ) -> Iterator[list[str]]:
     """A heading, then the call of each specimen: by mean probability, and by majority.
 
@@ -152,8 +162,7 @@ def _specimens(
     yield [*("specimen", "cells", "output", "output_by_majority", *_shares(classes), "icap"),
            *("unlike_training", "without_call", "doubts", "said", "reason", "set", "second"),
            *("share", "share_low", "share_high", "cells_needed")]  # fmt: skip
-    for specimen in sorted(specimens, key=lambda one: one.name):
-        found = specimen.opinion()
+    for specimen, found in sorted(said, key=lambda one: one[0].name):
         call, main = found.call, found.call.pattern
         texts, majority, icap, share = [""] * (1 + len(classes)), "", "", ["", "", ""]
         if main is not None and found.majority is not None:
@@ -187,9 +196,7 @@ def _call(classes: Sequence[str], probabilities: Vector) -> list[str]:
 def _write(path: Path, rows: Iterable[list[str]]) -> None:
     """Write a CSV that appears under its name when it is whole."""
     try:
-        with whole_file(path) as file:
-            text = io.TextIOWrapper(file, "utf-8", newline="")
-            csv.writer(text, lineterminator="\n").writerows(rows)
-            text.detach()  # writes what it holds; the file is not its own to close
+        with whole_csv(path) as writer:
+            writer.writerows(rows)
     except OSError as error:
         raise HEp2Error(f"cannot write {path}: {error.strerror}; choose another out=") from error

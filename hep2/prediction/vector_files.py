@@ -1,7 +1,5 @@
 """Vectors of cells on disk, batch by batch: .npy with a table beside it, .csv, or .parquet."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.errors import HEp2Error
-from hep2.files import escape_formula, whole_file
+from hep2.files import escape_formula, whole_csv, whole_file
 
 COLUMNS = ("id", "specimen", "fold", "held_out", "problem")
 
@@ -65,9 +63,7 @@ def _csv(target: Path, count: int, written: list[Path]) -> Iterator[Write]:
 @contextmanager
 def _rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[list[list[str]]], None]]:
     """A CSV that appears when it is whole; spreadsheets run nothing of it."""
-    with whole_file(path) as file:
-        text = io.TextIOWrapper(file, "utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+    with whole_csv(path) as writer:
         writer.writerow(header)
 
         def write(rows: list[list[str]]) -> None:
@@ -75,7 +71,6 @@ def _rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[list[list[str
             writer.writerows([*map(escape_formula, row[:names]), *row[names:]] for row in rows)
 
         yield write
-        text.detach()
 
 
 @contextmanager

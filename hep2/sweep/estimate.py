@@ -21,14 +21,16 @@ class Estimates:
         for job in jobs:
             for number in job.needs:
                 self.waiters[number].append(job.number)
+        # Looked at five times a second for every job that waits.
+        self.kinds = {job.number: self._kind(job) for job in jobs}
 
     def note(self, job: Job, seconds: float) -> None:
         """A job has ended well after so many seconds."""
-        self.seen[self._kind(job)].append(seconds)
+        self.seen[self.kinds[job.number]].append(seconds)
 
     def of(self, job: Job) -> float | None:
         """The mean of its kind; None where none has ended yet."""
-        seen = self.seen.get(self._kind(job))
+        seen = self.seen.get(self.kinds[job.number])
         return statistics.fmean(seen) if seen else None
 
     def longest_first(self, jobs: Iterable[Job]) -> list[Job]:
@@ -42,7 +44,7 @@ class Estimates:
         def way(number: int) -> float:
             job = self.jobs[number]
             own = self.of(job)
-            guess = 0.0 if self._kind(job)[1] else float(job.epochs or 1)
+            guess = 0.0 if self.kinds[number][1] else float(job.epochs or 1)
             return (guess if own is None else own) + max(map(way, self.waiters[number]), default=0)
 
         return sorted(jobs, key=lambda job: -way(job.number))

@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
@@ -17,11 +17,8 @@ import yaml
 from hep2 import __version__
 from hep2.errors import HEp2Error
 from hep2.evaluation.published import CITATION
-from hep2.prediction.exporting.model import Array, Card, ExportedModel, missing, unreadable
+from hep2.prediction.exporting.model import Array, Card, ExportedModel, Traced, missing, unreadable
 from hep2.prediction.exporting.onnx import onnx_model, read_onnx
-
-if TYPE_CHECKING:
-    from hep2.prediction.exporting.model import Traced
 
 FORMAT = "0.5.4"  # of the description: what is used here is in it, and older programs read it
 PURPOSE = "Names the staining pattern of single HEp-2 cells; research software, no diagnosis."
@@ -31,7 +28,7 @@ TAGS = ["hep-2", "immunofluorescence", "fluorescence-light-microscopy", "2d", "c
 CLOSE = {"absolute_tolerance": 1e-5, "relative_tolerance": 1e-4, "output_ids": ["probabilities"]}
 
 
-def write_bioimageio(path: Path, traced: "Traced", card: Card) -> None:
+def write_bioimageio(path: Path, traced: Traced, card: Card) -> None:
     """Write the zip, and have bioimageio.spec validate it.
 
     Raises:
@@ -77,9 +74,7 @@ def _npy(array: Array) -> bytes:
     return content.getvalue()
 
 
-def _description(
-    traced: "Traced", card: Card, digests: dict[str, str], opset: int
-) -> dict[str, Any]:
+def _description(traced: Traced, card: Card, digests: dict[str, str], opset: int) -> dict[str, Any]:
     """bioimageio.yaml."""
     facts, judges = traced.facts, len(traced.outputs) > 1
 

@@ -8,21 +8,18 @@ Weights keep their names; a batch normalisation has been folded into the convolu
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.prediction.exporting.model import Card, ExportedModel, missing, unreadable
+from hep2.prediction.exporting.model import Card, ExportedModel, Traced, missing, unreadable
 from hep2.prediction.exporting.onnx import onnx_model, read_onnx
-
-if TYPE_CHECKING:
-    from hep2.prediction.exporting.model import Traced
 
 CONFIG, GRAPH, WEIGHTS = "config.json", "model.onnx", "model.safetensors"
 FORMAT = "hep2 hub folder 1"
 
 
-def write_hub(folder: Path, traced: "Traced", card: Card) -> None:
+def write_hub(folder: Path, traced: Traced, card: Card) -> None:
     """Write the folder; its config.json tells what its user must know, and the digests."""
     model = onnx_model(traced)
     import onnx_ir

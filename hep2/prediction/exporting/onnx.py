@@ -3,23 +3,29 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hep2.files import write_atomic
-from hep2.prediction.exporting.model import Array, ExportedModel, missing, model_of, unreadable
+from hep2.prediction.exporting.model import (
+    INPUTS,
+    OUTPUTS,
+    Array,
+    ExportedModel,
+    Traced,
+    missing,
+    model_of,
+    unreadable,
+)
 
-if TYPE_CHECKING:
-    from hep2.prediction.exporting.model import Traced
 
-
-def write_onnx(path: Path, traced: "Traced") -> None:
+def write_onnx(path: Path, traced: Traced) -> None:
     """Write the file, what its user must know in its metadata."""
     write_atomic(path, onnx_model(traced).SerializeToString())
 
 
-def onnx_model(traced: "Traced") -> Any:
+def onnx_model(traced: Traced) -> Any:
     """An `onnx.ModelProto` of the inputs `pixels` and `full_scale`, as of `Exported`."""
     try:
         import onnx
@@ -27,8 +33,6 @@ def onnx_model(traced: "Traced") -> Any:
     except ImportError as error:
         raise missing(error, "ONNX") from error
     import torch
-
-    from hep2.prediction.exporting.model import INPUTS, OUTPUTS
 
     for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(chatter).setLevel(logging.ERROR)

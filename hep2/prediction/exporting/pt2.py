@@ -5,17 +5,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hep2.prediction.exporting.model import Array, ExportedModel, model_of, unreadable
-
-if TYPE_CHECKING:
-    from hep2.prediction.exporting.model import Traced
+from hep2.prediction.exporting.model import Array, ExportedModel, Traced, model_of, unreadable
 
 _TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic")  # what is read back
 
 
-def write_pt2(path: Path, traced: "Traced") -> None:
+def write_pt2(path: Path, traced: Traced) -> None:
     """Write the file, what its user must know beside the graph, one text a fact."""
     import torch
 

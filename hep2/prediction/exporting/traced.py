@@ -49,9 +49,7 @@ def trace(ensemble: Ensemble) -> Traced:
         # Traced with another number of cells than it is tried with: the number must be free.
         traced = (inputs[0][:2], inputs[1])
         program = torch.export.export(module, traced, dynamic_shapes=shapes)
-    for (
-        node
-    ) in program.graph.nodes:  # where on this machine the code lies is nobody else's business
+    for node in program.graph.nodes:  # where this machine has the code is nobody else's business
         node.meta.pop("stack_trace", None)
     return Traced(program, description(ensemble), cells, outputs)
 
