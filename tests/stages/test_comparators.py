@@ -248,12 +248,21 @@ def test_a_network_that_cannot_be_built(size: int, change: dict[str, Any], named
 # --- supervised networks
 
 
-def test_fine_tuning_starts_from_the_fold_s_own_encoder(made: tuple[str, ...], fold: Fold) -> None:
-    words = (*CHEAP, *made, "head=mlp")
-    stored = read_checkpoint(RunDir(run_path(composed(*words, "stage=dcae"))).last)["state_dict"]
-    cfg = composed(*words, "stage=cnn_finetuned")
-    task = SupervisedStage(cfg, fold, RunDir(run_path(cfg))).task
+@pytest.mark.parametrize(
+    ("encoder", "stage", "view"),
+    [("dcae", "cnn_finetuned", "intensity"), ("dcae_plus", "cnn_plus", "standardised")],
+)
+def test_fine_tuning_starts_from_the_fold_s_own_encoder(
+    made: tuple[str, ...], fold: Fold, encoder: str, stage: str, view: str
+) -> None:
+    words = (*CHEAP, *made, "head=mlp", "model.network.bounded=false", "augment=none")
+    first = composed(*words, f"stage={encoder}", f"name=before_{stage}")
+    stored = read_checkpoint(fit(first).last)["state_dict"]
+    cfg = composed(*words, f"stage={stage}", f"name=before_{stage}")
+    started = SupervisedStage(cfg, fold, RunDir(run_path(cfg)))
+    task = started.task
     assert task.encoder is not None
+    assert started.start is not None and started.start.view == view == task.hparams["view"]
     assert all(
         torch.equal(value, stored[f"encoder.{name}"])
         for name, value in task.encoder.state_dict().items()
