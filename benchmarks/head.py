@@ -189,7 +189,7 @@ def encoding(folder: str) -> float:
 
 def main(side: str, folder: str) -> None:
     """Serve one side."""
-    from hep2.sweep.processes import keep_freed_memory
+    from hep2.processor import keep_freed_memory
 
     keep_freed_memory()
     os.environ["TQDM_DISABLE"] = "1"

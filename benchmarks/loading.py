@@ -17,7 +17,7 @@ LOADED, TRAINED = 200, 4  # batches a turn
 
 def rows() -> list[Row]:
     """One row."""
-    from hep2.sweep.processes import keep_freed_memory
+    from hep2.processor import keep_freed_memory
 
     keep_freed_memory()
     import torch

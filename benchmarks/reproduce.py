@@ -28,7 +28,7 @@ EXPERIMENT = ("experiment=dcae_mlp", "data=synthetic", "protocol=published", "tu
 
 def rows() -> list[Row]:
     """One row."""
-    from hep2.sweep.processes import keep_freed_memory
+    from hep2.processor import keep_freed_memory
 
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:

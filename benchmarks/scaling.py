@@ -94,7 +94,7 @@ def watch(file: Path) -> None:
 def main(times: int, folder: str) -> None:
     """Serve one size."""
     watch(Path(folder) / f"peak-{times}")
-    from hep2.sweep.processes import keep_freed_memory
+    from hep2.processor import keep_freed_memory
 
     keep_freed_memory()
     from hep2.run import fit

@@ -119,7 +119,7 @@ def _network(cfg: "DictConfig") -> "nn.Sequential":
 
 def ours() -> None:
     """Train by train.py's way; every epoch waits for its turn."""
-    from hep2.sweep.processes import keep_freed_memory
+    from hep2.processor import keep_freed_memory
 
     keep_freed_memory()
     from hep2.run import fit
@@ -131,7 +131,7 @@ def ours() -> None:
 
 def best() -> None:
     """The best bare loop."""
-    from hep2.sweep.processes import keep_freed_memory
+    from hep2.processor import keep_freed_memory
 
     keep_freed_memory()
     import numpy as np

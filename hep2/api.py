@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hep2 import cli
+from hep2.config import composed
 from hep2.errors import HEp2Error
 from hep2.evaluation.split_audit import SplitAudit, audit_table
-from hep2.folds import composed
 from hep2.rundir.layout import run_directories
 from hep2.rundir.result import Run, protocol_label, read_run
 

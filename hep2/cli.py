@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hep2 import signals, trainer
 from hep2.config import CONF, own_conf, plain
-from hep2.errors import HEp2Error
+from hep2.errors import TERMINATED, HEp2Error, asked_to_end
 
 UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
     ".*Checkpoint directory .* exists and is not empty",
@@ -74,10 +74,10 @@ def clear_errors() -> Iterator[None]:
         with signals.heeded():
             yield
     except BaseException as error:
-        if signals.asked_to_end(error):
+        if asked_to_end(error):
             if os.environ.get("LOCAL_RANK", "0") != "0":
-                sys.exit(signals.TERMINATED)  # the first rank says so for all
-            _leave(f"asked to end (SIGTERM); {GO_ON}", signals.TERMINATED)
+                sys.exit(TERMINATED)  # the first rank says so for all
+            _leave(f"asked to end (SIGTERM); {GO_ON}", TERMINATED)
         if isinstance(error, HEp2Error):
             _leave(str(error), 1)
         if isinstance(error, HydraException | OmegaConfBaseException):

@@ -6,11 +6,12 @@ Below the top level the constructors are the schema: an unknown argument is refu
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -119,6 +120,13 @@ def register() -> None:
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     Plugins.instance().register(OwnConf)
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The configuration that `train.py` gets with these overrides."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(words))
 
 
 def called_by_name() -> bool:

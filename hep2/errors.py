@@ -1,7 +1,10 @@
-"""The one kind of error that is the user's to mend, and its commonest cause."""
+"""What ends a run without being a bug: an error that is the user's to mend, a request to end."""
 
 import math
+import signal
 from typing import Any
+
+TERMINATED = 128 + signal.SIGTERM  # exit code: what shells and schedulers know
 
 
 class HEp2Error(Exception):
@@ -10,6 +13,23 @@ class HEp2Error(Exception):
     The message names what is wrong (file, row, key) and the remedy. The entry points print it as
     `error: <message>` and exit with code 1; any other exception is a bug and keeps its traceback.
     """
+
+
+class Terminated(SystemExit):
+    """Somebody asked this process to end: a scheduler, a container, `timeout`, an OOM guard."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
+
+
+def asked_to_end(error: BaseException) -> bool:
+    """Whether an exception is `Terminated`, or was raised on its way out."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, Terminated):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def check_number(key: str, value: Any, below: float = math.inf) -> None:

@@ -15,11 +15,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hep2 import cli, config
-from hep2.config import PROGRAM
-from hep2.folds import composed
+from hep2.config import PROGRAM, composed
+from hep2.signals import die_with_parent
 from hep2.sweep.jobs import plan
 from hep2.sweep.launcher import run_jobs
-from hep2.sweep.processes import die_with_parent
 
 
 def names_of(asked: str) -> list[str]:

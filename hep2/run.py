@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from hep2 import tracking
 from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
 from hep2.errors import HEp2Error
@@ -31,6 +30,7 @@ from hep2.stages.clustering import ClusteringStage
 from hep2.stages.ensemble import EnsembleStage
 from hep2.stages.training import Stage
 from hep2.stages.tuning import tuned
+from hep2.trackers.loggers import finish, log_record, log_summary, make_loggers
 from hep2.trainer import check_trainer, precision_of
 
 log = logging.getLogger(__name__)
@@ -105,10 +105,10 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
         stage.hold_out()
         if epochs is not None:
             scores = stage.score()
-            tracking.log_summary(loggers, scores["metrics"])
+            log_summary(loggers, scores["metrics"])
             known |= {**chosen, "epochs": epochs, "seconds": round(time.monotonic() - started, 1)}
             run.write_result(known | {"curves": learning_curves(run.path)} | scores)
-            tracking.log_record(loggers, record)
+            log_record(loggers, record)
             log.info("%s: %s", run.path, _headline(scores["metrics"]))
     return run
 
@@ -132,13 +132,13 @@ def _identity(cfg: DictConfig, fold: Fold) -> Identity:
 def _tracked(cfg: DictConfig, identity: Identity, run: RunDir) -> Iterator[list[Logger]]:
     """Loggers that are finished with the right exit code, whatever happens."""
     entries = instantiate(cfg.logger, _convert_="all")
-    loggers = tracking.make_loggers(entries, run.path, identity, plain(cfg))
+    loggers = make_loggers(entries, run.path, identity, plain(cfg))
     exit_code = 1
     try:
         yield loggers
         exit_code = 0
     finally:
-        tracking.finish(loggers, exit_code)
+        finish(loggers, exit_code)
 
 
 def _headline(scores: dict[str, float | None]) -> str:

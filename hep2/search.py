@@ -19,13 +19,13 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
-from hep2 import cli, config
+from hep2 import cli
+from hep2.config import CONF, composed
 from hep2.data.fold import open_fold
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, Terminated
 from hep2.files import locked, write_atomic
-from hep2.folds import METRIC, composed, fold_by_fold, fold_numbers
-from hep2.signals import Terminated
-from hep2.sweep.processes import die_with_parent
+from hep2.signals import die_with_parent
+from hep2.sweep.folds import METRIC, fold_by_fold, fold_numbers
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"
     )
-    parser.add_argument("--space", type=Path, default=config.CONF / "search.yaml")
+    parser.add_argument("--space", type=Path, default=CONF / "search.yaml")
     parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the study")
     asked = parser.parse_args(arguments)
     with cli.clear_errors():

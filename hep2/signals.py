@@ -1,27 +1,28 @@
-"""Requests to end: SIGTERM ends a process as Ctrl-C does; before it Slurm may send SIGUSR1."""
+"""Requests to end: SIGTERM ends a process as Ctrl-C does; before it Slurm may send SIGUSR1.
 
+A process also ends with the one that started it, where that has named itself.
+"""
+
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from hep2.config import IN_SWEEP
+from hep2.errors import Terminated, asked_to_end
 
 log = logging.getLogger(__name__)
 
-TERMINATED = 128 + signal.SIGTERM  # exit code: what shells and schedulers know
-
-
-class Terminated(SystemExit):
-    """Somebody asked this process to end: a scheduler, a container, `timeout`, an OOM guard."""
-
-    def __init__(self) -> None:
-        super().__init__(TERMINATED)
+PARENT = "HEP2_PARENT"  # the process that this one shall not outlive
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
@@ -52,16 +53,6 @@ def heeded() -> Iterator[None]:
             signal.signal(number, after)
 
 
-def asked_to_end(error: BaseException) -> bool:
-    """Whether an exception is `Terminated`, or was raised on its way out."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, Terminated):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
 def _terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch calls a worker that ended an error
     raise Terminated
@@ -79,3 +70,33 @@ def _requeue(number: int, frame: FrameType | None) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("job %s cannot be put into the queue again: %s", job, error)
     _terminate(number, frame)
+
+
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """End this process, by a signal, at once when the one that started it ends, however it does.
+
+    Meant to be the first thing that a program does. A sweep names itself in the environment of its
+    jobs, and a job names itself to the ranks that Lightning starts.
+    """
+    named = os.environ.get(PARENT, "")
+    os.environ[PARENT] = str(os.getpid())
+    if not named.isdigit():
+        return
+    parent = int(named)
+    if os.getppid() == parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
+    elif os.getppid() == parent:
+        threading.Thread(target=_watch, args=(parent, by), daemon=True).start()
+    if os.getppid() != parent:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:  # it ended before we could be bound to it
+            os.kill(os.getpid(), signal.SIGKILL)
+        except PermissionError:  # it is there, and somebody else's
+            pass
+
+
+def _watch(parent: int, by: signal.Signals) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), by)

@@ -35,9 +35,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from hep2.callbacks import EpochSeed, TerminateOnNaN
 from hep2.cli import ignore_unfounded, plainly
-from hep2.config import plain
+from hep2.config import composed, plain
 from hep2.data.cells import Cells
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
@@ -47,9 +46,9 @@ from hep2.data.protocols import Split
 from hep2.data.validation import NOBODY
 from hep2.errors import HEp2Error
 from hep2.features.transforms import Encoding
-from hep2.folds import composed
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
+from hep2.stages.callbacks import EpochSeed, TerminateOnNaN
 from hep2.tasks.classification import Classification
 from hep2.trainer import precision_of
 

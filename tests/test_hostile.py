@@ -217,7 +217,7 @@ def test_the_checkpoint_before_the_last_is_kept_and_gone_on_from(
 
     path = Path(configure().runs_dir) / "default/synthetic-specimen/dcae-dcae/fold0/seed0"
     with monkeypatch.context() as patch:
-        patch.setattr("hep2.callbacks.EpochSeed.on_train_epoch_start", killed)
+        patch.setattr("hep2.stages.callbacks.EpochSeed.on_train_epoch_start", killed)
         with pytest.raises(KilledError):
             fit(configure())
     epochs = [torch.load(path / name)["epoch"] for name in ("previous.ckpt", "last.ckpt")]

@@ -4,7 +4,7 @@ import pytest
 from conftest import CONF, TINY_DATA
 
 from hep2 import rows
-from hep2.folds import composed
+from hep2.config import composed
 from hep2.sweep.jobs import Job, plan
 
 

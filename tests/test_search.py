@@ -10,10 +10,10 @@ import yaml
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from hep2 import folds
 from hep2.errors import HEp2Error
-from hep2.folds import composed, fold_by_fold
 from hep2.rundir.metrics_csv import validation_mca
+from hep2.sweep import folds
+from hep2.sweep.folds import composed, fold_by_fold
 
 SWEEPS = ("sweep.yaml", "conf/sweep_bayes.yaml")
 
@@ -275,7 +275,7 @@ def test_a_search_by_wandb_neither_sees_one_fold_nor_the_test_cells():
     sweep = yaml.safe_load((ROOT / "conf/sweep_bayes.yaml").read_text())
     assert sweep["metric"] == {"name": folds.METRIC, "goal": "maximize"}
     assert "fold" not in sweep["parameters"]
-    assert sweep["command"][2:4] == ["-m", "hep2.folds"]
+    assert sweep["command"][2:4] == ["-m", "hep2.sweep.folds"]
 
 
 @pytest.mark.parametrize(

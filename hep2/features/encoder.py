@@ -13,8 +13,8 @@ from torch import nn
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.nets.architectures import ENCODERS, build
+from hep2.nets.weights import load_weights, read_checkpoint
 from hep2.rundir.layout import encoder_paths, train_command
-from hep2.weights import load_weights, read_checkpoint
 
 OWN = ("data", "split", "protocol", "fold", "seed")  # of weights learned from a fold's own cells
 POOL = ("data", "pool", "protocol", "seed")  # and from all that share no specimen with its test

@@ -25,7 +25,7 @@ from hep2.features.transforms import Encoding, Extraction, FisherEncoding, Repre
 from hep2.files import write_atomic
 from hep2.heads.estimator import Estimator
 from hep2.nets.architectures import ENCODERS, build
-from hep2.weights import load_weights, read_checkpoint
+from hep2.nets.weights import load_weights, read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ import hydra
 from omegaconf import DictConfig
 
 from hep2 import cli, config
+from hep2.processor import keep_freed_memory, wait_asleep
+from hep2.signals import die_with_parent
 from hep2.sweep import launcher
-from hep2.sweep.processes import die_with_parent, keep_freed_memory, wait_asleep
 
 config.register()
 launcher.register()

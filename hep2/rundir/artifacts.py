@@ -240,7 +240,7 @@ def cells_csv(fold: Fold, errors: Rows, places: Rows) -> str:
     columns = {"mse": [f"{error:.6g}" for error in errors]}
     for name, column in zip(PLACES, places.T, strict=True):
         columns[name] = ["" if np.isnan(value) else f"{value:.5g}" for value in column]
-    return cells_table(fold, columns)
+    return cells_table(fold.cells, fold.split.test, columns)
 
 
 def latents_of(run: Run) -> LatentMap | None:

@@ -12,9 +12,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.config import flat, is_estimator, redacted
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, asked_to_end
 from hep2.files import write_atomic
-from hep2.signals import asked_to_end
 
 LONGEST_REASON = 500  # characters
 

@@ -13,13 +13,17 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hep2.calls.calibration import HeldOut
-from hep2.data.fold import Fold
+from hep2.data.cells import Cells
 from hep2.data.manifest import LONGEST
+from hep2.data.validation import Indices
 from hep2.metrics import FloatArray, IntArray, StringArray, confusion_counts
 from hep2.rundir.directory import damaged
 
 _ROUNDING = 1e-3  # by how much a row's probabilities may miss a sum of one
 _OVERSHOOT = 1e-6  # by how much one probability may pass 0 or 1, in single precision
+
+
+Columns = Mapping[str, Sequence[str]]  # texts, by the name of the column
 
 
 @dataclass(frozen=True)
@@ -42,37 +46,38 @@ class Predictions:
         return confusion_counts(self.targets, self.outputs, self.probabilities.shape[1])
 
 
-def cells_table(fold: Fold, columns: Mapping[str, Sequence[str]]) -> str:
-    """A CSV with one row a test cell: id, specimen, target, and more columns."""
-    cells, test = fold.cells, fold.split.test
-    known = {"id": cells.ids[test], "specimen": cells.specimens[test]}
-    known["target"] = np.array(cells.classes)[cells.labels[test]]
-    text: str = pd.DataFrame({**known, **columns}).to_csv(index=False, lineterminator="\n")
-    return text
+def cells_table(cells: Cells, rows: Indices, columns: Columns) -> str:
+    """A CSV with one row for each of some cells: id, specimen, target, and more columns."""
+    targets = np.array(cells.classes)[cells.labels[rows]]
+    return _table(cells.ids[rows], cells.specimens[rows], targets, columns)
 
 
-def predictions_csv(fold: Fold, probabilities: NDArray[np.float64]) -> str:
-    """One row a test cell: id, specimen, target, output, one probability a class.
+def predictions_csv(cells: Cells, rows: Indices, probabilities: NDArray[np.float64]) -> str:
+    """One row for each of some cells: id, specimen, target, output, one probability a class.
 
     Probabilities are written with nine significant digits: enough to tell float32 values apart.
     """
-    return cells_table(fold, _named(fold.cells.classes, probabilities))
+    return cells_table(cells, rows, _named(cells.classes, probabilities))
 
 
 def held_out_csv(held: HeldOut, classes: Sequence[str]) -> str:
     """The same columns, one row a cell that was held out."""
-    known = {"id": held.ids, "specimen": held.specimens, "target": np.array(classes)[held.labels]}
-    frame = pd.DataFrame({**known, **_named(classes, held.probabilities)})
+    targets = np.array(classes)[held.labels]
+    return _table(held.ids, held.specimens, targets, _named(classes, held.probabilities))
+
+
+def _table(ids: StringArray, specimens: StringArray, targets: StringArray, columns: Columns) -> str:
+    frame = pd.DataFrame({"id": ids, "specimen": specimens, "target": targets, **columns})
     text: str = frame.to_csv(index=False, lineterminator="\n")
     return text
 
 
-def _named(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, Sequence[str]]:
+def _named(classes: Sequence[str], probabilities: NDArray[np.float64]) -> Columns:
     """The columns of a classifier: output, and one probability a class."""
     columns = {"output": [classes[index] for index in probabilities.argmax(axis=1)]}
     for name, shares in zip(classes, probabilities.T, strict=True):
         columns[f"p_{name}"] = [f"{share:.9g}" for share in shares]
-    return dict(columns)
+    return columns
 
 
 def read_cells_table(file: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from hep2.checkpoints import same_file
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
@@ -21,16 +20,17 @@ from hep2.data.inputs import CellImages, Positions, in_batches
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
+from hep2.nets.weights import read_checkpoint
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import pool_of
 from hep2.rundir.result import name_metrics
+from hep2.stages.checkpoints import same_file
 from hep2.stages.training import NetworkStage
 from hep2.tasks.denoising import Denoising
 from hep2.tasks.joint_embedding import JointEmbedding
 from hep2.tasks.pretraining import pretrain_layers
 from hep2.tasks.reconstruction import Reconstruction
-from hep2.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 

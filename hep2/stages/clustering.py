@@ -56,7 +56,7 @@ class ClusteringStage(NetworkStage):
         shares = self.task.assignments(self.inputs, split.test).double().cpu().numpy()
         named = shares[:, patterns.argsort()]  # columns in the order of the patterns
         clusters = named.argmax(axis=1)
-        write_atomic(self.run.predictions, predictions_csv(self.fold, named))
+        write_atomic(self.run.predictions, predictions_csv(self.fold.cells, split.test, named))
         metrics = {
             "clustering_accuracy": match(targets, clusters, count).accuracy,
             "accuracy_matched_in_training": float((clusters == targets).mean()),

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from hep2.callbacks import NotFinite
 from hep2.calls.calibration import Calibration, HeldOut, calibrated
 from hep2.config import plain
 from hep2.data.fold import Fold
@@ -20,6 +19,7 @@ from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import Probabilities, inner_folds
 from hep2.rundir.predictions import held_out_csv
+from hep2.stages.callbacks import NotFinite
 from hep2.stages.training import Stage
 
 log = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ def score_classifier(
 
     With them goes how far they can be believed, by the calibration, or why there is none.
     """
-    write_atomic(run.predictions, predictions_csv(fold, probabilities))
     test, classes = fold.split.test, fold.cells.classes
+    write_atomic(run.predictions, predictions_csv(fold.cells, test, probabilities))
     targets, outputs = fold.cells.labels[test], probabilities.argmax(axis=1)
     specimens = fold.cells.specimens[test]
     known = specimens if np.all(specimens != "") else None

@@ -19,16 +19,16 @@ from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from hep2.callbacks import EpochSeed, OwnSignals, TerminateOnNaN
-from hep2.checkpoints import CheckpointFiles, Checkpoints, resume_point
 from hep2.config import plain
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
+from hep2.nets.weights import read_checkpoint
 from hep2.rundir.directory import RunDir
+from hep2.stages.callbacks import EpochSeed, OwnSignals, TerminateOnNaN
+from hep2.stages.checkpoints import CheckpointFiles, Checkpoints, resume_point
 from hep2.trainer import NO_CLOCK, precision_of
-from hep2.weights import read_checkpoint
 
 for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
     logging.getLogger(chatter).setLevel(logging.WARNING)

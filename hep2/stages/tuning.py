@@ -15,13 +15,13 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.callbacks import NotFinite
 from hep2.config import plain, redacted
 from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
 from hep2.rundir.directory import RunDir, configuration_differences
+from hep2.stages.callbacks import NotFinite
 from hep2.stages.training import S, Stage
 from hep2.stages.trial import trained_apart
 

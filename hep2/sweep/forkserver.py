@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
+from hep2.signals import PARENT
 from hep2.sweep import processes
 from hep2.sweep.processes import Start, Started
 
@@ -90,9 +91,9 @@ def _become(words: list[str], environment: dict[str, str], log: str) -> None:
     """In the forked process: become the job."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server has a handler
-    server = os.environ[processes.PARENT]  # it named itself, and ends with the sweep
+    server = os.environ[PARENT]  # it named itself, and ends with the sweep
     os.environ.clear()
-    os.environ.update({**environment, processes.PARENT: server})
+    os.environ.update({**environment, PARENT: server})
     with open(os.devnull, "rb") as nothing, open(log, "ab") as output:
         for stream, file in ((0, nothing), (1, output), (2, output)):
             os.dup2(file.fileno(), stream)

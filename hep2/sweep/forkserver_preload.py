@@ -7,7 +7,8 @@ import os
 import signal
 from typing import Any
 
-from hep2.sweep.processes import die_with_parent, keep_freed_memory, wait_asleep
+from hep2.processor import keep_freed_memory, wait_asleep
+from hep2.signals import die_with_parent
 
 RUN = (
     "hep2.run",

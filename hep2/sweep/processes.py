@@ -1,12 +1,9 @@
 """Processes of a sweep: none outlives the one that started it."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,70 +13,7 @@ from omegaconf import DictConfig, ListConfig
 
 from hep2 import processor
 from hep2.config import IN_SWEEP, ONE_RUN
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-LARGEST = 2**31 - 1  # bytes; mallopt takes an int
-
-
-def keep_freed_memory() -> None:
-    """Stop glibc from handing the activations of a step back to the kernel. Call before torch.
-
-    glibc maps blocks beyond 32 MB again each time and returns what is free at the heap's end; the
-    kernel must zero every page again, which costs a training step on a CPU about a tenth of its
-    time. Nothing is done on other C libraries. Large tensors also get huge pages (2 MB), unless
-    the environment says otherwise.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch at its first tensor
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(M_TRIM_THRESHOLD, LARGEST)
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
-
-
-def wait_asleep() -> None:
-    """Let threads that wait for each other sleep, and not spin. Call before torch.
-
-    Spinning saves microseconds on a quiet machine. Beside other busy processes each thread spins
-    away the time in which the other could work: two threads were 6 to 15 times as slow as one, and
-    2 to 5 times faster when they slept. No number hangs on it.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when the library is loaded
-
-
-PARENT = "HEP2_PARENT"  # the process that this one shall not outlive
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
-    """End this process, by a signal, at once when the one that started it ends, however it does.
-
-    Meant to be the first thing that a program does. A sweep names itself in the environment of its
-    jobs, and a job names itself to the ranks that Lightning starts.
-    """
-    named = os.environ.get(PARENT, "")
-    os.environ[PARENT] = str(os.getpid())
-    if not named.isdigit():
-        return
-    parent = int(named)
-    if os.getppid() == parent and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
-    elif os.getppid() == parent:
-        threading.Thread(target=_watch, args=(parent, by), daemon=True).start()
-    if os.getppid() != parent:
-        try:
-            os.kill(parent, 0)
-        except ProcessLookupError:  # it ended before we could be bound to it
-            os.kill(os.getpid(), signal.SIGKILL)
-        except PermissionError:  # it is there, and somebody else's
-            pass
-
-
-def _watch(parent: int, by: signal.Signals) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), by)
+from hep2.signals import PARENT
 
 
 class Started(Protocol):

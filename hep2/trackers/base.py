@@ -1,6 +1,7 @@
-"""What every logger of a run has in common."""
+"""What every logger of a run has in common, and the settings of every tracker."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ class RunLogger(Logger):
 
     def finish(self, exit_code: int) -> None:
         """End with the job's exit code, in bounded time and without raising."""
+
+
+class TrackerSettings(ABC):
+    """What a user chooses about a tracker: a dataclass, which `conf/logger/<name>.yaml` fills."""
+
+    tags: Sequence[str]  # beside those that tell data, protocol and method
+
+    @abstractmethod
+    def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> RunLogger | None:
+        """The logger of one run, or None where it is switched off.
+
+        `description` is of `hep2.trackers.loggers.describe`, with the configuration as `config`.
+        """
 
 
 def one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hep2.config import flat, in_sweep
 from hep2.files import write_atomic
 from hep2.trackers.background import Background, OpenRun
+from hep2.trackers.base import TrackerSettings
 
 LONGEST_PARAM = 500  # characters; longer values are refused,
 MOST_PARAMS = 100  # and more of them in one call
@@ -29,7 +30,7 @@ UNLESS_SET = {
 
 
 @dataclass(frozen=True)
-class MlflowSettings:
+class MlflowSettings(TrackerSettings):
     """What a user chooses about MLflow; `conf/logger/mlflow.yaml` explains it."""
 
     experiment: str = "hep2"
@@ -38,7 +39,7 @@ class MlflowSettings:
     tags: Sequence[str] = ()
 
     def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> Background:
-        """The logger of one run; `description` is of `hep2.tracking.describe`, with `config`."""
+        """The logger of one run."""
         return Background(
             run_dir, "MLflow", "mlflow", partial(MlflowRun, self, run_dir, description)
         )

@@ -12,16 +12,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from hep2.trackers.background import Background, OpenRun
+from hep2.trackers.base import TrackerSettings
 
 
 @dataclass(frozen=True)
-class TensorBoardSettings:
+class TensorBoardSettings(TrackerSettings):
     """TensorBoard has nothing to choose; `conf/logger/tensorboard.yaml` says how to look."""
 
     tags: Sequence[str] = ()
 
     def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> Background:
-        """The logger of one run; `description` is of `hep2.tracking.describe`, with `config`."""
+        """The logger of one run."""
         start = partial(TensorBoardRun, run_dir, description["config"])
         return Background(run_dir, "TensorBoard", "tensorboard", start)
 

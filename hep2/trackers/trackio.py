@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from hep2.config import flat
 from hep2.files import write_atomic
 from hep2.trackers.background import Background, OpenRun
+from hep2.trackers.base import TrackerSettings
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrackioSettings:
+class TrackioSettings(TrackerSettings):
     """What a user chooses about Trackio; `conf/logger/trackio.yaml` explains it."""
 
     project: str = "hep2"
@@ -30,7 +31,7 @@ class TrackioSettings:
     tags: Sequence[str] = ()
 
     def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> Background:
-        """The logger of one run; `description` is of `hep2.tracking.describe`, with `config`."""
+        """The logger of one run."""
         start = partial(TrackioRun, self, run_dir, description)
         return Background(run_dir, "Trackio", "trackio", start)
 

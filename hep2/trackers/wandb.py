@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hep2.config import ONE_RUN, in_sweep
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.trackers.base import RunLogger, one_line, within
+from hep2.trackers.base import RunLogger, TrackerSettings, one_line, within
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def choose_mode(asked: str) -> str:
 
 
 @dataclass(frozen=True)
-class WandbSettings:
+class WandbSettings(TrackerSettings):
     """What a user chooses about Weights & Biases; `conf/logger/wandb.yaml` explains the modes."""
 
     project: str = "hep2"
@@ -55,8 +55,8 @@ class WandbSettings:
     mode: str = "auto"
     tags: Sequence[str] = ()
 
-    def tracker(self, run_dir: Path, description: dict[str, Any]) -> "WandbRun | None":
-        """The logger of one run; `description` is of `hep2.tracking.describe`, with `config`.
+    def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> "WandbRun | None":
+        """The logger of one run; none where the mode is disabled.
 
         Raises:
             HEp2Error: the mode is unknown.
@@ -64,7 +64,7 @@ class WandbSettings:
         if (mode := choose_mode(self.mode)) == "disabled":
             return None
         whose = {"project": self.project, "entity": self.entity}
-        return WandbRun(run_dir, mode, whose | description)
+        return WandbRun(run_dir, mode, whose | dict(description))
 
 
 class WandbRun(RunLogger):

@@ -17,12 +17,12 @@ from helpers.trained_runs import NETWORK, OPTIMIZER
 from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 
-from hep2.callbacks import PENALTY, LinearProbe, ridge_outputs
 from hep2.evaluation.report import record_of
 from hep2.run import fit
+from hep2.stages.callbacks import PENALTY, LinearProbe, ridge_outputs
 from hep2.tasks.reconstruction import Reconstruction
+from hep2.trackers.loggers import log_record
 from hep2.trackers.wandb import WandbRun
-from hep2.tracking import log_record
 
 
 @pytest.fixture(autouse=True)

@@ -330,8 +330,8 @@ def test_only_what_changes_the_numbers_is_a_difference(tmp_path: Path) -> None:
         "lightning.pytorch.callbacks.ModelSummary",
         "lightning.pytorch.callbacks.LearningRateMonitor",
         "lightning.pytorch.callbacks.DeviceStatsMonitor",
-        "hep2.callbacks.ReconstructionPictures",
-        "hep2.callbacks.LinearProbe",
+        "hep2.stages.callbacks.ReconstructionPictures",
+        "hep2.stages.callbacks.LinearProbe",
     ],
 )
 def test_what_only_shows_is_no_part_of_a_run(shown: str, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.checkpoints import CheckpointFiles, Checkpoints
 from hep2.data.fold import Fold, open_fold
 from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
@@ -24,14 +23,15 @@ from hep2.evaluation.report import make_report
 from hep2.metrics import agreement, match
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
+from hep2.nets.weights import read_checkpoint
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import run_path
+from hep2.stages.checkpoints import CheckpointFiles, Checkpoints
 from hep2.stages.classifier import SupervisedStage
 from hep2.stages.clustering import ClusteringStage
 from hep2.sweep.jobs import plan
 from hep2.tasks.clustering import Clustering, sharpened
-from hep2.weights import read_checkpoint
 
 QUICK = {"dcae_plus_quick"}  # others with an encoder of fewer epochs
 FEATURES = sorted({path.stem for path in (CONF / "features").glob("*.yaml")} - QUICK)

@@ -10,7 +10,6 @@ from conftest import TINY_DATA, Configure, composed
 from helpers.results import result
 from hydra.utils import instantiate
 
-from hep2.callbacks import NotFinite
 from hep2.calls.calibration import calibrated, from_record
 from hep2.data.fold import Fold, open_fold
 from hep2.data.protocols import Split
@@ -19,6 +18,7 @@ from hep2.heads.estimator import TrainingCells, inner_folds, refitted
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_run
+from hep2.stages.callbacks import NotFinite
 from hep2.stages.classifier import head
 from hep2.stages.held_out import settings_of
 from hep2.stages.training import NetworkStage

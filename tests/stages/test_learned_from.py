@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hep2.data.fold import Fold, open_fold
 from hep2.errors import HEp2Error
 from hep2.heads.svm import SVM
+from hep2.nets.weights import read_checkpoint
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import pool_of
@@ -21,7 +22,6 @@ from hep2.rundir.result import read_result
 from hep2.sweep.jobs import plan
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
-from hep2.weights import read_checkpoint
 
 DEFAULT = ("protocol.validation=0", "stage.epochs=2")
 POOL = (*DEFAULT, "protocol=published", "++stage.learn_from=pool")

@@ -13,12 +13,12 @@ from hep2.data.inputs import CellImages
 from hep2.data.orientation import oriented
 from hep2.data.views import standardised
 from hep2.errors import HEp2Error
+from hep2.nets.weights import read_checkpoint
 from hep2.prediction.models import load_ensemble
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
 from hep2.stages.classifier import HeadStage
-from hep2.weights import read_checkpoint
 
 NOWHERE = Path("nothing is written here")
 PLUS = ("augment=pose", "model.network.bounded=false", "stage.epochs=2")

@@ -14,13 +14,13 @@ from helpers.results import result
 from omegaconf import OmegaConf
 
 import hep2.stages.tuning as tuning
-from hep2.callbacks import NotFinite
 from hep2.data.fold import Fold, open_fold
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
+from hep2.stages.callbacks import NotFinite
 from hep2.stages.classifier import head
 from hep2.stages.training import NetworkStage
 from hep2.stages.tuning import Trials

@@ -354,7 +354,7 @@ def test_a_process_that_does_not_want_to_end_is_ended_with_its_children(tmp_path
 
 
 def test_no_job_outlives_a_sweep_that_is_killed(tmp_path):
-    job = "from hep2.sweep.processes import die_with_parent; die_with_parent(); "
+    job = "from hep2.signals import die_with_parent; die_with_parent(); "
     job += "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     sweep = "import sys, time; from pathlib import Path; from hep2.sweep.processes import start; "
     sweep += f"start([sys.executable, '-c', {job!r}], {{}}, Path('log')); time.sleep(60)"

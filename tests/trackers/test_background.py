@@ -14,7 +14,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 import hep2.trackers.background
 from hep2.trackers.background import Background, OpenRun
-from hep2.tracking import finish, log_images, log_record, log_summary
+from hep2.trackers.loggers import finish, log_images, log_record, log_summary
 
 GREY = np.zeros((4, 4), np.uint8)
 CALLS = ("log_metrics", "log_image", "log_table", "log_summary", "finish")

@@ -18,19 +18,18 @@ from hydra.utils import instantiate
 from hep2.evaluation.report import record_of
 from hep2.rundir.layout import Identity
 from hep2.trackers.background import Background
-from hep2.trackers.mlflow import UNLESS_SET
-from hep2.trackers.wandb import WandbRun
-from hep2.tracking import (
-    MlflowSettings,
+from hep2.trackers.loggers import (
     RunFiles,
-    TensorBoardSettings,
-    TrackioSettings,
     finish,
     log_images,
     log_record,
     log_summary,
     make_loggers,
 )
+from hep2.trackers.mlflow import UNLESS_SET, MlflowSettings
+from hep2.trackers.tensorboard import TensorBoardSettings
+from hep2.trackers.trackio import TrackioSettings
+from hep2.trackers.wandb import WandbRun
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the libraries think of each other
 

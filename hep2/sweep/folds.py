@@ -1,6 +1,6 @@
 """One configuration on all folds, by its mean MCA on validation cells: what a search compares.
 
-    python -m hep2.folds name=tuning head.dropout=0.3 stage.optimizer.lr=1e-3
+    python -m hep2.sweep.folds name=tuning head.dropout=0.3 stage.optimizer.lr=1e-3
 
 trains what is missing (encoders are shared by all heads of a name) and prints the mean. As the
 program of a W&B sweep (conf/sweep_bayes.yaml) it logs the mean, fold after fold, as `mean_val_mca`.
@@ -17,16 +17,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
-
-from hep2 import cli, config
-from hep2.config import PROGRAM
+from hep2 import cli
+from hep2.config import PROGRAM, composed
 from hep2.errors import HEp2Error
 from hep2.rundir.metrics_csv import validation_mca
+from hep2.signals import die_with_parent
 from hep2.sweep.forkserver import starter
 from hep2.sweep.jobs import Job, plan
-from hep2.sweep.processes import Resources, die_with_parent, visible_gpus
+from hep2.sweep.processes import Resources, visible_gpus
 from hep2.sweep.schedule import Schedule
 from hep2.sweep.view import explained
 
@@ -61,13 +59,6 @@ def fold_by_fold(
         head = _job(*words, "stage=head", *tuned, _name(name, tuned), best)
         _run(head)
         yield validation_mca(head.run.path)
-
-
-def composed(words: Sequence[str]) -> DictConfig:
-    """What train.py gets to see with these overrides."""
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return compose("train", list(words))
 
 
 def _group(word: str) -> str:

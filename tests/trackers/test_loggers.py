@@ -28,16 +28,15 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 import hep2.trackers.wandb
 from hep2.errors import HEp2Error
 from hep2.rundir.layout import Identity
-from hep2.trackers.wandb import WandbRun, choose_mode
-from hep2.tracking import (
+from hep2.trackers.loggers import (
     RunFiles,
-    WandbSettings,
     describe,
     finish,
     log_images,
     log_summary,
     make_loggers,
 )
+from hep2.trackers.wandb import WandbRun, WandbSettings, choose_mode
 
 FAKE_KEY = "0123456789abcdef" * 2 + "fedcba98"
 IDENTITY = Identity(

@@ -10,13 +10,13 @@ import torch
 from conftest import Configure, Trained
 from torch import Tensor, nn
 
-from hep2.checkpoints import CheckpointFiles, Checkpoints, same_file
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
 from hep2.data.orientation import oriented
 from hep2.errors import HEp2Error
 from hep2.features.encoder import read_encoder
 from hep2.nets.architectures import ENCODERS, build
+from hep2.stages.checkpoints import CheckpointFiles, Checkpoints, same_file
 from hep2.tasks.classification import Classification
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -144,7 +144,7 @@ def test_checkpoints_are_written_when_it_is_time_and_after_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("hep2.checkpoints.time.monotonic", lambda: now)
+    monkeypatch.setattr("hep2.stages.checkpoints.time.monotonic", lambda: now)
     keeper = _keeper(tmp_path / "run", every=10.0)
     kept = []
     for epoch, (seconds, figure) in enumerate([(4, 3.0), (5, 1.0), (1, 2.0), (9, 0.5), (0, 0.7)]):

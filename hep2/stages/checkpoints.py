@@ -18,8 +18,8 @@ from torch import Tensor
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
+from hep2.nets.weights import read_checkpoint
 from hep2.rundir.directory import RunDir
-from hep2.weights import read_checkpoint
 
 log = logging.getLogger(__name__)
 

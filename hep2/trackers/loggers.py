@@ -1,4 +1,4 @@
-"""What a run leaves behind while it trains: files always, and in trackers where there are any."""
+"""The loggers of a run while it trains: its files always, and trackers where there are any."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,8 @@ from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import Identity
 from hep2.rundir.metrics_csv import MetricsCsv
-from hep2.trackers.base import RunLogger
-from hep2.trackers.mlflow import MlflowSettings
-from hep2.trackers.tensorboard import TensorBoardSettings
-from hep2.trackers.trackio import TrackioSettings
-from hep2.trackers.wandb import WandbSettings
+from hep2.trackers.base import RunLogger, TrackerSettings
 
-# What conf/logger instantiates, by these names of this module; beside it, loggers of Lightning.
-TRACKERS = (MlflowSettings, TensorBoardSettings, TrackioSettings, WandbSettings)
 BEGUN_ANEW = ("metrics.csv", "*/run-id", "tensorboard/events.*")
 
 LONGEST_TAG = 64  # characters; W&B refuses longer tags,
@@ -43,7 +37,7 @@ def make_loggers(
     trackers; with one they go on.
 
     Args:
-        entries: The instantiated `logger` group: settings of TRACKERS, or loggers of Lightning.
+        entries: The instantiated `logger` group: settings of trackers, or loggers of Lightning.
         run_dir: Everything is written below it, but for stores that runs share.
         identity: Names, groups and tags the run in every tracker.
         config: The resolved configuration in built-in containers.
@@ -56,7 +50,7 @@ def make_loggers(
             rank_zero_only(Path.unlink)(file, missing_ok=True)
     loggers: list[Logger] = [RunFiles(run_dir)]
     for name, entry in (entries or {}).items():
-        if isinstance(entry, TRACKERS):
+        if isinstance(entry, TrackerSettings):
             description = describe(identity, entry.tags) | {"config": redacted(config)}
             tracker = entry.tracker(run_dir, description)
             loggers += [tracker] if tracker is not None else []

@@ -20,7 +20,7 @@ from hep2.data.inputs import in_batches
 from hep2.errors import HEp2Error
 from hep2.metrics import confusion_counts, mca
 from hep2.tasks.reconstruction import Reconstruction
-from hep2.tracking import log_images
+from hep2.trackers.loggers import log_images
 
 
 class EpochSeed(Callback):
