@@ -33,7 +33,7 @@ def asked_to_end(error: BaseException) -> bool:
 
 
 def check_number(key: str, value: Any, below: float = math.inf) -> None:
-    """Raise HEp2Error where a setting is no number from 0 up to (and without) a bound."""
+    """Raise HEp2Error where a setting is not a number from 0 up to, but without, a bound."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
         bound = f"below {below:g}" if below < math.inf else "0 or more"
         raise HEp2Error(f"{key}={value} must be a number, {bound}")

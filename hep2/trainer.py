@@ -22,7 +22,7 @@ WORKS = frozenset((
 EVERY_EPOCH = "every epoch is validated at its end, as validation chooses among the epochs"
 LEARN_FROM_ALL = "protocol.validation=0 learns from all training specimens, for all epochs"
 NO_CLOCK = (
-    "the numbers would hang on the machine's speed: set stage.epochs, or end the command from "
+    "the numbers would depend on the machine's speed: set stage.epochs, or end the command from "
     "outside (timeout 2h python train.py ...), and the same command goes on"
 )
 

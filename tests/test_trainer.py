@@ -155,7 +155,7 @@ STOP = "lightning.pytorch.callbacks.EarlyStopping"
         (f"_target_:{STOP},monitor:train/los", "which is not available"),
         (
             "_target_:lightning.pytorch.callbacks.Timer,duration:{seconds:1}",
-            "callbacks.stop is refused: the numbers would hang on the machine's speed",
+            "callbacks.stop is refused: the numbers would depend on the machine's speed",
         ),
     ],
 )

@@ -38,7 +38,7 @@ def tested_sources(sources: NDArray[np.str_], across: Across) -> tuple[str, ...]
     """The sources that are tested, a fold each: those named, or all that are not trained on.
 
     Raises:
-        HEp2Error: cells without a source, fewer than two sources, or a choice that is none.
+        HEp2Error: cells without a source, fewer than two sources, or a choice that leaves no test.
     """
     names, lacking = np.unique(sources).tolist(), int(np.sum(sources == ""))
     if lacking or len(names) < 2:
@@ -86,7 +86,7 @@ def with_patterns(cells: Cells, mapping: Mapping[Any, Any] | None) -> Cells:
     In the order of tables a name stands where the first of its patterns stood.
 
     Raises:
-        HEp2Error: a name to be replaced is no pattern of these cells.
+        HEp2Error: a name to be replaced is not a pattern of these cells.
     """
     if not mapping:
         return cells

@@ -14,7 +14,7 @@ from hep2.errors import HEp2Error
 DELIMITERS = ",;\t|"
 Record = tuple[int, list[str]]  # a row's number, the header's is 1; its fields
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
-_OTHERS = (  # what is no text, by its first bytes
+_OTHERS = (  # what is not text, by its first bytes
     (b"PK\x03\x04", "an Excel workbook or a ZIP archive; save the sheet as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV UTF-8"),
     (b"\x1f\x8b", "a gzip archive; unpack it"),

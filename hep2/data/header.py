@@ -135,7 +135,7 @@ def _tiff_page(number: int, start: int, tags: Mapping[int, Any], words: str) -> 
 
 
 def _unusable(tags: Mapping[int, Any], bits: int, photometric: int) -> str:
-    """Why a page of a TIFF is no grey or colour image of 8 or 16 bits; "" where it is one."""
+    """Why a page of a TIFF is not a grey or colour image of 8 or 16 bits; "" where it is."""
     kind = _TYPES.get(max(tags.get(339, (1,))), "unknown ")
     if kind != "uint" or (bits not in _DEPTHS and photometric != 3):
         return f"pixels are {kind}{bits}; save it with 8 or 16 bits a pixel"

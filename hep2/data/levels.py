@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hep2.data.no_cells import IMAGE_FOLDER
-from hep2.data.spelling import label_key, normal
+from hep2.data.spelling import POOLS, label_key, normal, pool_of
 from hep2.errors import HEp2Error
 
 ROLES = ("label", "specimen", "pool", "source", "intensity", "_")
 USUAL = ("label", "specimen")
-POOL_FOLDERS = {
-    **dict.fromkeys(("train", "training", "tra", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tes", "tst", "holdout", "heldout"), "test"),
-}
 _FOLD = re.compile(r"(k?fold|cv|split|rep(eat)?|run)[\s_.-]*\d+")
 _PATTERNS = frozenset(map(label_key, (
     "homogeneous", "speckled", "fine speckled", "coarse speckled", "dense fine speckled",
@@ -24,11 +19,6 @@ _PATTERNS = frozenset(map(label_key, (
 )))  # fmt: skip
 
 Folders = tuple[str, ...]
-
-
-def pool_of(name: str) -> str:
-    """The pool that a folder's name means, or the name."""
-    return POOL_FOLDERS.get(normal(name), name)
 
 
 def levels(files: Sequence[Folders], layout: str | None, root: Path) -> Folders:
@@ -101,7 +91,7 @@ def unusual(files: Sequence[Folders]) -> str:
 def _role(names: Sequence[str]) -> str:
     """The role of a level that its names give away: "pool", "_" or ""."""
     words = {normal(name) for name in names}
-    if words <= POOL_FOLDERS.keys():
+    if all(pool_of(word) in POOLS for word in words):
         return "pool"
     return (
         "_" if all(map(IMAGE_FOLDER.fullmatch, words)) or all(map(_FOLD.fullmatch, words)) else ""

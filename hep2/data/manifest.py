@@ -9,15 +9,14 @@ from pathlib import Path
 from hep2.data.cells import Row
 from hep2.data.csv_text import fitted, records
 from hep2.data.foreign_paths import Finder
-from hep2.data.spelling import normal, nothing, spelling_key
+from hep2.data.spelling import POOLS, nothing, pool_of, spelling_key
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
 
-POOLS = ("train", "val", "test")
 LONGEST = 1000  # characters of a field: a table of names is as wide as its longest, in every row
 LISTED = 20  # bad rows that a message shows; the rest are counted
-ALIKE = 3  # bad rows of one kind that are named each; of more, so many stand for all
+ALIKE = 3  # bad rows of one kind that are named each; of more, this many stand for all
 
 _OPTIONAL = ("pool", "mask", "intensity", "source")
 _WORDS = {  # what others call our columns
@@ -169,7 +168,7 @@ def read_manifest(
 
 def _warn_of_unread_pools(path: Path, cell: Mapping[str, str]) -> None:
     other = _other_name("pool", list(cell))
-    if other and normal(cell[other]) in (*POOLS, "training", "validation", "testing"):
+    if other and pool_of(cell[other]) in POOLS:
         log.warning(
             "%s",
             f"{path.name}: the column {other} is not read; if it names pools, add"

@@ -1,4 +1,4 @@
-"""What lies beside the cells and is none: masks, and pictures of something else."""
+"""What lies beside the cells and is not a cell: masks, and pictures of something else."""
 
 import logging
 import os

@@ -27,8 +27,8 @@ from hep2.data.validation import NOBODY, Grouped, Indices, choose_validation, pa
 from hep2.errors import HEp2Error
 
 Rng = np.random.Generator
-POOLS = ("pools", "public_split")
-OWN_FOLDS = ("loso", "source", *POOLS)  # as many as the data give, whatever protocol.folds says
+BY_POOLS = ("pools", "public_split")
+OWN_FOLDS = ("loso", "source", *BY_POOLS)  # as many as the data give, whatever protocol.folds says
 ONE_POOL = frozenset({"published"})  # all folds leave the same cells to learn from without labels
 
 
@@ -65,7 +65,7 @@ def fold_count(protocol: str, folds: int, cells: Grouped, across: Across = ALL) 
         return len(np.unique(_known_specimens(cells, protocol)))
     if protocol == "source":
         return len(tested_sources(cells.sources, across))
-    return 1 if protocol in POOLS else folds
+    return 1 if protocol in BY_POOLS else folds
 
 
 def make_split(
@@ -104,7 +104,7 @@ def make_split(
     # A generator of its own: building a network or adding a fold must not move the split.
     make, rng = PROTOCOLS[protocol], np.random.default_rng(seed)
     learning, test, leaky = make(cells, fold, folds, rng, across)
-    if protocol in POOLS and validation and np.any(cells.pools == "val"):
+    if protocol in BY_POOLS and validation and np.any(cells.pools == "val"):
         val, note = np.flatnonzero(cells.pools == "val"), ""
     else:
         val, note = choose_validation(cells, learning, validation, leaky, [seed, fold, 1])
@@ -213,7 +213,7 @@ PROTOCOLS: dict[str, Callable[[Grouped, int, int, Rng, Across], Sides]] = {
 
 
 def few_labels(cells: Grouped, split: Split, specimens: int, entropy: list[int]) -> Split:
-    """The same fold with the labels of so many training specimens of each pattern, or of all.
+    """The same fold with the labels of this many training specimens of each pattern, or of all.
 
     Raises:
         HEp2Error: specimens are unknown, or none is asked for.

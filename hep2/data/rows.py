@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from hep2.data.cells import Row
-from hep2.data.manifest import LISTED, POOLS, shortened
-from hep2.data.spelling import label_key, nearly, normal, nothing, shown, spelling_key, spellings
+from hep2.data.manifest import LISTED, shortened
+from hep2.data.spelling import (
+    POOLS,
+    label_key,
+    nearly,
+    normal,
+    nothing,
+    shown,
+    spelling_key,
+    spellings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +78,7 @@ def check_rows(found: Iterable[Row], problems: list[str], merge: bool = False) -
 def _no_label(label: str) -> str:
     if not label:
         return "the label is empty"
-    return (
-        f"the label '{label}' says that there is none; give a class that is called so another name"
-    )
+    return f"the label '{label}' says that there is none; rename a class that is really called so"
 
 
 def _pool(pool: str) -> str:

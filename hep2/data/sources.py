@@ -14,13 +14,13 @@ from hep2.data.cells import Row
 from hep2.data.foreign_paths import Finder
 from hep2.data.image_source import ImageSource, image_source
 from hep2.data.images import Pixels, image_files
-from hep2.data.levels import levels, pool_of
+from hep2.data.levels import levels
 from hep2.data.manifest import read_csv, read_manifest
 from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
 from hep2.data.simulator.mixed import Mixed, mixed_photographs, mixed_specimens
-from hep2.data.spelling import id_key
+from hep2.data.spelling import id_key, pool_of
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)

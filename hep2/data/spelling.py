@@ -14,6 +14,12 @@ _NOTHING = re.compile(
     r"|not (available|applicable)"
     r"|[-\u2013\u2014]+|\?+|\.+|/+|#(value|ref|name|null|div/0|num|n/a)[!?]?|\((null|none|blank)\)"
 )
+POOLS = ("train", "val", "test")
+_POOL_WORDS = {
+    **dict.fromkeys(("train", "training", "tra", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tes", "tst", "holdout", "heldout"), "test"),
+}
 _SEPARATORS = r"[\s_\u2010-\u2015-]+"
 _LONG, _NEAR = 6, 0.9  # letters of a word; share of them that two have in common
 _NO_PLURALS = ("ss", "us", "is")
@@ -42,6 +48,11 @@ def spelling_key(text: str) -> str:
     text = re.sub(rf"(?<=[^\W_]){_SEPARATORS}(?=[^\W\d_])", "", text)
     text = re.sub(rf"(?<=[^\W\d_]){_SEPARATORS}(?=\d)", "", text).strip("_").rstrip(".,;:")
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+
+
+def pool_of(text: str) -> str:
+    """Which of POOLS a text means, or the text where it means none."""
+    return _POOL_WORDS.get(normal(text), text)
 
 
 def label_key(label: str) -> str:

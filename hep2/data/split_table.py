@@ -17,18 +17,12 @@ from hep2.data.foreign_paths import Finder
 from hep2.data.images import CellImage, check_reading, decoded
 from hep2.data.manifest import by_reason, read_csv, shortened
 from hep2.data.rows import differences
-from hep2.data.spelling import nothing
+from hep2.data.spelling import POOLS, nothing, pool_of
 from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import progress_bar, reserve
 
 IMAGE_SIZE = 64  # that of conf/data: the audit's thresholds were measured at it
-SIDES = {
-    "train": ("train", "training", "tra"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "tes"),
-}
-SIDE_OF = {word: side for side, words in SIDES.items() for word in words}
 MOST_FOLDS = 1000
 
 
@@ -97,7 +91,7 @@ def read_split_table(
     problems += _row_problems(path, entries, found)
     _refuse(path, problems)
     by_fold = found.split is None
-    sides = [str(int(float(e.side))) if by_fold else SIDE_OF[e.side.casefold()] for e in entries]
+    sides = [str(int(float(e.side))) if by_fold else pool_of(e.side) for e in entries]
     named = sorted(zip(_identities(entries), entries, sides, strict=True))
     ids, entries, sides = (list(column) for column in zip(*named, strict=True))
     held, notes = _held(path, np.array(sides), by_fold)
@@ -132,7 +126,7 @@ def _origins(path: Path, entries: Sequence[_Entry]) -> list[str]:
 def _found_columns(path: Path, header: Mapping[str, str], columns: Columns) -> Columns:
     """The columns that the table has.
 
-    Those that were named are needed; specimen, split and fold may lack under their own names.
+    Those that were named are needed; specimen, split and fold may be missing under their own names.
     """
     found = asdict(columns)
     remedy = f"its columns are {', '.join(filter(None, header))}"
@@ -174,7 +168,7 @@ def _row_problems(path: Path, entries: Sequence[_Entry], columns: Columns) -> It
             yield f"{origin}: a null character in the image's path"
         elif lacking:
             yield f"{origin} ({entry.image}): no {' and no '.join(lacking)}"
-        if not (_is_fold(entry.side) if columns.split is None else _is_side(entry.side)):
+        if not (_is_fold(entry.side) if columns.split is None else pool_of(entry.side) in POOLS):
             strange[entry.side].append(entry.row)
     right = "a whole number from 0" if columns.split is None else "train, val or test"
     for side, rows in strange.items():
@@ -183,10 +177,6 @@ def _row_problems(path: Path, entries: Sequence[_Entry], columns: Columns) -> It
             f"{path.name} row {rows[0]}{others}: {columns.split or columns.fold} is {side!r}, "
             f"not {right}"
         )
-
-
-def _is_side(text: str) -> bool:
-    return text.casefold() in SIDE_OF
 
 
 def _is_fold(text: str) -> bool:

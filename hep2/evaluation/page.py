@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 
-from hep2.data.protocols import POOLS
+from hep2.data.protocols import BY_POOLS
 from hep2.evaluation import provenance, published, specimen_tables, tables
 from hep2.evaluation.formats import NOTHING, Table, caption
 from hep2.evaluation.leak import LeakGap
@@ -181,7 +181,7 @@ def _specimens(results: list[Result]) -> list[Table]:
 def protocol_words(run: Run) -> str:
     """What the protocol of a run guarantees."""
     words = PROTOCOLS.get(run.protocol, "")
-    return words + BROUGHT[run.leaky] if run.protocol in POOLS else words
+    return words + BROUGHT[run.leaky] if run.protocol in BY_POOLS else words
 
 
 def show_method(result: Result) -> Method:

@@ -24,19 +24,13 @@ Schema = dict[str, Any]
 
 # What takes the settings of a place that names no constructor itself.
 CONSTRUCTORS = {
-    "augment": ("hep2.data.augment.Augmentation",),
-    "model.network": (
-        "hep2.nets.dcae.Encoder",
-        "hep2.nets.dense.DenseEncoder",
-        "hep2.nets.lenet.LeNet",
-    ),
-    "head": ("hep2.nets.mlp.MLP",),
-    "stage.optimizer": ("hep2.tasks.optim.adamw",),
-    "stage.objective": (
-        "hep2.tasks.reconstruction.Reconstruction",
-        "hep2.tasks.denoising.Denoising",
-        "hep2.tasks.joint_embedding.JointEmbedding",
-    ),
+    "augment": "hep2.data.augment.Augmentation",
+    "stage.optimizer": "hep2.tasks.optim.adamw",
+}
+TABLES = {  # or one of these, by the name that is chosen there
+    "model.network": "hep2.nets.architectures.ENCODERS",
+    "head": "hep2.nets.architectures.HEADS",
+    "stage.objective": "hep2.stages.autoencoder.OBJECTIVES",
 }
 # Entries are the user's to name, or whatever a library takes.
 FREE = ("callbacks", "logger", "trainer", "data.source", "features.encoders", "stage.encoders")
@@ -97,7 +91,9 @@ def _mapping(place: str, read: list[Mapping[str, Any]], comments: Mapping[str, s
     """What may stand in a mapping: what stands there in some file, and what constructors take."""
     properties: Schema = {}
     targets = {str(one["_target_"]) for one in read if "_target_" in one}
-    taken = _defaults(sorted(targets | set(CONSTRUCTORS.get(place, ()))))
+    if place in CONSTRUCTORS:
+        targets.add(CONSTRUCTORS[place])
+    taken = _defaults([*map(_named, sorted(targets)), *_table(place)])
     # Libraries take more than their defaults tell, and entries are the user's to name.
     free = place in FREE or place.partition(".")[0] in FREE
     for key in [*dict.fromkeys(key for one in read for key in one), *taken]:
@@ -125,14 +121,26 @@ def _leaf(values: list[Any]) -> Schema:
     return either if "string" in types else {"anyOf": [either, REFERENCE]}
 
 
-def _defaults(targets: list[str]) -> dict[str, list[Any]]:
+def _named(target: str) -> Any:
+    """What stands under a dotted name; None where that fails."""
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception:  # there is none, or importing it fails in a dozen ways
+        return None
+
+
+def _table(place: str) -> list[Any]:
+    return list(_named(TABLES[place]).values()) if place in TABLES else []
+
+
+def _defaults(constructors: list[Any]) -> dict[str, list[Any]]:
     """What constructors take, each with its defaults; None where it has none."""
-    taken: dict[str, list[Any]] = {"_target_": [""]} if targets else {}
-    for target in targets:
-        module, _, name = target.rpartition(".")
+    taken: dict[str, list[Any]] = {"_target_": [""]} if constructors else {}
+    for constructor in constructors:
         try:
-            arguments = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-        except Exception:  # there is none, or importing it fails in a dozen ways
+            arguments = inspect.signature(constructor).parameters
+        except (TypeError, ValueError):  # None, or one that does not tell
             continue
         for key, one in arguments.items():
             default = None if one.default is inspect.Parameter.empty else one.default

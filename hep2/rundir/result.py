@@ -91,7 +91,7 @@ class Run:
         """How far its probabilities can be believed; None where nothing was calibrated.
 
         Raises:
-            HEp2Error: what was kept is none.
+            HEp2Error: what was kept is not a calibration.
         """
         try:
             return from_record(self.kept.get("calibration"), self.classes)
@@ -164,7 +164,7 @@ def read_run(path: Path) -> Run:
         fields["predictions"] = read_predictions(cells, classes)
     run = Run(path=path, kept=stored, **fields)
     if not 0 <= run.fold < run.folds <= MOST_FOLDS:
-        raise damaged(file, f"fold {run.fold} is none of the {run.folds} folds")
+        raise damaged(file, f"fold {run.fold} is not one of the {run.folds} folds")
     if (path.parent.name, path.name) != (f"fold{run.fold}", f"seed{run.seed}"):
         raise damaged(file, f"it is of fold {run.fold}, seed {run.seed}, another directory's")
     if run.predictions is not None:

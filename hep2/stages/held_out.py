@@ -34,7 +34,7 @@ def settings_of(cfg: DictConfig) -> Settings:
     """`stage.calibration`, checked; a stage whose YAML lacks it calibrates nothing.
 
     Raises:
-        HEp2Error: one of them is no such number.
+        HEp2Error: one of them is unknown or cannot be.
     """
     asked = {"folds": 0, "trainings": None, "epochs": 1.0, "alpha": [0.1], "fewest_cells": 1}
     asked |= plain(cfg.stage.get("calibration")) or {}

@@ -46,7 +46,7 @@ def test_its_cells_look_like_their_pattern_and_share_the_specimen_s_traits() -> 
 
 @pytest.mark.parametrize("share", [0, 0.6, -1])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(HEp2Error, match=f"mixed={share} is no share"):
+    with pytest.raises(HEp2Error, match=f"mixed={share} is not a share"):
         mixed_specimens([0.3, share], 10)
 
 

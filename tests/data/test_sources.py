@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
+from helpers.small_sets import opened
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
@@ -38,10 +39,6 @@ def contest(root: Path) -> Path:
     lines = [f"{identity},{label}\n" for identity, label in labels.items()]
     (root / "gt_training.csv").write_text("Image ID,Image class\n" + "".join(lines))
     return root
-
-
-def opened(source: Any, tmp_path: Path) -> Any:
-    return open_cells(source, tmp_path / "cache", 8, "green")
 
 
 def error(source: Any, tmp_path: Path) -> str:

@@ -73,7 +73,7 @@ def test_unknown_specimens(tmp_path):
     [
         ({"fold": "0"}, "key fold"),
         ({"fold": True}, "key fold"),
-        ({"fold": 7, "folds": 5}, "none of the 5 folds"),
+        ({"fold": 7, "folds": 5}, "not one of the 5 folds"),
         ({"fold": 1}, "another directory"),
         ({"seed": 1}, "another directory"),
         ({"data_key": "xyz"}, "key data_key"),

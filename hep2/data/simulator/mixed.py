@@ -51,8 +51,8 @@ def mixed_specimens(shares: Sequence[float], cells: int) -> list[Mixed]:
     """
     if bad := [share for share in shares if not 0 < share <= 0.5]:
         raise HEp2Error(
-            f"synthetic cells: mixed={bad[0]} is no share of a second pattern: give shares above "
-            "0, up to 0.5, for example [0.1, 0.3]."
+            f"synthetic cells: mixed={bad[0]} is not a share of a second pattern: give shares "
+            "above 0, up to 0.5, for example [0.1, 0.3]."
         )
     return [Mixed(pair, share, cells) for share in shares for pair in permutations(PATTERNS, 2)]
 
