@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hep2.data.no_cells import IMAGE_FOLDER
-from hep2.data.spelling import POOLS, label_key, normal, pool_of
+from hep2.data.spelling import POOLS, label_key, normal, pool_meant
 from hep2.errors import HEp2Error
 
 ROLES = ("label", "specimen", "pool", "source", "intensity", "_")
@@ -91,7 +91,7 @@ def unusual(files: Sequence[Folders]) -> str:
 def _role(names: Sequence[str]) -> str:
     """The role of a level that its names give away: "pool", "_" or ""."""
     words = {normal(name) for name in names}
-    if all(pool_of(word) in POOLS for word in words):
+    if all(pool_meant(word) in POOLS for word in words):
         return "pool"
     return (
         "_" if all(map(IMAGE_FOLDER.fullmatch, words)) or all(map(_FOLD.fullmatch, words)) else ""

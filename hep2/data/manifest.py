@@ -9,7 +9,7 @@ from pathlib import Path
 from hep2.data.cells import Row
 from hep2.data.csv_text import fitted, records
 from hep2.data.foreign_paths import Finder
-from hep2.data.spelling import POOLS, nothing, pool_of, spelling_key
+from hep2.data.spelling import POOLS, nothing, pool_meant, spelling_key
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def read_manifest(
 
 def _warn_of_unread_pools(path: Path, cell: Mapping[str, str]) -> None:
     other = _other_name("pool", list(cell))
-    if other and pool_of(cell[other]) in POOLS:
+    if other and pool_meant(cell[other]) in POOLS:
         log.warning(
             "%s",
             f"{path.name}: the column {other} is not read; if it names pools, add"

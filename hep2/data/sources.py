@@ -20,7 +20,7 @@ from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
 from hep2.data.simulator.mixed import Mixed, mixed_photographs, mixed_specimens
-from hep2.data.spelling import id_key, pool_of
+from hep2.data.spelling import id_key, pool_meant
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def folder(
         known = dict.fromkeys(("label", "specimen", "pool"), "") | {
             role: name for role, name in zip(roles, folders, strict=True) if role != "_"
         }
-        known["pool"] = pool_of(known["pool"])
+        known["pool"] = pool_meant(known["pool"])
         rows.append(Row(identity, **known, file=file, mask=found.masks.get(file, Path())))
     if not rows and not problems:
         masks = f" but {len(found.no_cells)} masks" if found.no_cells else ""

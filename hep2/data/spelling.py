@@ -50,7 +50,7 @@ def spelling_key(text: str) -> str:
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
 
 
-def pool_of(text: str) -> str:
+def pool_meant(text: str) -> str:
     """Which of POOLS a text means, or the text where it means none."""
     return _POOL_WORDS.get(normal(text), text)
 

@@ -17,7 +17,7 @@ from hep2.data.foreign_paths import Finder
 from hep2.data.images import CellImage, check_reading, decoded
 from hep2.data.manifest import by_reason, read_csv, shortened
 from hep2.data.rows import differences
-from hep2.data.spelling import POOLS, nothing, pool_of
+from hep2.data.spelling import POOLS, nothing, pool_meant
 from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import progress_bar, reserve
@@ -91,7 +91,7 @@ def read_split_table(
     problems += _row_problems(path, entries, found)
     _refuse(path, problems)
     by_fold = found.split is None
-    sides = [str(int(float(e.side))) if by_fold else pool_of(e.side) for e in entries]
+    sides = [str(int(float(e.side))) if by_fold else pool_meant(e.side) for e in entries]
     named = sorted(zip(_identities(entries), entries, sides, strict=True))
     ids, entries, sides = (list(column) for column in zip(*named, strict=True))
     held, notes = _held(path, np.array(sides), by_fold)
@@ -168,7 +168,7 @@ def _row_problems(path: Path, entries: Sequence[_Entry], columns: Columns) -> It
             yield f"{origin}: a null character in the image's path"
         elif lacking:
             yield f"{origin} ({entry.image}): no {' and no '.join(lacking)}"
-        if not (_is_fold(entry.side) if columns.split is None else pool_of(entry.side) in POOLS):
+        if not (_is_fold(entry.side) if columns.split is None else pool_meant(entry.side) in POOLS):
             strange[entry.side].append(entry.row)
     right = "a whole number from 0" if columns.split is None else "train, val or test"
     for side, rows in strange.items():

@@ -57,7 +57,7 @@ def test_a_head_on_two_devices_predicts_every_test_cell_once(tmp_path: Path) -> 
 
 def test_settings_are_tuned_by_all_devices_together(tmp_path: Path) -> None:
     grid = "tuning.grid={stage.optimizer.lr:[1e-5,1e-2]}"
-    words = ("stage=dcae", "trainer.devices=2")
+    words = ("stage=dcae", "stage.tuned=true", "trainer.devices=2")
     tuned = train(tmp_path / "tuned", *words, grid, "tuning.epochs=0.5")
     chosen = train(tmp_path / "chosen", *words, "stage.optimizer.lr=1e-2")
     assert tuned["chosen"]["stage.optimizer.lr"] == 1e-2
