@@ -78,7 +78,8 @@ def check_rows(found: Iterable[Row], problems: list[str], merge: bool = False) -
 def _no_label(label: str) -> str:
     if not label:
         return "the label is empty"
-    return f"the label '{label}' says that there is none; rename a class that is really called so"
+    advice = "if a class is called that, give it another name"
+    return f"the label '{label}' says that there is none; {advice}"
 
 
 def _pool(pool: str) -> str:
