@@ -40,11 +40,11 @@ def error(path: Path, columns: Columns = Columns()) -> str:  # noqa: B008
 
 
 def test_a_table_under_its_default_names(written: Written) -> None:
-    words = ["train", "Training", "val", "TEST", "dev", "tes", "tra", "valid"]
+    words = ["train", "Training", "val", "TEST", "dev", "tes", "tra", "holdout"]
     path = written("image,label,specimen,split",
                    lambda n: f"cells/{n}.png,{'ab'[n % 2]},s{n // 2},{words[n]}")  # fmt: skip
     table = read_split_table(path, Columns())
-    assert sides(table) == [("test", [0, 1, 2, 4, 6, 7], [3, 5])]
+    assert sides(table) == [("test", [0, 1, 2, 4, 6], [3, 5, 7])]
     assert table.notes == ()
     cells = table.cells
     assert cells.ids.tolist() == [f"cells/{n}.png" for n in range(8)]
