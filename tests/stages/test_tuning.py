@@ -254,6 +254,7 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
     """Except what has nothing to choose, and the protocol's own experiment."""
     fixed = (
         "cnn",
+        "cnn_plus",
         "dcae_mlp",
         "dcae_plus",
         "dcae_fisher",
