@@ -52,7 +52,7 @@ class TrackerSettings(ABC):
     tags: Sequence[str]  # beside those that tell data, protocol and method
 
     @abstractmethod
-    def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> RunLogger | None:
+    def tracker(self, run_dir: Path, description: dict[str, Any]) -> RunLogger | None:
         """The logger of one run, or None where it is switched off.
 
         `description` is of `hep2.trackers.loggers.describe`, with the configuration as `config`.

@@ -55,7 +55,7 @@ class WandbSettings(TrackerSettings):
     mode: str = "auto"
     tags: Sequence[str] = ()
 
-    def tracker(self, run_dir: Path, description: Mapping[str, Any]) -> "WandbRun | None":
+    def tracker(self, run_dir: Path, description: dict[str, Any]) -> "WandbRun | None":
         """The logger of one run; none where the mode is disabled.
 
         Raises:
@@ -64,7 +64,7 @@ class WandbSettings(TrackerSettings):
         if (mode := choose_mode(self.mode)) == "disabled":
             return None
         whose = {"project": self.project, "entity": self.entity}
-        return WandbRun(run_dir, mode, whose | dict(description))
+        return WandbRun(run_dir, mode, whose | description)
 
 
 class WandbRun(RunLogger):
