@@ -72,9 +72,10 @@ def _table(ids: StringArray, specimens: StringArray, targets: StringArray, colum
     return text
 
 
-def _named(classes: Sequence[str], probabilities: NDArray[np.float64]) -> Columns:
+def _named(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, Sequence[str]]:
     """The columns of a classifier: output, and one probability a class."""
-    columns = {"output": [classes[index] for index in probabilities.argmax(axis=1)]}
+    columns: dict[str, Sequence[str]] = {}
+    columns["output"] = [classes[index] for index in probabilities.argmax(axis=1)]
     for name, shares in zip(classes, probabilities.T, strict=True):
         columns[f"p_{name}"] = [f"{share:.9g}" for share in shares]
     return columns
