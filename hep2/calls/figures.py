@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hep2 import metrics
 from hep2.calls.answer import Call, call, cells_needed
@@ -10,6 +11,8 @@ from hep2.calls.calibration import Calibration
 from hep2.calls.conformal import prediction_sets
 from hep2.calls.specimens import Specimens, patterns_of
 from hep2.metrics import FloatArray, IntArray, StringArray
+
+Unlike = NDArray[np.bool_] | None  # (N,): whether a cell is unlike those of the training
 
 
 def brier(targets: IntArray, probabilities: FloatArray) -> float:
@@ -49,11 +52,16 @@ def cell_figures(
 
 
 def specimen_figures(
-    specimens: StringArray, targets: IntArray, probabilities: FloatArray, known: Calibration | None
+    specimens: StringArray,
+    targets: IntArray,
+    probabilities: FloatArray,
+    known: Calibration | None,
+    unlike: Unlike = None,
 ) -> dict[str, float]:
     """Calls by mean probability, and with a calibration sets, and calls that were said.
 
-    Of cells: names and class indices (N,), probabilities (N, C) as the classifier gave them.
+    Of cells: names and class indices (N,), probabilities (N, C) as the classifier gave them, and
+    whether they are unlike the training cells, (N,), where that is known.
     """
     scaled = known.scaled(probabilities) if known else probabilities
     whole, classes = Specimens.of(specimens, scaled), probabilities.shape[1]
@@ -70,7 +78,7 @@ def specimen_figures(
         inside = prediction_sets(whole.means, one.specimens)
         found[f"specimen_coverage_{level_of(one.alpha)}"] = _hits(inside, truth)
         found[f"specimen_set_size_{level_of(one.alpha)}"] = float(inside.sum(axis=1).mean())
-    said = np.array([one.said for one in calls(specimens, scaled, known).values()])
+    said = np.array([one.said for one in calls(specimens, scaled, known, unlike).values()])
     wrong = (outputs != truth)[said]
     found["specimen_said"] = float(said.mean())
     found["specimen_error_said"] = float(wrong.mean()) if len(wrong) else float("nan")
@@ -81,9 +89,15 @@ def _hits(inside: Any, targets: IntArray) -> float:
     return float(inside[np.arange(len(targets)), targets].mean())
 
 
-def calls(specimens: StringArray, scaled: FloatArray, known: Calibration | None) -> dict[str, Call]:
+def calls(
+    specimens: StringArray, scaled: FloatArray, known: Calibration | None, unlike: Unlike = None
+) -> dict[str, Call]:
     """The answer for each specimen, by name in their order; `scaled` are of cells, (N, C)."""
-    return {str(name): call(scaled[specimens == name], known) for name in np.unique(specimens)}
+    found = {}
+    for name in np.unique(specimens):
+        own = specimens == name
+        found[str(name)] = call(scaled[own], known, None if unlike is None else unlike[own])
+    return found
 
 
 def calls_record(
@@ -92,15 +106,18 @@ def calls_record(
     probabilities: FloatArray,
     known: Calibration | None,
     classes: tuple[str, ...],
+    unlike: Unlike = None,
 ) -> list[dict[str, Any]]:
     """What result.json says of each test specimen, in words; arguments as `specimen_figures`."""
     scaled = known.scaled(probabilities) if known else probabilities
     truth = patterns_of(specimens, targets, len(classes))
+    answers = calls(specimens, scaled, known, unlike)
     return [
         {
             "specimen": name,
             "target": classes[target],
             "cells": one.cells,
+            "unlike": None if unlike is None else one.unlike,
             "output": classes[one.pattern or 0],
             "probability": round(one.probability, 6),
             "second": None if one.second is None else classes[one.second],
@@ -109,7 +126,7 @@ def calls_record(
             "shares": dict(zip(classes, one.shares.round(6).tolist(), strict=True)),
             "cells_needed": cells_needed(scaled[specimens == name]),
         }
-        for target, (name, one) in zip(truth, calls(specimens, scaled, known).items(), strict=True)
+        for target, (name, one) in zip(truth, answers.items(), strict=True)
     ]
 
 

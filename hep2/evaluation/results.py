@@ -188,7 +188,8 @@ def _summarise_run(run: Run) -> dict[str, float]:
     found = metrics.summarise(*called, len(run.classes), specimens) | cell_figures(*called, known)
     if specimens is None:
         return found
-    return found | specimen_figures(specimens, cells.targets, cells.probabilities, known)
+    named = (specimens, cells.targets, cells.probabilities)
+    return found | specimen_figures(*named, known, cells.unlike)
 
 
 def spread(values: Sequence[float]) -> Spread:

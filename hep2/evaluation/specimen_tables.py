@@ -111,8 +111,9 @@ def calls(answered: Answered) -> Table:
         [
             "Calls are by the mean probability of a specimen's cells, after calibration. Called: "
             "the set of patterns that is promised to hold the right one has one member, no second "
-            "pattern is named, and there are enough cells. A specimen tested in several folds "
-            "counts once, with the mean over them. Intervals of shares are Wilson's, of MCA and "
+            "pattern is named, there are enough cells, and most of them are like the training "
+            "cells (where the fold's autoencoder tells). A specimen tested in several folds counts "
+            "once, with the mean over them. Intervals of shares are Wilson's, of MCA and "
             "kappa percentiles by bootstrap; without an error there is none of the latter."
         ],
     )

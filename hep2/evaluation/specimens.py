@@ -169,7 +169,9 @@ def _answers(run: Run) -> Iterator[Answer]:
     sets = {one.alpha: prediction_sets(whole.means, one.specimens) for one in limits}
     true = Specimens.of(cells.specimens, np.eye(classes)[cells.targets]).shares
     order = np.argsort(-true, axis=1, kind="stable")  # the first as in `patterns_of`
-    for place, (name, said) in enumerate(calls(cells.specimens, scaled, known).items()):
+    for place, (name, said) in enumerate(
+        calls(cells.specimens, scaled, known, cells.unlike).items()
+    ):
         first, second = (order[place, 0], order[place, min(1, classes - 1)])
         mixed = first != second and true[place, second] > 0
         yield Answer(

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.calls.calibration import Calibration
+from hep2.calls.unlike import UNLIKE
 from hep2.data.fields import FieldCell
 from hep2.prediction.calls import Floats, Opinion, opinion
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.fields import FieldBatch
-from hep2.prediction.judge import UNLIKE
 from hep2.prediction.member import members_of
 from hep2.prediction.models import Ensemble, Runs
 

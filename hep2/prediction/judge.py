@@ -15,8 +15,6 @@ from hep2.rundir.result import read_result
 
 Result = dict[str, Any]  # of result.json
 
-UNLIKE = 1.0  # reconstruction error over its 99th percentile beyond which a cell is unlike training
-
 
 class Judge(nn.Module):
     """The reconstruction error over its limit, "novelty".

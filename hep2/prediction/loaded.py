@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hep2.calls.unlike import UNLIKE
 from hep2.errors import HEp2Error
 from hep2.prediction.arrays import Images, batches_of
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting.hub import CONFIG
-from hep2.prediction.judge import UNLIKE
 from hep2.prediction.models import Ensemble, load_ensemble
 
 if TYPE_CHECKING:

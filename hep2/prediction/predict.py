@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hep2.calls.unlike import UNLIKE
 from hep2.data.fields import Cut
 from hep2.data.patterns import PatternNames, pattern_names
 from hep2.errors import HEp2Error
@@ -26,7 +27,6 @@ from hep2.prediction.cells import (
 )
 from hep2.prediction.fields import Field, field_batches, find_fields
 from hep2.prediction.gathered import Gathered, Specimen
-from hep2.prediction.judge import UNLIKE
 from hep2.prediction.models import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)

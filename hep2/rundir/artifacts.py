@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,24 @@ def cells_csv(fold: Fold, errors: Rows, places: Rows) -> str:
     for name, column in zip(PLACES, places.T, strict=True):
         columns[name] = ["" if np.isnan(value) else f"{value:.5g}" for value in column]
     return cells_table(fold.cells, fold.split.test, columns)
+
+
+def reconstruction_errors(file: Path, ids: StringArray) -> FloatArray | None:
+    """Of some test cells, (N,), as an autoencoder's predictions.csv has them; None without them.
+
+    Raises:
+        HEp2Error: the file is damaged.
+    """
+    try:
+        table = read_cells_table(file, ["id"])
+        if "mse" not in table or not np.isin(ids, table["id"]).all():
+            return None
+        errors = dict(zip(table["id"], table["mse"], strict=True))
+        return np.array([float(errors[name]) for name in ids])
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise damaged(file, f"its errors cannot be read ({error})") from error
 
 
 def latents_of(run: Run) -> LatentMap | None:

@@ -13,12 +13,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hep2.calls.calibration import HeldOut
+from hep2.calls.unlike import UNLIKE
 from hep2.data.cells import Cells
 from hep2.data.manifest import LONGEST
 from hep2.data.validation import Indices
 from hep2.metrics import FloatArray, IntArray, StringArray, confusion_counts
 from hep2.rundir.directory import damaged
 
+NOVELTY = "novelty"  # a column that is there where an autoencoder could tell
 _ROUNDING = 1e-3  # by how much a row's probabilities may miss a sum of one
 _OVERSHOOT = 1e-6  # by how much one probability may pass 0 or 1, in single precision
 
@@ -35,11 +37,18 @@ class Predictions:
     targets: IntArray  # class indices, shape (N,)
     outputs: IntArray  # class indices, shape (N,)
     probabilities: FloatArray  # shape (N, C), each row sums to one
+    # An autoencoder's error over what is usual, shape (N,); None where there was none to tell.
+    novelty: FloatArray | None = None
 
     @property
     def known_specimens(self) -> StringArray | None:
         """Specimen names, shape (N,); None when any cell's is not known."""
         return self.specimens if bool((self.specimens != "").all()) else None
+
+    @property
+    def unlike(self) -> NDArray[np.bool_] | None:
+        """Whether each is unlike the training cells, shape (N,); None where nobody can tell."""
+        return None if self.novelty is None else self.novelty > UNLIKE
 
     def confusion(self) -> FloatArray:
         """Counts, shape (C, C), rows = output class."""
@@ -52,12 +61,20 @@ def cells_table(cells: Cells, rows: Indices, columns: Columns) -> str:
     return _table(cells.ids[rows], cells.specimens[rows], targets, columns)
 
 
-def predictions_csv(cells: Cells, rows: Indices, probabilities: NDArray[np.float64]) -> str:
-    """One row for each of some cells: id, specimen, target, output, one probability a class.
+def predictions_csv(
+    cells: Cells,
+    rows: Indices,
+    probabilities: NDArray[np.float64],
+    novelty: FloatArray | None = None,
+) -> str:
+    """One row for each of some cells: id, specimen, target, output, probabilities, any novelty.
 
     Probabilities are written with nine significant digits: enough to tell float32 values apart.
     """
-    return cells_table(cells, rows, _named(cells.classes, probabilities))
+    columns = _named(cells.classes, probabilities)
+    if novelty is not None:
+        columns[NOVELTY] = [f"{value:.6g}" for value in novelty]
+    return cells_table(cells, rows, columns)
 
 
 def held_out_csv(held: HeldOut, classes: Sequence[str]) -> str:
@@ -114,13 +131,14 @@ def read_predictions(file: Path, classes: tuple[str, ...]) -> Predictions:
         table = read_cells_table(file, ["id", "specimen", "target", "output", *shares])
         _check_texts(table, classes)
         probabilities = _probabilities(table[shares].to_numpy())
+        novelty = _novelty(table[[NOVELTY]].to_numpy()) if NOVELTY in table else None
     except (ValueError, OSError) as error:
         raise damaged(file, str(error)) from error
     ids, specimens = (table[name].to_numpy(np.str_) for name in ("id", "specimen"))
     index = {name: position for position, name in enumerate(classes)}
     targets = table["target"].map(index).to_numpy().astype(np.int64)
     outputs = table["output"].map(index).to_numpy().astype(np.int64)
-    return Predictions(ids, specimens, targets, outputs, probabilities)
+    return Predictions(ids, specimens, targets, outputs, probabilities, novelty)
 
 
 def _check_texts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
@@ -140,17 +158,31 @@ def _check_texts(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
 
 def _probabilities(texts: NDArray[np.object_]) -> FloatArray:
     """Texts, shape (N, C), as shares of one."""
-    shares = np.empty(texts.shape)
-    for row, line in enumerate(texts, start=2):
-        try:
-            shares[row - 2] = [float(text) for text in line]
-        except ValueError as error:
-            raise ValueError(f"row {row}: {error}") from error
+    shares = _numbers(texts)
     inside = ((shares >= -_OVERSHOOT) & (shares <= 1 + _OVERSHOOT)).all(axis=1)
     if bad := _first(~(inside & (np.abs(shares.sum(axis=1) - 1) <= _ROUNDING))):
         given = ", ".join(texts[bad - 2])
         raise ValueError(f"row {bad}: probabilities {given} are not shares of one")
     return shares
+
+
+def _novelty(texts: NDArray[np.object_]) -> FloatArray:
+    """Texts, shape (N, 1), as errors in units of what is usual, shape (N,)."""
+    found = _numbers(texts)[:, 0]
+    if bad := _first(~(np.isfinite(found) & (found >= 0))):
+        raise ValueError(f"row {bad}: a {NOVELTY} of {texts[bad - 2][0]}")
+    return found
+
+
+def _numbers(texts: NDArray[np.object_]) -> FloatArray:
+    """Texts as numbers, of the same shape, (N, K)."""
+    found = np.empty(texts.shape)
+    for row, line in enumerate(texts, start=2):
+        try:
+            found[row - 2] = [float(text) for text in line]
+        except ValueError as error:
+            raise ValueError(f"row {row}: {error}") from error
+    return found
 
 
 def _first(bad: ArrayLike) -> int | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
+from hep2.calls.unlike import PERCENTILE
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 Errors = NDArray[np.float64]  # mean squared error of each cell, shape (N,)
 
 RANKED, TINY = 1024, 1e-7  # cells whose singular values are taken; the paper's epsilon
-NOVEL_PERCENTILE = 99  # of errors on held-out cells; a cell beyond it is unlike the training set
 
 # To add an objective: write its task, a subclass of `Reconstruction`, add it here, and give it a
 # conf/stage/<name>.yaml, whose `objective` has the settings of its constructor.
@@ -148,8 +148,8 @@ class AutoencoderStage(NetworkStage):
             "collapsed": score.collapsed,
             "labels_in_features": False,
             "novelty": {
-                "percentile": NOVEL_PERCENTILE,
-                "mse": float(np.percentile(held_out, NOVEL_PERCENTILE)),
+                "percentile": PERCENTILE,
+                "mse": float(np.percentile(held_out, PERCENTILE)),
                 "cells": len(held_out),
             },
             "reconstructions": self._reconstructions(errors),

@@ -34,7 +34,7 @@ from hep2.metrics import confusion_counts, mca
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import augmented_images
 from hep2.stages.held_out import calibration_by, held_out, settings_of
-from hep2.stages.scores import score_classifier
+from hep2.stages.scores import novelty_of, score_classifier
 from hep2.stages.training import NetworkStage, Stage
 from hep2.stages.trial import trained_apart
 from hep2.tasks.classification import Classification, balanced_weights
@@ -105,7 +105,11 @@ class ClassifierStage(NetworkStage):
     def score(self) -> dict[str, Any]:
         """Predictions and metrics of the test cells."""
         believed = calibration_by(self, self.held_out)
-        metrics = score_classifier(self.fold, self.run, self.probabilities(), believed)
+        novelty = (
+            novelty_of(self) if self.freeze else None
+        )  # else its encoder is none that rebuilds
+        named = self.probabilities()
+        metrics = score_classifier(self.fold, self.run, named, believed, novelty)
         return metrics | {"labels_in_features": self.labels_in_features}
 
     def hold_out(self) -> None:
@@ -244,7 +248,7 @@ class EstimatorStage(Stage):
         write_kept(self.run.fitted, self.representation, self.task, self.fold.provenance)
         test = self.inputs.of(self.fold.split.test)
         named, believed = self.task.probabilities(test), calibration_by(self, self.held_out)
-        metrics = score_classifier(self.fold, self.run, named, believed)
+        metrics = score_classifier(self.fold, self.run, named, believed, novelty_of(self))
         known = {"labels_in_features": self.labels_in_features, "chosen": self.task.chosen}
         return metrics | known
 

@@ -75,5 +75,8 @@ class EnsembleStage(Stage):
         any_read = next(answer for answer in (True, None, False) if answer in read)
         named = ["/".join(member.path.parts[-3:]) for member in members]  # beside this method
         believed = calibration_by(self, self.held_out)
-        scores = score_classifier(self.fold, self.run, mean, believed)
+        strange = [member.cells.novelty for member in members]
+        known = [novelty for novelty in strange if novelty is not None]
+        novelty = np.mean(known, axis=0) if len(known) == len(members) else None
+        scores = score_classifier(self.fold, self.run, mean, believed, novelty)
         return scores | {"labels_in_features": any_read, "members": named}
