@@ -149,6 +149,21 @@ def test_probabilities_that_are_no_numbers(tmp_path):
         read_run(path)
 
 
+@pytest.mark.parametrize("novelty", ["much", "nan", "inf", "-0.1", ""])
+def test_a_novelty_is_read_back_and_a_bad_one_named(tmp_path, novelty):
+    path, *_ = write_run(tmp_path)
+    assert read_run(path).cells.unlike is None
+    file = path / "predictions.csv"
+    heading, *lines = file.read_text().splitlines()
+    values = ["0.5", "1.5", *["1"] * (len(lines) - 2)]
+    table = [f"{heading},novelty", *map(",".join, zip(lines, values, strict=True))]
+    file.write_text("\n".join(table))
+    assert read_run(path).cells.unlike.tolist() == [False, True, *[False] * (len(lines) - 2)]
+    file.write_text("\n".join([*table[:2], f"{lines[1]},{novelty}", *table[3:]]))
+    with pytest.raises(HEp2Error, match=rf"row 3: .*{novelty}"):
+        read_run(path)
+
+
 def test_missing_empty_and_truncated_predictions(tmp_path):
     path, *_ = write_run(tmp_path)
     file = path / "predictions.csv"

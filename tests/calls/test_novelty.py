@@ -1,0 +1,23 @@
+"""Cells that an autoencoder cannot rebuild."""
+
+import numpy as np
+import pytest
+
+from hep2.calls.unlike import UNLIKE, novelty
+
+
+def test_an_error_is_measured_by_those_of_the_other_specimens() -> None:
+    errors = np.array([*np.linspace(0.01, 1.0, 100), *np.linspace(0.5, 3.0, 6), 0.7])
+    names = np.array(["many"] * 100 + ["strange"] * 6 + ["one"])
+    found = novelty(errors, names)
+    assert found[100:106] == pytest.approx(
+        errors[100:106] / np.percentile(errors[names != "strange"], 99)
+    )
+    assert found[106] == pytest.approx(0.7 / np.percentile(errors[:106], 99))
+    assert (found[names == "strange"] > UNLIKE).sum() == 5, "all but 0.5, though it is their own"
+    assert not (found[names == "many"] > UNLIKE).any()
+
+
+def test_without_another_specimen_or_an_error_nothing_is_known() -> None:
+    assert np.isnan(novelty(np.array([0.1, 0.2]), np.array(["a", "a"]))).all()
+    assert np.isnan(novelty(np.zeros(2), np.array(["a", "b"]))).all()
