@@ -12,7 +12,7 @@ from hep2.evaluation.plots import answers, cells, confusion, methods, networks
 from hep2.evaluation.plots.style import Picture, plain_name
 from hep2.evaluation.published import PAPER_CLASSES
 from hep2.evaluation.results import Result, compare_with_first
-from hep2.evaluation.specimens import answers_of
+from hep2.evaluation.specimens import Answers, answers_of
 from hep2.files import progress_bar
 from hep2.rundir.artifacts import latents_of, reconstructions_of
 from hep2.rundir.result import Run, data_label, protocol_label
@@ -143,6 +143,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
     run = results[0].group.first
     printed = published.published_for(run.data, run.protocol)
     pairs = compare_with_first(results)
+    said = [answers_of(result.group) for result in results]
     here = [r for r in runs if (r.data, r.protocol) == (run.data, run.protocol)]
     kinds: dict[tuple[str, str], list[Run]] = {}
     for other in here:
@@ -154,19 +155,21 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
         ranking=[methods.ranking(results, printed), *methods.label_efficiency(results)],
         headline=[tables.over_folds(results), tables.pooled(results)],
         details=[tables.recalls(results), tables.secondary(results)],
-        specimens=_specimens(results),
+        specimens=_specimens(results, said),
         comparisons=[tables.comparisons(run, pairs)] if pairs else [],
         published=[tables.published(caption, printed)] if printed else [],
-        methods=[show_method(result) for result in progress_bar(results, "pictures")],
+        methods=[
+            show_method(*pair)
+            for pair in progress_bar(list(zip(results, said, strict=True)), "pictures")
+        ],
         encoders=encoder_pictures(here),
         curves=[p for kind in kinds.values() for p in networks.learning_curves(kind)],
     )
 
 
-def _specimens(results: list[Result]) -> list[Table]:
+def _specimens(results: list[Result], said: list[Answers | None]) -> list[Table]:
     """Calibration, and where specimens are known what is said of them."""
-    found = [(result, answers_of(result.group)) for result in results]
-    answered = [(result, said) for result, said in found if said]
+    answered = [(result, one) for result, one in zip(results, said, strict=True) if one]
     shown = [specimen_tables.calibration(results), *specimen_tables.cell_sets(results)]
     if answered:
         shown.append(specimen_tables.calls(answered))
@@ -184,12 +187,12 @@ def protocol_words(run: Run) -> str:
     return words + BROUGHT[run.leaky] if run.protocol in BY_POOLS else words
 
 
-def show_method(result: Result) -> Method:
+def show_method(result: Result, said: Answers | None) -> Method:
     """The pictures of one method, its most confident mistakes, and specimens in doubt."""
     pictures = [confusion.confusion_picture(result), *methods.specimen_strips(result),
                 answers.reliability(result)]  # fmt: skip
     doubtful = None
-    if said := answers_of(result.group):
+    if said:
         pictures.append(answers.called_against_error(result, said))
         doubtful = specimen_tables.doubtful(result, said)
     sheet = cells.confident_mistakes(result)

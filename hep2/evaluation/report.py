@@ -16,6 +16,7 @@ from hep2.evaluation.plots.confusion import confusion_csv, confusion_picture
 from hep2.evaluation.plots.networks import learning_curves
 from hep2.evaluation.plots.style import Picture, stem_of
 from hep2.evaluation.results import Group, group_runs, rank, results_csv, summarise_group
+from hep2.evaluation.specimens import answers_of
 from hep2.evaluation.tables import clusterings
 from hep2.files import progress_bar, write_atomic
 from hep2.rundir.layout import run_directories
@@ -90,7 +91,8 @@ def record_of(path: Path) -> RunRecord:
     run = read_run(path)
     pictures = encoder_pictures([run])
     if run.predictions is not None:
-        pictures += show_method(summarise_group(Group((run,)))).pictures
+        group = Group((run,))
+        pictures += show_method(summarise_group(group), answers_of(group)).pictures
     columns, rows = [], []
     file = path / "predictions.csv"
     if file.is_file():

@@ -15,6 +15,7 @@ from hep2.evaluation import statistics
 from hep2.evaluation.results import NO_INTERVAL, Group
 from hep2.evaluation.statistics import Interval
 from hep2.metrics import FloatArray, StringArray
+from hep2.rundir.artifacts import cells_needed_of
 from hep2.rundir.result import Run
 
 
@@ -165,7 +166,7 @@ def _answers(run: Run) -> Iterator[Answer]:
         learned = Specimens.of(held.specimens, known.scaled(held.probabilities))
         patterns = patterns_of(held.specimens, held.labels, classes)
         rules["learned"] = LearnedRule(learned, patterns)(whole)
-    limits = known.limits if known else ()
+    limits, needed = known.limits if known else (), cells_needed_of(run)
     sets = {one.alpha: prediction_sets(whole.means, one.specimens) for one in limits}
     true = Specimens.of(cells.specimens, np.eye(classes)[cells.targets]).shares
     order = np.argsort(-true, axis=1, kind="stable")  # the first as in `patterns_of`
@@ -180,7 +181,7 @@ def _answers(run: Run) -> Iterator[Answer]:
             second=int(second) if mixed else None,
             share=float(true[place, second]) if mixed else 0.0,
             said=said,
-            needed=cells_needed(scaled[cells.specimens == name]),
+            needed=needed.get(name) or cells_needed(scaled[cells.specimens == name]),
             rules={rule: int(outputs[place]) for rule, outputs in rules.items()},
             sets={a: tuple(np.flatnonzero(inside[place]).tolist()) for a, inside in sets.items()},
         )

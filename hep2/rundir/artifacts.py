@@ -75,6 +75,15 @@ def chosen_of(run: Run) -> str:
     return ", ".join(f"{key}={text}" for key, text in zip(chosen, texts, strict=True))
 
 
+def cells_needed_of(run: Run) -> dict[str, int]:
+    """How many cells the call of each test specimen had needed, by its name; none without them."""
+    try:
+        calls = run.kept.get("specimen_calls", [])
+        return {str(one["specimen"]): int(one["cells_needed"]) for one in calls}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise damaged(run.path / "result.json", f"key specimen_calls ({error})") from error
+
+
 def curves_of(run: Run) -> dict[str, FloatArray]:
     """Learning curves by name, each of shape (epochs, 2): epoch and value."""
     try:

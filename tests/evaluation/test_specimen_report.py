@@ -7,6 +7,7 @@ import pytest
 from helpers.made_up_runs import cells_of_fold, write_run
 
 from hep2 import metrics
+from hep2.calls.answer import UNLIKE
 from hep2.calls.calibration import HeldOut, as_record, calibrated
 from hep2.calls.figures import called_against_error, cell_figures
 from hep2.errors import HEp2Error
@@ -111,7 +112,7 @@ def test_tables_of_a_run_of_an_earlier_version(tmp_path):
     assert specimen_tables.rules(pair) == specimen_tables.cell_sets([result]) == []
     table = specimen_tables.calibration([result])
     assert "run by an earlier version" in table.notes[0]
-    assert show_method(result).doubtful is not None or said.accuracy("mean").estimate == 1
+    assert show_method(result, said).doubtful is not None or said.accuracy("mean").estimate == 1
 
 
 def test_doubtful_specimens_come_wrong_first_the_surest_of_them_first(tmp_path):
@@ -131,7 +132,7 @@ def test_specimens_that_are_unknown_have_no_answers(tmp_path):
     result, said = written(tmp_path, calibrated=False, rows=rows, folds=1)
     assert said is None and "specimen_mca" not in result.measures
     assert "brier" in result.measures
-    assert [picture.kind for picture in show_method(result).pictures].count("called") == 0
+    assert [picture.kind for picture in show_method(result, said).pictures].count("called") == 0
 
 
 def test_a_damaged_calibration_is_told_with_its_file(tmp_path):
@@ -144,14 +145,38 @@ def test_a_damaged_calibration_is_told_with_its_file(tmp_path):
         summarise_group(group_runs([read_run(path)])[0])
 
 
+def test_what_a_run_has_kept_of_its_specimens_is_shown(tmp_path):
+    """Cells that a call had needed, and specimens most of whose cells are unlike the training's."""
+    path, *_ = write_run(tmp_path, rows=cells_of_fold(0, CLASSES), accuracy=1.0, folds=1,
+                         classes=list(CLASSES), protocol="specimen")  # fmt: skip
+    calibrate(path)
+    file, result = path / "predictions.csv", json.loads((path / "result.json").read_text())
+    heading, *rows = file.read_text().splitlines()
+    strange = [f"{row},{1.2 if row.startswith('f0-1-2') else 0.4}" for row in rows]
+    file.write_text("\n".join([f"{heading},novelty", *strange]))
+    result["specimen_calls"] = [{"specimen": "f0-1-2", "cells_needed": 5}]
+    (path / "result.json").write_text(json.dumps(result))
+    said = answers_of(group_runs([read_run(path)])[0])
+    found = {one.specimen: one for one in said.every}
+    assert found["f0-1-2"].needed == 5 and found["f0-1-2"].said.reason == UNLIKE
+    assert found["f0-1-1"].needed in {1, 2, 4, 8} and found["f0-1-1"].said.reason != UNLIKE
+    summary = summarise_group(group_runs([read_run(path)])[0])
+    assert summary.measures["specimen_said"].mean == pytest.approx(said.said.estimate)
+
+    result["specimen_calls"] = [{"specimen": "f0-1-2"}]
+    (path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(HEp2Error, match=r"result\.json is damaged.*key specimen_calls"):
+        answers_of(group_runs([read_run(path)])[0])
+
+
 def test_pictures_say_before_and_after(tmp_path):
-    result, _ = written(tmp_path)
-    pictures = {picture.kind: picture for picture in show_method(result).pictures}
+    result, said = written(tmp_path)
+    pictures = {picture.kind: picture for picture in show_method(result, said).pictures}
     assert "after calibration" in pictures["reliability"].alt
     assert "held out" in pictures["reliability"].caption
     assert "from the surest to all 18" in pictures["called"].alt
     bare, _ = written(tmp_path / "bare", calibrated=False)
-    alone = next(p for p in show_method(bare).pictures if p.kind == "reliability")
+    alone = next(p for p in show_method(bare, None).pictures if p.kind == "reliability")
     assert "after" not in alone.alt
 
 
