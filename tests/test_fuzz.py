@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from hep2 import cli
+from hep2.calls.calibration import Calibration, Limits
+from hep2.calls.record import as_record
 from hep2.data import sources
 from hep2.data.fields import Cut, cut_field
 from hep2.data.header import ImageError
@@ -294,6 +297,11 @@ def test_finished_run(spoiled: str, tmp_path: Path) -> None:
     """A run that is read has every cell of its file, and figures that are its predictions'."""
     rows = [(f"c{i}", f"s{i // 2}", i % 5) for i in range(20)]
     path = write_run(tmp_path, rows=rows)[0]
+    limits = Limits(0.1, np.full(5, 0.5), np.full(5, np.inf), np.zeros(5, dtype=np.bool_))
+    learned = Calibration(0.7, "made up", 20, 400, (limits,), 0.3, 10)
+    result = json.loads((path / "result.json").read_text())
+    result["calibration"] = as_record(learned, result["classes"])
+    (path / "result.json").write_text(json.dumps(result))
     valid = (path / spoiled).read_bytes()
 
     def door(changes: list[Mutation]) -> None:
@@ -301,9 +309,11 @@ def test_finished_run(spoiled: str, tmp_path: Path) -> None:
         (path / spoiled).write_bytes(content)
         try:
             groups = group_runs([read_run(path)])
+            known = [group.first.calibration for group in groups]
         except HEp2Error as error:
             assert len(str(error)) < 50_000
             return
+        assert all(np.isfinite(one.scaled(np.eye(5))).all() for one in known if one)
         for group in groups:
             assert len(group.missing_folds) == group.first.folds - 1
             assert len(group.first.cells.ids) == 20

@@ -1,16 +1,13 @@
 """What a run learns from specimens that were held out in training: how sure its answers are."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hep2.calls.conformal import Sets, threshold, thresholds
 from hep2.calls.specimens import Specimens, patterns_of
-from hep2.calls.temperature import HOTTEST, best_temperature, tempered
-from hep2.errors import HEp2Error
+from hep2.calls.temperature import best_temperature, tempered
 from hep2.metrics import FloatArray, IntArray, StringArray
 
 FEWEST = 9  # specimens: of five a temperature made simulated cells worse, .03 to .09 or .21 ECE
@@ -117,82 +114,3 @@ def together(several: Sequence[Calibration]) -> Calibration:
         second_share=max(one.second_share for one in several),
         fewest_cells=max(one.fewest_cells for one in several),
     )
-
-
-# --- as result.json keeps it
-
-
-def as_record(found: Calibration | str, classes: Sequence[str]) -> dict[str, Any]:
-    """What result.json holds under `calibration`; an infinite limit is null."""
-    if isinstance(found, str):
-        return {"method": "none", "how": found}
-
-    def named(values: FloatArray) -> dict[str, float | None]:
-        finite = [float(value) if math.isfinite(value) else None for value in values]
-        return dict(zip(classes, finite, strict=True))
-
-    return {
-        "method": "temperature",
-        "temperature": found.temperature,
-        "how": found.how,
-        "specimens": found.specimens,
-        "cells": found.cells,
-        "second_share": float(found.second_share),
-        "fewest_cells": found.fewest_cells,
-        "sets": [
-            {
-                "alpha": one.alpha,
-                "cells": named(one.cells),
-                "specimens": named(one.specimens),
-                "own": [name for name, own in zip(classes, one.own, strict=True) if own],
-            }
-            for one in found.limits
-        ],
-    }
-
-
-def from_record(record: Any, classes: Sequence[str]) -> Calibration | None:
-    """Read it back; None where the run is of an earlier version, or was not calibrated.
-
-    Raises:
-        HEp2Error: it is no such record; the message says what is wrong with it.
-    """
-    if record is None or (isinstance(record, Mapping) and record.get("method") == "none"):
-        return None
-    try:
-        return _read(record, classes)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise HEp2Error(f"key calibration is none ({type(error).__name__}: {error})") from error
-
-
-def _read(record: Any, classes: Sequence[str]) -> Calibration:
-    def limits(values: Mapping[str, Any]) -> FloatArray:
-        found = [math.inf if values[name] is None else float(values[name]) for name in classes]
-        return np.array(found)
-
-    found = Calibration(
-        temperature=float(record["temperature"]),
-        how=str(record["how"]),
-        specimens=int(record["specimens"]),
-        cells=int(record["cells"]),
-        limits=tuple(
-            Limits(
-                float(one["alpha"]),
-                limits(one["cells"]),
-                limits(one["specimens"]),
-                np.isin(classes, list(map(str, one["own"]))),
-            )
-            for one in record["sets"]
-        ),
-        second_share=float(record["second_share"]),
-        fewest_cells=int(record["fewest_cells"]),
-    )
-    if not 0.5 / HOTTEST <= found.temperature <= 2 * HOTTEST:
-        raise ValueError(f"a temperature of {found.temperature:.4g}")
-    if not found.limits or not all(0 < one.alpha < 1 for one in found.limits):
-        raise ValueError("no alpha between 0 and 1")
-    if any(np.isnan([one.cells, one.specimens]).any() for one in found.limits):
-        raise ValueError("a limit is no number")
-    if not 0 <= found.second_share <= 1:
-        raise ValueError(f"a second share of {found.second_share:.4g}")
-    return found

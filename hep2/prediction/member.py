@@ -9,7 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from hep2.calls.calibration import Calibration, from_record
+from hep2.calls.calibration import Calibration
+from hep2.calls.record import from_record
 from hep2.calls.temperature import SMALLEST
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from hep2 import __version__, metrics
-from hep2.calls.calibration import Calibration, HeldOut, from_record
+from hep2.calls.calibration import Calibration, HeldOut
+from hep2.calls.record import from_record
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir, damaged

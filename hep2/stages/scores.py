@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from hep2.calls.calibration import Calibration, as_record
+from hep2.calls.calibration import Calibration
 from hep2.calls.figures import calls_record, cell_figures, specimen_figures
+from hep2.calls.record import as_record
 from hep2.calls.unlike import UNLIKE, novelty
 from hep2.data.fold import Fold
 from hep2.files import write_atomic

@@ -1,19 +1,22 @@
 """What held-out specimens teach a run, and how it is kept."""
 
+import copy
 import json
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+from hep2.calls.answer import call
 from hep2.calls.calibration import (
     FEWEST,
     HeldOut,
-    as_record,
     calibrated,
-    from_record,
     together,
 )
+from hep2.calls.record import as_record, from_record
 from hep2.errors import HEp2Error
 
 CLASSES = ("a", "b", "c")
@@ -81,33 +84,56 @@ def test_it_is_read_back_as_it_was_written() -> None:
     assert record["sets"][1]["cells"] == dict.fromkeys(CLASSES), "no finite limit"
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("temperature", 0.0),
-        ("temperature", 1e9),
-        ("temperature", "hot"),
-        ("temperature", math.nan),
-        ("second_share", 2),
-        ("sets", []),
-        ("sets", [{}]),
-        ("sets", 3),
-        ("cells", None),
-        ("how", None),
-    ],
-)
-def test_what_is_none_is_refused(key: str, value: object) -> None:
+def places(record: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value of a record, itself included."""
+    yield here
+    for key in record if isinstance(record, dict) else ():
+        yield from places(record[key], (*here, key))
+    for at, one in enumerate(record if isinstance(record, list) else ()):
+        yield from places(one, (*here, at))
+
+
+SPOILT = (0, -1, -0.5, 1.5, 2, 1e300, 10**20, math.inf, -math.inf, math.nan, None, True, "hot", "1",
+          "", [], {}, [1], {"a": 1}, [None], "abc")  # fmt: skip
+
+
+@pytest.mark.parametrize("value", SPOILT, ids=repr)
+def test_every_value_that_cannot_be_is_refused_in_a_sentence(value: object) -> None:
+    """What is read with another value in it is one that could have been written, or an error."""
+    good = as_record(calibrated(held(), [0.1, 0.2], 10), CLASSES)
+    refused = 0
+    for way in places(good):
+        record: Any = {"root": copy.deepcopy(good)}
+        inner = record
+        for key in (steps := ("root", *way))[:-1]:
+            inner = inner[key]
+        inner[steps[-1]] = value
+        try:
+            found = from_record(record["root"], CLASSES)
+        except HEp2Error as error:
+            refused += 1
+            assert str(error).startswith("key calibration") and len(str(error)) < 120
+            continue
+        assert found is None or as_record(found, CLASSES) == record["root"], way
+        if found:
+            scaled = found.scaled(held().probabilities)
+            assert np.isfinite(scaled).all() and np.isfinite(found.second_share)
+            assert call(scaled[:12], found).members is not None
+    assert refused > 10
+
+
+@pytest.mark.parametrize("cut", ["temperature", "how", "sets", "second_share", "method", "cells"])
+def test_a_key_that_is_missing_is_named(cut: str) -> None:
     record = as_record(calibrated(held(), [0.1], 10), CLASSES)
-    if key == "how":
-        record = [record]  # type: ignore[assignment]
-    else:
-        record[key] = value
-    with pytest.raises(HEp2Error, match="key calibration is none"):
+    del record[cut]
+    with pytest.raises(HEp2Error, match=f"key calibration lacks {cut}"):
         from_record(record, CLASSES)
     damaged = as_record(calibrated(held(), [0.1], 10), CLASSES)
-    damaged["sets"][0]["cells"].pop("b")
-    with pytest.raises(HEp2Error, match="'b'"):
+    del damaged["sets"][0]["cells"]["b"]
+    with pytest.raises(HEp2Error, match=r"key calibration\.sets\[0\]\.cells lacks b"):
         from_record(damaged, CLASSES)
+    with pytest.raises(HEp2Error, match="lacks d"):
+        from_record(as_record(calibrated(held(), [0.1], 10), CLASSES), (*CLASSES, "d"))
 
 
 def test_several_runs_together_have_the_widest_limits() -> None:

@@ -8,8 +8,9 @@ from helpers.made_up_runs import cells_of_fold, write_run
 
 from hep2 import metrics
 from hep2.calls.answer import UNLIKE
-from hep2.calls.calibration import HeldOut, as_record, calibrated
+from hep2.calls.calibration import HeldOut, calibrated
 from hep2.calls.figures import called_against_error, cell_figures
+from hep2.calls.record import as_record
 from hep2.errors import HEp2Error
 from hep2.evaluation import specimen_tables
 from hep2.evaluation.page import show_method

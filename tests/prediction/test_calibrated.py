@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 import torch
 from conftest import Trained
 from helpers.trained_runs import write_test_cells
+from PIL import Image
 
-from hep2.calls.calibration import Calibration, Limits, as_record
+from hep2.calls.calibration import Calibration, Limits
+from hep2.calls.record import as_record
 from hep2.calls.temperature import tempered
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
+from hep2.evaluation.report import make_report
 from hep2.prediction.export import export
+from hep2.prediction.loaded import load
 from hep2.prediction.models import load_ensemble
 from hep2.prediction.predict import predict
 
@@ -59,10 +64,32 @@ def test_export(calibrated: Path, fold: Fold, tmp_path: Path) -> None:
     assert np.allclose(found, expected(calibrated, fold.cells.classes), rtol=0, atol=1e-5)
 
 
-def test_a_calibration_that_is_none_is_told(calibrated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("door", ["predict", "export", "load", "report"])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"temperature": 0}, r"key calibration\.temperature is '0'"),
+        ({"sets": [{"alpha": 2}]}, r"key calibration\.sets\[0\].* is '2'|lacks"),
+        ("cut off", "cannot be read as JSON"),
+    ],
+)
+def test_a_calibration_that_is_none_is_told(
+    changes: dict[str, object] | str, said: str, door: str, calibrated: Path, tmp_path: Path
+) -> None:
     file = calibrated / "result.json"
-    result = json.loads(file.read_text())
-    result["calibration"]["temperature"] = "hot"
-    file.write_text(json.dumps(result))
-    with pytest.raises(HEp2Error, match=r"result\.json is damaged.*key calibration"):
-        load_ensemble(str(calibrated), tmp_path)
+    if isinstance(changes, str):
+        file.write_text(file.read_text()[:-100])
+    else:
+        result = json.loads(file.read_text())
+        result["calibration"] |= changes
+        file.write_text(json.dumps(result))
+    runs = tmp_path / "runs"
+    doors: dict[str, Callable[[], object]] = {
+        "predict": lambda: predict(str(calibrated), runs, str(tmp_path), f"{tmp_path}/x.csv", None),
+        "export": lambda: export(str(calibrated), runs, f"{tmp_path}/m.pt2", orientations=None),
+        "load": lambda: load(calibrated),
+        "report": lambda: make_report("default", runs, tmp_path / "reports"),
+    }
+    Image.new("L", (20, 20)).save(tmp_path / "cell.png")
+    with pytest.raises(HEp2Error, match=rf"result\.json is damaged or foreign: .*({said})"):
+        doors[door]()

@@ -10,7 +10,8 @@ from conftest import TINY_DATA, Configure, composed
 from helpers.results import result
 from hydra.utils import instantiate
 
-from hep2.calls.calibration import calibrated, from_record
+from hep2.calls.calibration import calibrated
+from hep2.calls.record import from_record
 from hep2.data.fold import Fold, open_fold
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
