@@ -14,6 +14,7 @@ from hep2.evaluation.specimens import Answer, Answers
 from hep2.evaluation.statistics import Interval
 from hep2.rundir.result import protocol_label
 
+NOT_CALIBRATED = "not calibrated"
 SHOWN = 20  # specimens of a method that are wrong or not called
 Answered = Sequence[tuple[Result, Answers]]
 
@@ -61,6 +62,8 @@ def _measure(name: str, scale: int = 1) -> Callable[[Result], str]:
 
 def _temperature(group: Group) -> str:
     found = [run.calibration for run in group.runs]
+    if not any(found):
+        return NOT_CALIBRATED
     return spread_text(group.spread([one.temperature if one else NAN for one in found]), 1)
 
 
@@ -87,7 +90,7 @@ def _how(results: Sequence[Result]) -> list[str]:
             which = ", ".join(map(plain_name, own)) if own else "no pattern by itself"
             how += f"; enough of them to promise {level} % for {which}"
         else:
-            how = f"not calibrated: {how}"
+            how = f"{NOT_CALIBRATED}: {how}"
         told.setdefault(how, []).append(result.method)
     return [f"{', '.join(methods)}: {how}." for how, methods in told.items()]
 
@@ -126,7 +129,9 @@ def _plain(values: Interval) -> str:
 
 
 def _if_calibrated(answers: Answers, values: Interval) -> str:
-    return interval_text(values) if answers.calibrated and not np.isnan(values[0]) else NOTHING
+    if not answers.calibrated:
+        return NOT_CALIBRATED
+    return NOTHING if np.isnan(values[0]) else interval_text(values)
 
 
 def sets(answered: Answered) -> list[Table]:

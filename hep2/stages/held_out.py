@@ -31,7 +31,7 @@ Settings = dict[str, Any]  # of stage.calibration
 
 
 def settings_of(cfg: DictConfig) -> Settings:
-    """`stage.calibration`, checked; a stage whose YAML lacks it calibrates nothing.
+    """`stage.calibration`, checked; a stage whose YAML lacks it holds nothing out for it.
 
     Raises:
         HEp2Error: one of them is unknown or cannot be.
@@ -84,21 +84,21 @@ def held_out(
 ) -> HeldOut | str:
     """Cells of held-out specimens, named; or in a sentence why there are none.
 
-    Validation specimens serve where the fold has some and `validation` names them; otherwise
-    every one of the inner folds that are asked for is held out in turn.
+    Validation specimens serve where the fold has some and `validation` names them, as they cost no
+    training; otherwise every one of the inner folds that are asked for is held out in turn.
 
     Raises:
         HEp2Error: as `settings_of` does.
     """
     asked, fold = settings_of(stage.cfg), stage.fold
-    if not asked["folds"]:
-        return "stage.calibration.folds=0 asks for none"
     train, val = fold.split.train, fold.split.val
     if fold.split.leaky or np.any(fold.cells.specimens[train] == ""):
         return "no whole specimens can be held out: the protocol is leaky, or they are unknown"
     if len(val) and validation:
         how = "validation specimens, by which the epoch was chosen"
         return _of(fold, val, validation(val), how)
+    if not asked["folds"]:
+        return "stage.calibration.folds=0 asks for none; each would be one more training"
     folds = inner_folds(fold, asked["folds"])
     chosen = folds[: asked["trainings"]]
     if not chosen:

@@ -108,11 +108,12 @@ def test_tables_of_a_run_of_an_earlier_version(tmp_path):
     assert not said.calibrated and said.alphas == [] and said.rules == ["mean", "vote"]
     pair = [(result, said)]
     (row,) = specimen_tables.calls(pair).rows
-    assert row[4:6] == ["–", "–"]  # noqa: RUF001
+    assert row[4:6] == ["not calibrated"] * 2
     assert specimen_tables.sets(pair) == specimen_tables.seconds(pair) == []
     assert specimen_tables.rules(pair) == specimen_tables.cell_sets([result]) == []
     table = specimen_tables.calibration([result])
     assert "run by an earlier version" in table.notes[0]
+    assert table.rows[0][1] == "not calibrated"
     assert show_method(result, said).doubtful is not None or said.accuracy("mean").estimate == 1
 
 
@@ -178,7 +179,7 @@ def test_pictures_say_before_and_after(tmp_path):
     assert "from the surest to all 18" in pictures["called"].alt
     bare, _ = written(tmp_path / "bare", calibrated=False)
     alone = next(p for p in show_method(bare, None).pictures if p.kind == "reliability")
-    assert "after" not in alone.alt
+    assert "after" not in alone.alt and "Not calibrated." in alone.caption
 
 
 def test_brier_is_the_mean_squared_distance():

@@ -64,7 +64,7 @@ def test_no_prediction_moves(network: RunDir, tiny: Configure) -> None:
     assert bare.predictions.read_bytes() == network.predictions.read_bytes()
     assert result(bare)["calibration"] == {
         "method": "none",
-        "how": "stage.calibration.folds=0 asks for none",
+        "how": "stage.calibration.folds=0 asks for none; each would be one more training",
     }
     assert not bare.held_out.exists()
     metrics, with_calibration = result(bare)["metrics"], result(network)["metrics"]
@@ -105,6 +105,8 @@ def test_validation_specimens_serve_where_there_are_some(configure: Configure) -
     assert held is not None and sorted(held.ids) == sorted(fold.cells.ids[fold.split.val])
     record = result(run)["calibration"]
     assert "validation specimens" in record["how"] and record["fewest_cells"] == 2
+    free = fit(configure(*words, "name=free", "stage.calibration.folds=0"))
+    assert result(free)["calibration"]["how"] == record["how"], "no training is asked for"
     estimator = fit(configure(*words, "head=knn", "name=validated"))
     assert result(estimator)["calibration"]["how"] == record["how"]
 

@@ -71,7 +71,8 @@ def reliability(result: Result) -> style.Picture:
         lower.set(xlabel=f"confidence % ({protocol_label(run)})", ylabel="cells")
 
     changed = f", after calibration {100 * errors[1]:.1f}" if after else ""
-    scaling = "Temperatures come from training specimens that were held out. " if after else ""
+    learned = "Temperatures come from training specimens that were held out"
+    scaling = f"{learned if after else 'Not calibrated'}. "
     return style.make_picture(
         draw,
         (style.WIDTH, 4.4),
