@@ -56,7 +56,7 @@ def origins(runs: Sequence[Run]) -> Table:
         commit = str(run.kept.get("git_commit") or "not known")
         rows[data_label(run), run.data_key, commit, versions] += 1
     return Table(
-        f"where the scores come from{synthetic_words(runs)}",
+        f"data, code and packages of the runs{synthetic_words(runs)}",
         ["data", "data key", "git commit", "versions", "runs"],
         [[*origin, str(count)] for origin, count in rows.items()],
     )

@@ -262,7 +262,7 @@ def doubtful(result: Result, answers: Answers) -> Table | None:
             "cells": lambda one: str(one.said.cells),
             "cells needed": lambda one: str(one.needed),
         },
-        [f"{more} more are not shown."] if more > 0 else [],
+        [f"{more} more {'is' if more == 1 else 'are'} not shown."] if more > 0 else [],
     )
 
 
