@@ -7,7 +7,7 @@ import numpy as np
 
 from hep2.calls.conformal import Sets, threshold, thresholds
 from hep2.calls.specimens import Specimens, patterns_of
-from hep2.calls.temperature import best_temperature, tempered
+from hep2.calls.temperature import learned_temperature, tempered
 from hep2.metrics import FloatArray, IntArray, StringArray
 
 FEWEST = 9  # specimens: of five a temperature made simulated cells worse, .03 to .09 or .21 ECE
@@ -68,7 +68,7 @@ def calibrated(held: HeldOut, alphas: Sequence[float], fewest_cells: int) -> Cal
     specimens, classes = held.specimens, held.probabilities.shape[1]
     if (count := len(np.unique(specimens))) < FEWEST:
         return f"{count} specimens were held out: too few to calibrate with, it takes {FEWEST}"
-    temperature = best_temperature(held.probabilities, held.labels, specimens)
+    temperature = learned_temperature(held.probabilities, held.labels, specimens)
     scaled = tempered(held.probabilities, temperature)
     known = Specimens.of(specimens, scaled)
     patterns = patterns_of(specimens, held.labels, classes)

@@ -12,9 +12,13 @@ from hep2.evaluation.plots.style import plain_name
 from hep2.evaluation.results import NAN, Group, Result, Spread
 from hep2.evaluation.specimens import Answer, Answers
 from hep2.evaluation.statistics import Interval
-from hep2.rundir.result import protocol_label
+from hep2.rundir.result import Run, protocol_label
 
 NOT_CALIBRATED = "not calibrated"
+DRAWN = (
+    "A temperature is drawn towards 1 as far as its few specimens leave it open, and is 1 where "
+    "they cannot tell it from 1."
+)
 SHOWN = 20  # specimens of a method that are wrong or not called
 Answered = Sequence[tuple[Result, Answers]]
 
@@ -35,8 +39,12 @@ def calibration(results: Sequence[Result]) -> Table:
             f"Brier before\n({of})": _measure("brier"),
             f"Brier after\n({of})": _measure("brier_calibrated"),
         },
-        _how(results),
+        [*_how(results), *[DRAWN] * any(run.calibration for run in _runs(results))],
     )
+
+
+def _runs(results: Sequence[Result]) -> Iterator[Run]:
+    return (run for result in results for run in result.group.runs)
 
 
 def cell_sets(results: Sequence[Result]) -> list[Table]:
@@ -69,10 +77,9 @@ def _temperature(group: Group) -> str:
 
 def _levels(results: Sequence[Result]) -> list[str]:
     """What sets promise, in per cent, in the order of the first run that has any."""
-    for result in results:
-        for run in result.group.runs:
-            if known := run.calibration:
-                return [level_of(one.alpha) for one in known.limits]
+    for run in _runs(results):
+        if known := run.calibration:
+            return [level_of(one.alpha) for one in known.limits]
     return []
 
 
