@@ -100,7 +100,7 @@ def test_predictions_are_one_row_for_each_test_cell(trained: Trained, fold: Fold
     with trained.head.predictions.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [f"p_{name}" for name in classes]
-    assert list(rows[0]) == ["id", "specimen", "target", "output", *names]
+    assert list(rows[0]) == ["id", "specimen", "target", "output", *names, "novelty"]
     assert [row["id"] for row in rows] == cells.ids[test].tolist()
     assert [row["specimen"] for row in rows] == cells.specimens[test].tolist()
     assert [row["target"] for row in rows] == [classes[label] for label in cells.labels[test]]
