@@ -19,6 +19,7 @@ GROUPS = {  # folders of conf/ in the order of a reader, with what they choose
     "data": "where the cells come from",
     "protocol": "which cells a fold trains on and tests",
     "stage": "what is trained",
+    "stage/calibration": "what stages start from that are calibrated",
     "model": "the network",
     "augment": "how cells are varied in training",
     "features": "what turns a cell into a vector",
@@ -93,7 +94,8 @@ def settings(root: Path) -> str:
     parts += _section("## The top level of `train.py`", "", read_page(_read(conf / "train.yaml")))
     for group, what in GROUPS.items():
         parts.append(f"## `{group}`\n\n`{group}=...`: {what}.")
-        files = sorted((conf / group).rglob("*.yaml"))
+        apart = [conf / other for other in GROUPS if other.startswith(f"{group}/")]
+        files = sorted(f for f in (conf / group).rglob("*.yaml") if f.parent not in apart)
         pages = {file.relative_to(conf / group).with_suffix("").as_posix(): file for file in files}
         if group == "experiment":
             parts.append(_experiments({name: read_page(_read(f)) for name, f in pages.items()}))

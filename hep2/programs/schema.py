@@ -68,10 +68,16 @@ def schemas(roots: list[Path]) -> dict[str, Schema]:
 
 
 def _group(roots: list[Path], group: str) -> Schema:
-    """What an option of a group may hold."""
-    files = _options(roots, group)
-    read = [yaml.safe_load(file.read_text("utf-8")) or {} for file in files]
-    schema = _mapping(group, read, dict(pair for file in files for pair in _comments(file)))
+    """What an option of a group may hold, with what comes into it from a group within the group."""
+    read, comments = list[Mapping[str, Any]](), dict[str, str]()
+    for one in groups(roots):
+        if f"{one}/".startswith(f"{group}/"):
+            within = one.removeprefix(group).removeprefix("/")
+            for file in _options(roots, one):
+                content = yaml.safe_load(file.read_text("utf-8")) or {}
+                read.append({within: content} if within else content)
+                comments |= {f"{within}.{path}".lstrip("."): note for path, note in _comments(file)}
+    schema = _mapping(group, read, comments)
     return schema | {"properties": {**schema["properties"], "defaults": {"type": "array"}}}
 
 

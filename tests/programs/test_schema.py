@@ -40,6 +40,7 @@ def test_every_file_is_right(made: dict, file: Path) -> None:
     [
         ("stage", {"epoch": 3}),
         ("stage", {"epochs": "many"}),
+        ("stage", {"calibration": {"alpah": [0.2]}}),
         ("stage", {"optimizer": {"rate": 1e-3}}),
         ("model", {"network": {"width": [4]}}),
         ("augment", {"flips": 3}),
@@ -50,6 +51,13 @@ def test_every_file_is_right(made: dict, file: Path) -> None:
 )
 def test_what_is_misspelt_is_not(made: dict, name: str, content: dict) -> None:
     assert faults(made, name, content)
+
+
+def test_what_comes_into_an_option_from_a_group_within_its_own_is_right(made: dict) -> None:
+    mine = {"defaults": [{"calibration": "calls"}, "_self_"], "calibration": {"alpha": [0.2]}}
+    assert faults(made, "stage", mine) == []
+    known = made["stage"]["properties"]["calibration"]["anyOf"][0]["properties"]
+    assert "how often" in known["alpha"]["description"]
 
 
 def test_what_only_a_constructor_takes_is_right(made: dict) -> None:
