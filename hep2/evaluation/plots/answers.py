@@ -121,5 +121,5 @@ def called_against_error(result: Result, answers: Answers) -> style.Picture:
         f"all of them {100 * curve[-1, 1]:.0f} per cent are wrong{point}.",
         f"{style.title_of(run)}. Specimens by the probability of their call, the surest first. "
         "Band: Wilson's 95 % interval over specimens"
-        f"{'; diamond: those with a set of one pattern, no second one, enough cells' * marked}.",
+        f"{'; diamond: a set of one pattern, no second one, enough cells like those known' * marked}.",
     )
