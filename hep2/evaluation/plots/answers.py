@@ -93,6 +93,7 @@ def called_against_error(result: Result, answers: Answers) -> style.Picture:
     lows, highs = wilson(curve[:, 1], curve[:, 0] * answers.count)
     said, error = answers.said, answers.error_said
     marked = answers.calibrated and said.estimate > 0
+    diamond = "; diamond: a set of one pattern, no second one, enough cells, most like known ones"
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -120,6 +121,5 @@ def called_against_error(result: Result, answers: Answers) -> style.Picture:
         f"Error among the specimens that are called, from the surest to all {answers.count}: with "
         f"all of them {100 * curve[-1, 1]:.0f} per cent are wrong{point}.",
         f"{style.title_of(run)}. Specimens by the probability of their call, the surest first. "
-        "Band: Wilson's 95 % interval over specimens"
-        f"{'; diamond: a set of one pattern, no second one, enough cells like those known' * marked}.",
+        f"Band: Wilson's 95 % interval over specimens{diamond * marked}.",
     )
