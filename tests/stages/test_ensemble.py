@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import CHOOSING, TINY_DATA, Configure, composed
 from helpers.trained_runs import check_predicts_as_tested, write_test_cells
@@ -58,6 +59,22 @@ def test_over_seeds(configure: Configure, ensemble: Configure) -> None:
     run = read_run(fit(ensemble(*asked)).path)
     one, two = (read_run(member.path).cells.probabilities for member in members)
     assert np.allclose(run.cells.probabilities, (one + two) / 2, rtol=0, atol=1e-8)
+
+
+def test_cells_are_as_strange_as_its_members_find_them_on_the_mean(
+    configure: Configure, ensemble: Configure
+) -> None:
+    members = [fit(configure(*HEADS, f"head={name}")) for name in ("mlp", "chance")]
+    cells = len(read_run(members[0].path).cells.ids)
+    for place, member in enumerate(members):
+        table = pd.read_csv(member.predictions, dtype=str)
+        table["novelty"] = np.linspace(0.5, 1.5 + place, cells).astype(str)
+        table.to_csv(member.predictions, index=False)
+    found = read_run(fit(ensemble(MEMBERS)).path).cells
+    assert found.novelty == pytest.approx(np.linspace(0.5, 2, cells), rel=1e-5)
+    assert found.unlike is not None and found.unlike.any() and not found.unlike.all()
+    table.drop(columns="novelty").to_csv(members[1].predictions, index=False)
+    assert read_run(fit(ensemble(MEMBERS, "overwrite=true")).path).cells.novelty is None
 
 
 @pytest.mark.parametrize(
