@@ -25,7 +25,8 @@ HOLES = api.osv.dev
 DOCS := .cache/documentation
 WITH_DOCS = PYTHONPATH=$(CURDIR):$(CURDIR)/$(DOCS) $(BIN)/python
 SETTINGS = data=$(DATA) $(if $(ROOT),data.root=$(ROOT)) protocol=$(PROTOCOL) $(ARGS)
-EXPERIMENT = name=$(NAME) $(SETTINGS)
+# W&B gets no pictures of each finished run, which the report draws once for all: a second and a half a run.
+EXPERIMENT = name=$(NAME) $(if $(findstring logger,$(ARGS)),,logger.wandb.record=false) $(SETTINGS)
 
 # What `make search` searches; the same command again goes on with the study.
 STUDY ?= tuning

@@ -136,7 +136,8 @@ class Checkpoints(Checkpoint):
         # rank 0 alone; the others must do so too before all wait for each other.
         _ = trainer.callback_metrics
         self.stopped = trainer.should_stop
-        if best := self._is_best(trainer):
+        best = self._is_best(trainer)
+        if best and self.monitor:  # a later epoch may be worse; the copy waits in memory
             trainer.save_checkpoint(self.run.best)
         ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         late = time.monotonic() - self.written >= self.every
@@ -147,12 +148,12 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A training that was ended by steps or by the clock is kept as well."""
         if self.behind:
-            self._write(trainer, best=False)
+            self._write(trainer, best=self.monitor is None)
 
     def _write(self, trainer: L.Trainer, best: bool) -> None:
         # `last` comes last: whenever the process dies, no epoch behind it is counted as the best.
-        if not best:
-            trainer.save_checkpoint(self.run.last)
+        if not (best and self.monitor):
+            trainer.save_checkpoint(self.run.best if best else self.run.last)
         if trainer.is_global_zero:
             if self.run.last.is_file():
                 same_file(self.run.last, self.run.previous)

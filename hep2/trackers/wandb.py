@@ -54,6 +54,7 @@ class WandbSettings(TrackerSettings):
     entity: str | None = None
     mode: str = "auto"
     tags: Sequence[str] = ()
+    record: bool = True
 
     def tracker(self, run_dir: Path, description: dict[str, Any]) -> "WandbRun | None":
         """The logger of one run; none where the mode is disabled.
@@ -64,7 +65,7 @@ class WandbSettings(TrackerSettings):
         if (mode := choose_mode(self.mode)) == "disabled":
             return None
         whose = {"project": self.project, "entity": self.entity}
-        return WandbRun(run_dir, mode, whose | description)
+        return WandbRun(run_dir, mode, whose | description, self.record)
 
 
 class WandbRun(RunLogger):
@@ -74,12 +75,15 @@ class WandbRun(RunLogger):
     first exception of W&B after that (a killed wandb-core, a full disk) ends it with one warning;
     `metrics.csv` is the record. Everything W&B writes goes to `<run_dir>/wandb`.
 
-    `description` is for `wandb.init`: project, entity, name, group, job_type, tags, config.
+    `description` is for `wandb.init`: project, entity, name, group, job_type, tags, config;
+    `record` says whether the finished run's pictures and predictions are sent.
     """
 
-    def __init__(self, run_dir: Path, mode: str, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run_dir: Path, mode: str, description: Mapping[str, Any], record: bool = True
+    ) -> None:
         super().__init__(run_dir)
-        self._mode = mode
+        self._mode, self._record = mode, record
         self._description = dict(description)
         self._run: Any = None
         self._lost = self._borrowed = False
@@ -112,6 +116,8 @@ class WandbRun(RunLogger):
 
     def log_record(self, make: Callable[[], Any]) -> None:
         """Log the `hep2.evaluation.report.RunRecord` that `make` draws, only if W&B is there."""
+        if not self._record:
+            return
 
         def send(run: Any) -> None:
             import wandb

@@ -200,6 +200,13 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
     assert len(stored["data"]) == rows
 
 
+def test_a_record_that_nobody_wants_is_not_drawn(tmp_path):
+    tracker = WandbSettings(mode="offline", record=False).tracker(tmp_path, {"config": {}})
+    drawn = []
+    log_record([tracker], lambda: drawn.append(1))
+    assert not drawn and tracker._run is None  # nor is W&B started for it
+
+
 def test_a_run_that_cannot_be_drawn_stops_nothing(tmp_path, caplog):
     run_dir, *_ = write_run(tmp_path / "runs")
     (run_dir / "predictions.csv").write_text("torn")

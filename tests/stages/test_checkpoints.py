@@ -164,6 +164,15 @@ def test_a_training_that_ends_by_the_clock_is_kept(tmp_path: Path) -> None:
     assert torch.load(keeper.run.best)["epoch"] == 0
 
 
+def test_without_a_monitor_nothing_is_copied_before_it_is_written(tmp_path: Path) -> None:
+    keeper = _keeper(tmp_path / "run", None, every=1e9)
+    assert _epoch(keeper, 0, 1.0) == [None, None] and not keeper.files.waiting
+    save = keeper.files.save_checkpoint
+    trainer = MagicMock(save_checkpoint=lambda path: save({"epoch": 1}, path))
+    keeper.on_train_end(trainer, MagicMock())
+    assert [torch.load(file)["epoch"] for file in (keeper.run.last, keeper.run.best)] == [1, 1]
+
+
 def test_a_file_system_without_second_names_gets_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
