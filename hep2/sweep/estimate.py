@@ -10,6 +10,18 @@ from hep2.sweep.jobs import Job
 
 Kind = tuple[Path, bool]  # stage and method; whether another fold's weights are taken
 
+# Seconds an epoch of `stage.epochs`, by stage and method: simulated cells, one core. What a sweep's
+# jobs have to each other is all that counts: its own pace comes from the jobs that have ended.
+USUAL = {
+    "dcae-dcae": 4.8, "dcae_plus-dcae": 6.5, "dcae_plus_quick-dcae": 6.5, "dense_ae-dense_ae": 2.2,
+    "cnn-dcae-mlp": 1.4, "cnn-lenet-linear": 0.3, "ensemble-ensemble": 1.0,
+    "head-dcae-mlp": 0.35, "head-dcae-linear": 0.13, "head-dcae_fisher-mlp": 0.6,
+    "head-dcae_plus-mlp_means": 0.17, "head-dcae_plus_quick-mlp_means": 0.17,
+    "head-dense_ae-mlp": 0.17, "head-codebook-nch": 0.17, "head-handcrafted-svm": 0.1,
+    "head-pixels-chance": 0.03,
+}  # fmt: skip
+TAKEN = 5.0  # of a fold that takes another's weights, and only tests them
+
 
 class Estimates:
     """Seconds of a sweep's jobs, better with every one that ends."""
@@ -23,31 +35,55 @@ class Estimates:
                 self.waiters[number].append(job.number)
         # Looked at five times a second for every job that waits.
         self.kinds = {job.number: self._kind(job) for job in jobs}
+        self.usual = {job.number: self._usual(job) for job in jobs}
+        self.paces: dict[Kind, float] = {}  # to what is usual, of kinds that have ended
+        self.pace: float | None = None  # the middle of them
 
     def note(self, job: Job, seconds: float) -> None:
         """A job has ended well after so many seconds."""
-        self.seen[self.kinds[job.number]].append(seconds)
+        kind, usual = self.kinds[job.number], self.usual[job.number]
+        self.seen[kind].append(seconds)
+        if usual is not None:
+            self.paces[kind] = statistics.fmean(self.seen[kind]) / usual
+            self.pace = statistics.median(self.paces.values())
 
     def of(self, job: Job) -> float | None:
-        """The mean of its kind; None where none has ended yet."""
-        seen = self.seen.get(self.kinds[job.number])
-        return statistics.fmean(seen) if seen else None
+        """The mean of its kind; until one has ended what is usual, at the pace of those that have.
 
-    def longest_first(self, jobs: Iterable[Job]) -> list[Job]:
+        None where nothing is usual for it, or none has ended for which something is.
+        """
+        if seen := self.seen.get(self.kinds[job.number]):
+            return statistics.fmean(seen)
+        usual = self.usual[job.number]
+        return None if usual is None or self.pace is None else usual * self.pace
+
+    def longest_first(self, jobs: Iterable[Job], running: Iterable[Job] = ()) -> list[Job]:
         """What has the longest way to the end of the sweep first, with all that waits for it.
 
-        A job whose kind has not been timed counts a second an epoch: that orders the first jobs.
-        Those that are equal stay in the order of the sweep.
+        Jobs of which nothing is known count a second an epoch. Those that are equal stay in the
+        order of the sweep. Before any has ended, the shortest of those that need nobody comes
+        second: so there is soon a line in the table. Last come those of a kind of which one is at
+        work and none has ended: it leaves in the cache what the folds share, and says how long
+        they take.
         """
+        first = {self.kinds[job.number] for job in running} - self.seen.keys()
 
         @cache
         def way(number: int) -> float:
             job = self.jobs[number]
-            own = self.of(job)
-            guess = 0.0 if self.kinds[number][1] else float(job.epochs or 1)
-            return (guess if own is None else own) + max(map(way, self.waiters[number]), default=0)
+            known = (self.of(job), self.usual[number], float(job.epochs or 1))
+            own = next(seconds for seconds in known if seconds is not None)
+            return own + max(map(way, self.waiters[number]), default=0)
 
-        return sorted(jobs, key=lambda job: -way(job.number))
+        def place(job: Job) -> tuple[bool, float]:
+            return self.kinds[job.number] in first, -way(job.number)
+
+        ordered = sorted(jobs, key=place)
+        if not self.seen and (free := [job for job in ordered[1:] if not job.needs]):
+            shortest = min(free, key=lambda job: way(job.number))
+            ordered.remove(shortest)
+            ordered.insert(1, shortest)
+        return ordered
 
     def left(
         self, running: Mapping[int, float | None], waiting: Sequence[Job], n_jobs: int
@@ -71,6 +107,12 @@ class Estimates:
 
         work = sum(seconds or 0.0 for seconds in known.values())
         return max([work / n_jobs, *map(way, known)]), None not in known.values()
+
+    def _usual(self, job: Job) -> float | None:
+        """Seconds on simulated cells; None where they are not known."""
+        kind, takes = self.kinds[job.number]
+        each = USUAL.get(kind.name)
+        return TAKEN if takes else None if each is None else each * (job.epochs or 1)
 
     def _kind(self, job: Job) -> Kind:
         kind = job.run.path.parents[1]

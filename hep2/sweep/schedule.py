@@ -140,7 +140,8 @@ class Schedule:
 
     def _start(self) -> list[Outcome]:
         ended = []
-        for job in self.estimates.longest_first(self.waiting):
+        at_work = [one.job for one in self.running]
+        for job in self.estimates.longest_first(self.waiting, at_work):
             needed = [self.outcomes[number] for number in job.needs if number in self.outcomes]
             outcome = None
             if lost := [one.job for one in needed if not one.good]:

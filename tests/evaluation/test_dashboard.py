@@ -201,8 +201,8 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
 
 
 def test_a_record_that_nobody_wants_is_not_drawn(tmp_path):
-    tracker = WandbSettings(mode="offline", record=False).tracker(tmp_path, {"config": {}})
     drawn = []
+    tracker = WandbRun(tmp_path, "offline", {"config": {}}, record=False)
     log_record([tracker], lambda: drawn.append(1))
     assert not drawn and tracker._run is None  # nor is W&B started for it
 

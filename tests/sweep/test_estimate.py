@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import composed
 
-from hep2.sweep.estimate import Estimates
+from hep2.sweep.estimate import TAKEN, USUAL, Estimates
 from hep2.sweep.jobs import Job, plan
 
 LINES = (
@@ -31,16 +31,32 @@ def order(estimates: Estimates, jobs: list[Job]) -> list[int]:
 
 def test_what_others_wait_for_and_what_is_long_comes_first(jobs: list[Job]) -> None:
     estimates = Estimates(jobs)
-    # 60 epochs of the encoder and 40 of its head; the other fold takes the weights.
-    assert order(estimates, jobs) == [4, 2, 3, 1, 5, 6, 7]
+    # The encoder with its head; the other fold takes the weights. The shortest, for a first line.
+    assert order(estimates, jobs) == [4, 1, 2, 3, 5, 6, 7]
+    assert order(estimates, jobs[4:]) == [5, 6, 7] and order(estimates, []) == []
     estimates.note(jobs[0], 3.0)
-    estimates.note(jobs[1], 20.0)
+    estimates.note(jobs[1], 4.0)
     assert order(estimates, jobs) == [4, 5, 6, 7, 2, 3, 1]
+
+
+def test_a_kind_waits_for_its_first_where_others_can_start(jobs: list[Job]) -> None:
+    estimates, waiting = Estimates(jobs), [jobs[number - 1] for number in (3, 5, 6, 7)]
+    estimates.note(jobs[0], 3.0)
+    after = [job.number for job in estimates.longest_first(waiting, [jobs[1], jobs[3]])]
+    assert after == [5, 6, 7, 3]  # the second lenet is longer than a head, but its first is at work
+    estimates.note(jobs[1], 50.0)
+    assert [job.number for job in estimates.longest_first(waiting, [jobs[3]])] == [3, 5, 6, 7]
 
 
 def test_what_is_left_is_the_work_or_the_longest_way(jobs: list[Job]) -> None:
     estimates = Estimates(jobs)
     assert estimates.left({}, jobs, 2) == (0.0, False)
+    estimates.note(jobs[0], 2 * 40 * USUAL["head-pixels-chance"])  # half as fast as is usual
+    assert estimates.of(jobs[1]) == pytest.approx(2 * 50 * USUAL["cnn-lenet-linear"])
+    encoder, head = 60 * USUAL["dcae_plus-dcae"], 40 * USUAL["head-dcae_plus-mlp_means"]
+    seconds, whole = estimates.left({}, jobs[1:], 2)
+    assert whole and seconds == pytest.approx(2 * (encoder + TAKEN + head))
+    estimates = Estimates(jobs)
     for number, seconds in ((1, 2.0), (2, 20.0), (4, 300.0), (5, 4.0), (6, 10.0), (6, 14.0)):
         estimates.note(jobs[number - 1], seconds)
     assert estimates.of(jobs[6]) == 12.0
@@ -50,7 +66,21 @@ def test_what_is_left_is_the_work_or_the_longest_way(jobs: list[Job]) -> None:
     assert estimates.left({4: None}, waiting, 1) == (20 + 20 + 4 + 12 + 12, False)
 
 
+def test_what_nobody_has_timed_is_not_guessed(tmp_path: Path) -> None:
+    line = "experiment=cnn name=x stage.label=mine-cnn fold="
+    words = [(*f"{line}{fold}".split(), f"runs_dir={tmp_path}") for fold in (0, 1)]
+    known = ("experiment=chance", f"runs_dir={tmp_path}")
+    words.append(known)
+    jobs = plan(words, [composed(*each) for each in words])
+    estimates = Estimates(jobs)
+    estimates.note(jobs[2], 3.0)
+    assert estimates.of(jobs[0]) is None and not estimates.left({}, jobs[:2], 1)[1]
+    estimates.note(jobs[0], 30.0)
+    assert estimates.left({}, jobs[1:2], 1) == (30.0, True)
+
+
 def test_folds_that_take_weights_say_nothing_of_the_one_that_trains(jobs: list[Job]) -> None:
     estimates = Estimates(jobs)
     estimates.note(jobs[4], 4.0)
-    assert estimates.of(jobs[3]) is None and estimates.of(jobs[4]) == 4.0
+    assert estimates.of(jobs[4]) == 4.0
+    assert estimates.of(jobs[3]) == pytest.approx(60 * USUAL["dcae_plus-dcae"] * 4.0 / TAKEN)
