@@ -11,7 +11,9 @@ import time
 from benchmarks.machine import Watch, warning
 from benchmarks.measure import Row, show, write
 
-PROGRAMS = ("training", "head", "loading", "startup", "scaling", "reproduce")
+PROGRAMS = (
+    "training", "head", "loading", "startup", "scaling", "memory", "sweep", "reproduce",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> int:

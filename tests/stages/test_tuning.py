@@ -259,8 +259,10 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
         "dcae_plus",
         "dcae_fisher",
         "dcae_joined",
+        "dense_ae_mlp",
         "ensemble",
         "label_efficiency",
+        "lenet",
     )
     if experiment in ("chance", "codebook_nch", "leak_gap", *fixed):
         return
