@@ -44,7 +44,7 @@ def rows() -> list[Row]:
             bare,
             "s",
             ours / bare,
-            1.25,
+            1.15,
             at_least=False,
         )
     ]

@@ -110,7 +110,7 @@ def _encoder(cfg: Any, fold: "Fold", epochs: int) -> "nn.Module":
     from torch import nn
     from torch.nn import functional as F
 
-    from hep2.data.inputs import standardised
+    from hep2.data.views import standardised
     from hep2.nets.dcae import Decoder, Encoder
     from hep2.stages.autoencoder import augmented_images
     from hep2.tasks.joint_embedding import nt_xent
@@ -145,8 +145,8 @@ def _head(cfg: Any, fold: "Fold", encoder: "nn.Module") -> tuple[Any, "Fold"]:
     import torch
     from torch.nn import functional as F
 
-    from hep2.data.augment import ORIENTATIONS, oriented
     from hep2.data.inputs import CellImages
+    from hep2.data.orientation import ORIENTATIONS, oriented
     from hep2.nets.mlp import MLP
 
     plain, everyone = CellImages(fold.cells, view="standardised"), np.arange(len(fold.cells))

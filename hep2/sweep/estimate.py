@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from hep2.sweep.jobs import Job
 
 Kind = tuple[Path, bool]  # stage and method; whether another fold's weights are taken
 
-# Seconds an epoch of `stage.epochs`, by stage and method: simulated cells, one core. What a sweep's
-# jobs have to each other is all that counts: its own pace comes from the jobs that have ended.
+# Seconds an epoch of `stage.epochs`, by stage and method: CELLS simulated cells, one core. The own
+# pace of a sweep, once jobs of it have ended, makes up for other data and another machine.
+CELLS = 1884
 USUAL = {
     "dcae-dcae": 4.8, "dcae_plus-dcae": 6.5, "dcae_plus_quick-dcae": 6.5, "dense_ae-dense_ae": 2.2,
     "cnn-dcae-mlp": 1.4, "cnn-lenet-linear": 0.3, "ensemble-ensemble": 1.0,
@@ -20,7 +23,9 @@ USUAL = {
     "head-dense_ae-mlp": 0.17, "head-codebook-nch": 0.17, "head-handcrafted-svm": 0.1,
     "head-pixels-chance": 0.03,
 }  # fmt: skip
+START = 2.0  # of every job
 TAKEN = 5.0  # of a fold that takes another's weights, and only tests them
+ENOUGH = 60.0  # seconds of jobs that tell a pace; so many at the usual pace count as seen already
 
 
 class Estimates:
@@ -36,26 +41,29 @@ class Estimates:
         # Looked at five times a second for every job that waits.
         self.kinds = {job.number: self._kind(job) for job in jobs}
         self.usual = {job.number: self._usual(job) for job in jobs}
-        self.paces: dict[Kind, float] = {}  # to what is usual, of kinds that have ended
-        self.pace: float | None = None  # the middle of them
+        # What was to be expected of jobs that have ended, and what they took: of simulated cells
+        # some is known beforehand.
+        cells = OmegaConf.select(jobs[0].cfg, "data.source.cells") if jobs else None
+        self.expected = ENOUGH if cells else 0.0
+        self.took = ENOUGH * cells / CELLS if cells else 0.0
 
     def note(self, job: Job, seconds: float) -> None:
         """A job has ended well after so many seconds."""
-        kind, usual = self.kinds[job.number], self.usual[job.number]
-        self.seen[kind].append(seconds)
-        if usual is not None:
-            self.paces[kind] = statistics.fmean(self.seen[kind]) / usual
-            self.pace = statistics.median(self.paces.values())
+        self.seen[self.kinds[job.number]].append(seconds)
+        if (usual := self.usual[job.number]) is not None:
+            self.expected, self.took = self.expected + usual, self.took + seconds
 
     def of(self, job: Job) -> float | None:
-        """The mean of its kind; until one has ended what is usual, at the pace of those that have.
+        """The mean of its kind; until one has ended what is usual, at the pace of the others.
 
-        None where nothing is usual for it, or none has ended for which something is.
+        None where nothing is usual for it, or too little has ended to tell a pace.
         """
         if seen := self.seen.get(self.kinds[job.number]):
             return statistics.fmean(seen)
         usual = self.usual[job.number]
-        return None if usual is None or self.pace is None else usual * self.pace
+        if usual is None or self.expected < ENOUGH:
+            return None
+        return usual * self.took / self.expected
 
     def longest_first(self, jobs: Iterable[Job], running: Iterable[Job] = ()) -> list[Job]:
         """What has the longest way to the end of the sweep first, with all that waits for it.
@@ -111,8 +119,10 @@ class Estimates:
     def _usual(self, job: Job) -> float | None:
         """Seconds on simulated cells; None where they are not known."""
         kind, takes = self.kinds[job.number]
+        if takes:
+            return TAKEN
         each = USUAL.get(kind.name)
-        return TAKEN if takes else None if each is None else each * (job.epochs or 1)
+        return None if each is None else START + each * (job.epochs or 1)
 
     def _kind(self, job: Job) -> Kind:
         kind = job.run.path.parents[1]

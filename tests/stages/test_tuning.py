@@ -259,7 +259,6 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
         "dcae_plus",
         "dcae_fisher",
         "dcae_joined",
-        "dense_ae_mlp",
         "ensemble",
         "label_efficiency",
         "lenet",

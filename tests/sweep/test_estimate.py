@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import composed
 
-from hep2.sweep.estimate import TAKEN, USUAL, Estimates
+from hep2.sweep.estimate import START, TAKEN, USUAL, Estimates
 from hep2.sweep.jobs import Job, plan
 
 LINES = (
@@ -48,14 +48,34 @@ def test_a_kind_waits_for_its_first_where_others_can_start(jobs: list[Job]) -> N
     assert [job.number for job in estimates.longest_first(waiting, [jobs[3]])] == [3, 5, 6, 7]
 
 
-def test_what_is_left_is_the_work_or_the_longest_way(jobs: list[Job]) -> None:
+def usual(name: str, epochs: int) -> float:
+    return START + epochs * USUAL[name]
+
+
+def test_the_first_estimate_is_what_is_usual(jobs: list[Job]) -> None:
     estimates = Estimates(jobs)
-    assert estimates.left({}, jobs, 2) == (0.0, False)
-    estimates.note(jobs[0], 2 * 40 * USUAL["head-pixels-chance"])  # half as fast as is usual
-    assert estimates.of(jobs[1]) == pytest.approx(2 * 50 * USUAL["cnn-lenet-linear"])
-    encoder, head = 60 * USUAL["dcae_plus-dcae"], 40 * USUAL["head-dcae_plus-mlp_means"]
-    seconds, whole = estimates.left({}, jobs[1:], 2)
-    assert whole and seconds == pytest.approx(2 * (encoder + TAKEN + head))
+    way = usual("dcae_plus-dcae", 60) + TAKEN + usual("head-dcae_plus-mlp_means", 40)
+    assert estimates.left({}, jobs, 2) == (pytest.approx(way), True)
+    chance, lenet = usual("head-pixels-chance", 40), usual("cnn-lenet-linear", 50)
+    estimates.note(jobs[0], 17.0)  # it has waited for the cells: that says little
+    assert estimates.of(jobs[1]) == pytest.approx(lenet * (60 + 17) / (60 + chance))
+    estimates.note(jobs[1], 600.0)  # but that says much
+    seconds, _ = estimates.left({}, jobs[3:], 2)
+    assert seconds == pytest.approx(way * (60 + 17 + 600) / (60 + chance + lenet))
+
+
+def test_of_other_data_nothing_is_known_beforehand(tmp_path: Path) -> None:
+    lines = (*(f"experiment=cnn fold={fold}" for fold in range(3)), "experiment=chance")
+    words = [(*line.split(), "data=folder", f"runs_dir={tmp_path}") for line in lines]
+    jobs = plan(words, [composed(*line) for line in words])
+    estimates = Estimates(jobs)
+    estimates.note(jobs[3], 100.0)
+    assert estimates.left({}, jobs[:3], 1) == (0.0, False)
+    estimates.note(jobs[0], 580.0)
+    assert estimates.left({}, jobs[1:3], 1) == (1160.0, True)
+
+
+def test_what_is_left_is_the_work_or_the_longest_way(jobs: list[Job]) -> None:
     estimates = Estimates(jobs)
     for number, seconds in ((1, 2.0), (2, 20.0), (4, 300.0), (5, 4.0), (6, 10.0), (6, 14.0)):
         estimates.note(jobs[number - 1], seconds)
@@ -74,7 +94,7 @@ def test_what_nobody_has_timed_is_not_guessed(tmp_path: Path) -> None:
     jobs = plan(words, [composed(*each) for each in words])
     estimates = Estimates(jobs)
     estimates.note(jobs[2], 3.0)
-    assert estimates.of(jobs[0]) is None and not estimates.left({}, jobs[:2], 1)[1]
+    assert estimates.of(jobs[0]) is None and estimates.left({}, jobs[:2], 1) == (0.0, False)
     estimates.note(jobs[0], 30.0)
     assert estimates.left({}, jobs[1:2], 1) == (30.0, True)
 
@@ -83,4 +103,4 @@ def test_folds_that_take_weights_say_nothing_of_the_one_that_trains(jobs: list[J
     estimates = Estimates(jobs)
     estimates.note(jobs[4], 4.0)
     assert estimates.of(jobs[4]) == 4.0
-    assert estimates.of(jobs[3]) == pytest.approx(60 * USUAL["dcae_plus-dcae"] * 4.0 / TAKEN)
+    assert estimates.of(jobs[3]) != 4.0
