@@ -102,7 +102,7 @@ mutants: install  ## does a test fail for every small fault put into the rules? 
 	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
 	$(BIN)/python -m mutmut results
 
-bench: install  ## speed, memory and start-up against their targets (ten minutes, quiet machine)
+bench: install  ## speed, memory and start-up against their targets (half an hour, quiet machine)
 	$(BIN)/python -m benchmarks
 
 lint: install  ## formatting, style, types

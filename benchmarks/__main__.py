@@ -12,7 +12,8 @@ from benchmarks.machine import Watch, warning
 from benchmarks.measure import Row, show, write
 
 PROGRAMS = (
-    "training", "head", "loading", "startup", "scaling", "memory", "sweep", "reproduce",
+    "training", "head", "loading", "startup", "first_line", "scaling", "memory", "sweep",
+    "reproduce",
 )  # fmt: skip
 
 
