@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hep2.config import device, plain
 from hep2.data.cells import Cells
 from hep2.data.fold import Fold
-from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
+from hep2.data.inputs import BATCH, CachedFeatures, CellImages, Positions, in_batches
 from hep2.data.store import map_npy
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
@@ -43,14 +43,14 @@ Matrix = NDArray[np.float32]
 class Features:
     """What a head is fed with."""
 
-    inputs: CachedFeatures
+    inputs: CachedFeatures  # of all cells; of the fold's own where they serve no other fold
     checkpoints: list[EncoderCheckpoint]  # of the encoders whose latents they are, and no more
     learned_with_labels: bool | None  # whether labels were read in learning; None: not learned
     representation: Representation  # what has made them, and makes those of other cells
 
 
 def features_of(cfg: DictConfig, fold: Fold) -> Features:
-    """Compute the features of all cells, or find them in the cache.
+    """Compute the features of the cells, or find them in the cache.
 
     Every cell's are the mean over `features.orientations` of its flips and quarter turns.
 
@@ -72,7 +72,12 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
         transforms = [extraction(plain(settings.extractor), fold)]
         with_labels = False if transforms[0].learned else None
     cache_dir = Path(cfg.cache_dir)
-    parts = [features_by(transform, fold.cells, cache_dir, turns) for transform in transforms]
+    split = fold.split
+    own = np.unique(np.concatenate([split.train, split.val, split.test]))
+    parts = [
+        features_by(transform, fold.cells, cache_dir, turns, own if transform.of_fold else None)
+        for transform in transforms
+    ]
     matrix = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     # Only where an encoder's latents are all there is does its network make the features.
     makers = checkpoints if len(parts) == len(checkpoints) and latents else []
@@ -129,28 +134,40 @@ def extraction(settings: dict[str, Any], fold: Fold) -> Extraction:
     return Extraction(extractor, settings, bool(masked))
 
 
-def features_by(transform: Transform, cells: Cells, cache_dir: Path, orientations: int) -> Matrix:
-    """Features of all N cells, means over this many orientations, or those in the cache.
+def features_by(
+    transform: Transform,
+    cells: Cells,
+    cache_dir: Path,
+    orientations: int,
+    needed: Positions | None = None,
+) -> Matrix:
+    """Features of N cells, means over this many orientations, or those in the cache.
+
+    `needed` are the positions of those that are made, None: all are. The others are NaN.
 
     Shape:
         (N, D)
     """
     images = (MaskedImages if transform.masked else CellImages)(cells, view=transform.view)
     everyone = np.arange(len(cells))
+    made = everyone if needed is None else needed
 
     def features(image: Tensor) -> Tensor:
         return transform.averaged(image, orientations)
 
     def fill(out: Matrix) -> None:  # batch by batch, so memory does not grow
-        batches, start = in_batches(images, everyone, features), 0
-        for made in progress_bar(batches, "features", math.ceil(len(cells) / BATCH)):
-            out[start : start + len(made)] = made.numpy()
-            start += len(made)
+        out[np.setdiff1d(everyone, made)] = np.nan
+        batches, start = in_batches(images, made, features), 0
+        for batch in progress_bar(batches, "features", math.ceil(len(made) / BATCH)):
+            out[made[start : start + len(batch)]] = batch.numpy()
+            start += len(batch)
 
     size = next(in_batches(images, everyone[:1], transform)).shape[1]
     key = f"{cells.key}-{transform.key}-{orientations}"
     if transform.masked and cells.masks is not None:  # which are no part of the cells' own key
         key += f"-{hashlib.sha256(cells.masks.data).hexdigest()[:16]}"
+    if len(made) < len(cells):
+        key += f"-{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
     return cached(cache_dir, key, (len(cells), size), fill)
 
 

@@ -29,6 +29,7 @@ class Transform(nn.Module, ABC):
     view = "intensity"  # of the cells that it takes
     masked = False  # whether it takes masks as well; one of zeros says that there is none
     learned = True  # whether it has learned anything
+    of_fold = False  # whether from a fold's own cells, so that it serves no other fold
 
     @property
     @abstractmethod
@@ -74,6 +75,8 @@ class Encoding(Transform):
 
 class FisherEncoding(Encoding):
     """Fisher vectors of a map of an encoder, in place of its latents."""
+
+    of_fold = True
 
     def __init__(
         self,
@@ -138,7 +141,7 @@ class Extraction(Transform):
     def __init__(self, extractor: Extractor, settings: dict[str, Any], masked: bool) -> None:
         super().__init__()
         self.extractor, self.settings, self.masked = extractor, settings, masked
-        self.learned = isinstance(extractor, Learner)
+        self.learned = self.of_fold = isinstance(extractor, Learner)
 
     @property
     def key(self) -> str:

@@ -91,6 +91,21 @@ def test_features_are_kept_and_follow_their_cells(fold: Fold, tmp_path: Path) ->
     assert len(list(tmp_path.glob("*.npy"))) == len(files) + 1
 
 
+def test_what_serves_one_fold_alone_is_made_of_its_own_cells(
+    fold: Fold, configure: Configure, tmp_path: Path
+) -> None:
+    test, everyone = fold.split.test, np.arange(len(fold.cells))
+    fewer = replace(fold, split=replace(fold.split, test=test[:5]))
+    settings = {"pca": LEARNED["pca"], "pixels": PIXELS}
+    for name, made in (("pca", np.setdiff1d(everyone, test[5:])), ("pixels", everyone)):
+        cfg = configure("stage=head", f"features={name}", f"cache_dir={tmp_path}")
+        cfg.features.extractor, cfg.features.orientations = settings[name], 1
+        matrix = features_of(cfg, fewer).inputs.matrix
+        whole = features_by(extraction(settings[name], fold), fold.cells, tmp_path, 1)
+        assert np.allclose(matrix[made], whole[made], rtol=0, atol=1e-5)
+        assert np.isnan(matrix[np.setdiff1d(everyone, made)]).all()
+
+
 def test_what_learned_from_other_cells_is_not_found_in_the_cache(
     fold: Fold, tmp_path: Path
 ) -> None:
