@@ -50,6 +50,7 @@ class Stage(ABC):
     """
 
     tunable = False  # whether `held_out_score` may choose its settings (`hep2.stages.tuning`)
+    kept = True  # whether checkpoints are; a trial is asked once, and begun anew if it was killed
     inputs: Any  # what the task is fed with
     task: Any  # what learns, fresh until `train`
 
@@ -141,9 +142,10 @@ class NetworkStage(Stage):
             trainer.fit(self.task, datamodule=self.datamodule, ckpt_path=resume, weights_only=True)
         if not trainer.is_global_zero:
             return None
-        self.run.previous.unlink(missing_ok=True)
-        selected = self.run.best if self.monitor else self.run.last
-        self.task.load_state_dict(read_checkpoint(selected)["state_dict"], strict=True)
+        if self.kept:
+            self.run.previous.unlink(missing_ok=True)
+            selected = self.run.best if self.monitor else self.run.last
+            self.task.load_state_dict(read_checkpoint(selected)["state_dict"], strict=True)
         return trainer.current_epoch
 
     def _trainer(self, loggers: list[Logger]) -> L.Trainer:
@@ -157,7 +159,8 @@ class NetworkStage(Stage):
             named = [callback for callback in named if not isinstance(callback, ProgressBar)]
         trainer: L.Trainer = instantiate(
             cfg.trainer,
-            callbacks=[*ours, keeper, *named],
+            callbacks=[*ours, *([keeper] * self.kept), *named],
+            enable_checkpointing=self.kept,
             logger=loggers,
             precision=precision_of(cfg.trainer),
             default_root_dir=str(self.run.path),

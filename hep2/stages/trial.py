@@ -29,6 +29,7 @@ def trained_apart(
     split = Split(cells[learning], NOBODY, cells[held], leaky, "an inner fold")
     _discard(scratch)  # what a killed process may have left
     trial = stage.variant(cfg, replace(stage.fold, split=split), scratch)
+    trial.kept = False  # without validation cells the last epoch counts, and is at hand
     try:
         trial.train([])
         yield trial

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY_DATA, Configure, composed
 from helpers.results import result
 from hydra.utils import instantiate
@@ -23,6 +24,7 @@ from hep2.stages.callbacks import NotFinite
 from hep2.stages.classifier import head
 from hep2.stages.held_out import settings_of
 from hep2.stages.training import NetworkStage
+from hep2.stages.trial import trained_apart
 
 PIXELS = ("stage=head", "features=pixels", "stage.epochs=2", "protocol.validation=0")
 
@@ -95,6 +97,23 @@ def test_trainings_hold_out_whole_specimens_of_the_training_side(
         assert len(split.train) + len(split.test) == len(fold.split.train)
     assert "2 of 3 inner folds" in stage.held_out.how and "30 % of the epochs" in stage.held_out.how
     assert set(stage.held_out.ids) == {fold.cells.ids[i] for split, _ in seen for i in split.test}
+
+
+def test_a_training_apart_keeps_no_checkpoint_and_has_the_weights_of_one_that_does(
+    tiny: Configure, tmp_path: Path
+) -> None:
+    cfg, scratch = tiny("name=apart"), RunDir(tmp_path / "scratch")
+    fold = open_fold(cfg)
+    stage: Any = head(cfg, fold, RunDir(tmp_path / "whole"))
+    learning, held = inner_folds(fold, 2)[0]
+    with trained_apart(stage, cfg, learning, held, scratch) as trial:
+        assert not list(tmp_path.rglob("*.ckpt"))
+        apart = trial.task.state_dict()
+    with_checkpoints = stage.variant(cfg, trial.fold, stage.run)
+    with_checkpoints.train([])
+    assert stage.run.last.is_file()
+    for name, value in with_checkpoints.task.state_dict().items():
+        assert torch.equal(value, apart[name]), name
 
 
 def test_validation_specimens_serve_where_there_are_some(configure: Configure) -> None:
