@@ -17,7 +17,8 @@ Kind = tuple[Path, bool]  # stage and method; whether another fold's weights are
 CELLS = 1884
 USUAL = {
     "dcae-dcae": 4.8, "dcae_plus-dcae": 6.5, "dcae_plus_quick-dcae": 6.5, "dense_ae-dense_ae": 2.2,
-    "cnn-dcae-mlp": 1.4, "cnn_plus-dcae-mlp": 1.4, "cnn-lenet-linear": 0.3, "ensemble-ensemble": 1.0,
+    "cnn-dcae-mlp": 1.4, "cnn_plus-dcae-mlp": 1.4, "cnn-lenet-linear": 0.3,
+    "ensemble-ensemble": 1.0,
     "head-dcae-mlp": 0.35, "head-dcae-linear": 0.13, "head-dcae_fisher-mlp": 0.6,
     "head-dcae_plus-mlp_means": 0.17, "head-dcae_plus_quick-mlp_means": 0.17,
     "head-dense_ae-mlp": 0.17, "head-codebook-nch": 0.17, "head-handcrafted-svm": 0.1,
