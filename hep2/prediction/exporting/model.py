@@ -22,7 +22,8 @@ class Traced:
 
     program: Any  # a torch.export.ExportedProgram
     facts: dict[str, str]  # of `traced.description`
-    cells: Array  # simulated ones to try it on, from 0 to 1, (B, 1, H, W)
+    # Simulated ones to try it on, from 0 to 1, (B, 1, H, W); one of each pattern comes first.
+    cells: Array
     outputs: list[Array]  # what the original makes of them: probabilities, and novelty if it judges
 
 

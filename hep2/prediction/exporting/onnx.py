@@ -41,9 +41,34 @@ def onnx_model(traced: Traced) -> Any:
         warnings.simplefilter("ignore")  # deprecations inside torch
         made: Any = torch.onnx.export(traced.program, **names, dynamo=True, verbose=False)
     model = made.model_proto
+    _sum_in_double(model.graph)
     onnx.helper.set_model_props(model, traced.facts)
     onnx.checker.check_model(model)
     return model
+
+
+def _sum_in_double(graph: Any) -> None:
+    """Let every mean and sum be made of float64.
+
+    ONNX Runtime adds up float32 one after the other, which over a cell's pixels is wrong in the
+    sixth digit; torch adds them in pairs. What is standardised by such a mean is off everywhere.
+    """
+    from onnx import TensorProto, helper
+
+    nodes = list[Any]()
+    for node in graph.node:
+        if node.op_type not in ("ReduceMean", "ReduceSum"):
+            nodes.append(node)
+            continue
+        (made,), wide, given = node.output, f"{node.output[0]}_wide", f"{node.output[0]}_of"
+        nodes += [
+            helper.make_node("Cast", [node.input[0]], [given], to=TensorProto.DOUBLE),
+            node,
+            helper.make_node("CastLike", [wide, node.input[0]], [made]),
+        ]
+        node.input[0], node.output[0] = given, wide
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def read_onnx(path: Path, content: bytes | None = None) -> ExportedModel:
