@@ -12,7 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import evaluate  # noqa: F401, registers the schema of its settings
-from docs.generated import GROUPS, PARTS, read_page
+from docs.generated import GROUPS, PARTS
+from hep2.programs.commented import read_page
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAML = sorted(
