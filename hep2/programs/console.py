@@ -38,7 +38,7 @@ COMMANDS = {
     },
     "schema": Command("hep2.programs.schema", "for editors that know JSON Schema: hep2 schema DIR"),
     "completion": Command(
-        "hep2.programs.completion", 'for the shell: eval "$(hep2 completion bash)"'
+        "hep2.programs.completion", "for bash, zsh, fish: hep2 completion bash says how"
     ),
 }
 
