@@ -80,7 +80,7 @@ def read_onnx(path: Path, content: bytes | None = None) -> ExportedModel:
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing(error, str(path)) from error
+        raise missing(error, str(path), "predict") from error
     try:
         session = onnxruntime.InferenceSession(
             str(path) if content is None else content, providers=["CPUExecutionProvider"]
