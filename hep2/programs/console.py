@@ -5,6 +5,7 @@ Imports nothing that it does not need: `hep2 --help` answers at once.
 
 import difflib
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -44,7 +45,16 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Do what the first word says."""
+    """Do what the first word says, until nobody reads on: `hep2 --help | head`."""
+    try:
+        _main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again
+        sys.exit(1)
+
+
+def _main() -> None:
     name, *words = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
         print(_help())

@@ -56,6 +56,16 @@ def test_help_and_version_import_nothing_heavy() -> None:
     assert all(any(line.split()[:1] == [name] for line in help) for name in console.COMMANDS)
 
 
+def test_nobody_reads_on() -> None:
+    code = "from hep2.programs.console import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "--help"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 1)
+
+
 @pytest.mark.parametrize("name", console.COMMANDS)
 def test_every_command_is_there(name: str) -> None:
     assert callable(importlib.import_module(console.COMMANDS[name].module).main)
