@@ -52,6 +52,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda file: file.stem
+)
+def test_links_of_notebooks_lead_somewhere(notebook: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", notebook.read_text("utf-8"))
+    assert links and not [link for link in links if not (notebook.parent / link).exists()]
+
+
 @pytest.mark.parametrize("program", ["train", "evaluate"])
 def test_hydra_takes_every_command(program: str) -> None:
     found = commands(f"{program}.py")
