@@ -49,6 +49,9 @@ def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
         mark = f"<!-- made by docs/generated.py: {name} -->"
         if mark in source[0]:
             source[0] = source[0].replace(mark, make(ROOT))
+    if page.startswith("examples/"):  # which name pages of docs/ as from where they are kept
+        source[0] = source[0].replace("](../docs/", "](../")
+        return
     text = source[0].replace("](../examples/", "](examples/")  # shown as pages
     source[0] = text.replace("](../", "](repository:")
 

@@ -9,9 +9,10 @@ prints one as Markdown. Nothing that is made here is committed.
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+
+from hep2.programs.commented import Page, Setting, read_page
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {  # folders of conf/ in the order of a reader, with what they choose
@@ -31,61 +32,6 @@ GROUPS = {  # folders of conf/ in the order of a reader, with what they choose
     "hydra/launcher": "how the jobs of a sweep are run",
     "debug": "for a first try",
 }
-_KEY = re.compile(
-    r"(?P<indent> *)(?P<key>[\w.]+):(?: +(?P<value>[^#\s].*?))?(?: +# ?(?P<note>.*))?"
-)
-
-
-@dataclass
-class Setting:
-    """One key of a YAML file, with what its comments say."""
-
-    key: str  # dotted
-    value: str  # as written; "" where settings stand below it
-    note: str = ""  # on its line, and where that is continued
-    above: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Page:
-    """A YAML file of `conf/`: the comment at its head, what it starts from, its settings."""
-
-    everywhere: bool  # whether its keys are those of the top level
-    head: list[str]
-    starts_from: list[str]
-    settings: list[Setting]
-
-
-def read_page(text: str) -> Page:
-    """Read a YAML file by its lines, for a YAML reader drops comments.
-
-    A comment belongs to the key on its line, or to the one below it; one that continues another is
-    set in as far. Blocks of text and the node `hydra` are left out.
-    """
-    lines = text.splitlines()
-    everywhere = lines[0] == "# @package _global_"
-    lines, head = lines[everywhere:], list[str]()
-    while lines and lines[0].startswith("#"):
-        head.append(lines.pop(0).removeprefix("#").removeprefix(" "))
-    starts_from, settings, above, parents = list[str](), list[Setting](), list[str](), list[str]()
-    column = 0  # where the comment of the last key began
-    for line in lines:
-        if line.lstrip().startswith("#"):
-            note = line.lstrip(" #")
-            if line.index("#") == column > 0:
-                settings[-1].note += f" {note}"
-            else:
-                above.append(note)
-        elif line.lstrip().startswith("- "):
-            starts_from.append(line.split("#")[0].strip(" -"))
-        elif found := _KEY.fullmatch(line):
-            depth = len(found["indent"]) // 2
-            parents[depth:] = [found["key"]]
-            value, note = found["value"] or "", found["note"] or ""
-            if parents[0] not in ("hydra", "defaults"):
-                settings.append(Setting(".".join(parents), value, note, above))
-                above, column = [], line.index("# ") if note else 0
-    return Page(everywhere, head, starts_from, settings)
 
 
 def settings(root: Path) -> str:

@@ -84,7 +84,10 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def audit(
-    table: str | Path, root: str | Path | None = None, channel: str = "green", **columns: str | None
+    table: "str | Path | pd.DataFrame",
+    root: str | Path | None = None,
+    channel: str = "green",
+    **columns: str | None,
 ) -> SplitAudit:
     """Say what stands on both sides of anybody's split.
 
@@ -93,10 +96,11 @@ def audit(
     True
 
     Args:
-        table: a CSV, a row a cell: image, label, specimen if known, and split or fold.
-        root: the folder that images are relative to; None: the CSV's.
+        table: a CSV or a DataFrame, a row a cell: image, label, specimen if known, and split or
+            fold. Messages count the rows of a DataFrame from 0.
+        root: the folder that images are relative to; None: the CSV's, or the working directory.
         channel: of colour images.
-        columns: what the CSV calls image, label, specimen, split and fold; None: it has none.
+        columns: what the table calls image, label, specimen, split and fold; None: it has none.
 
     Returns:
         The audit: `leaks`, `shared` (specimens on both sides), `worth` ...
@@ -110,4 +114,17 @@ def audit(
         named = Columns(**columns)
     except TypeError as error:
         raise HEp2Error("columns are image, label, specimen, split and fold") from error
-    return audit_table(Path(table), named, Path(root) if root else None, channel)
+    where = Path(root) if root else None
+    if isinstance(table, str | Path):
+        return audit_table(Path(table), named, where, channel)
+    return audit_table(Path("the table"), named, where, channel, _texts(table))
+
+
+def _texts(table: "pd.DataFrame") -> list[tuple[int, dict[str, str]]]:
+    """The rows of a DataFrame as those of a CSV are read: numbers, and {column: text}."""
+    if table.empty:
+        raise HEp2Error("the table has no rows; give a row for each cell")
+    filled = table.astype(object).where(table.notna(), "").rename(columns=str)
+    rows = filled.to_dict("records")
+    return [(number, {str(key): str(value).strip() for key, value in row.items()})
+            for number, row in enumerate(rows)]  # fmt: skip

@@ -41,6 +41,7 @@ UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
     ".*module.s. in eval mode at the start of training",  # the frozen encoder
     ".*You defined a `validation_step` but have no `val_dataloader`",
     ".*is smaller than the logging interval",  # metrics are of epochs
+    "IProgress not found",  # of notebooks, and of a bar that is none of ours
 )
 GO_ON = "the same command goes on from the last checkpoint"
 NOTES = ("full_key", "object_type", "reference_type", "See https://")  # OmegaConf's and Hydra's

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, TINY, Trained
+from helpers.small_fields import write_fields
+from helpers.trained_runs import write_pair
 
 import hep2
 from hep2.prediction.export import export
@@ -101,10 +103,71 @@ def test_arrays_and_files_are_named_as_the_command_names_them(
         assert table.output.tolist() == said.output.tolist(), what
         np.testing.assert_allclose(table[[*shares, "novelty"]], said[[*shares, "novelty"]],
                                    rtol=1e-5, err_msg=what)  # fmt: skip
-    assert every["csv"].specimen.tolist() == ["s0", "s1"] * 3
+    assert every["csv"].specimen.tolist() == ["s0", "s1"] * 3 and "specimen" not in from_arrays
     if bits == 8:
         floats = model.predict(images.astype(np.float64) / 255)
         np.testing.assert_allclose(floats[shares], from_arrays[shares], atol=2e-3)
+
+
+def test_the_tables_are_those_that_the_command_writes(trained: Trained, tmp_path: Path) -> None:
+    saved(tmp_path, cells())
+    (tmp_path / "5.png").write_bytes(b"")
+    listed, out = tmp_path / "cells.csv", tmp_path / "out.csv"
+    listed.write_text("image,specimen\n" + "".join(f"{n}.png,=s{n % 2}\n" for n in range(6)))
+    predict(str(trained.head.path), Path(), str(listed), str(out), None)
+    model = hep2.load(trained.head.path)
+    ours = model.predict(listed)
+    same_as_written(ours, out)
+    assert ours.unlike_training.dtype == bool and ours.problem.tolist()[5].startswith("the file is")
+    same_as_written(model.specimens(ours), tmp_path / "out-specimens.csv")
+    from_arrays = model.predict(cells())
+    assert "specimen" not in from_arrays
+    with pytest.raises(hep2.HEp2Error, match=r"no specimen is known: .* cells\['specimen'\] = "):
+        model.specimens(from_arrays)
+    named = model.specimens(from_arrays.assign(specimen=["b", "a", None, "", "b", "a"]))
+    assert named.specimen.tolist() == ["a", "b"] and named.cells.tolist() == [2, 2]
+    with pytest.raises(hep2.HEp2Error, match="no table of predict: it lacks p_"):
+        model.specimens(pd.DataFrame({"specimen": ["a"]}))
+
+
+def same_as_written(table: pd.DataFrame, file: Path) -> None:
+    """But for what a CSV writes in its own way: yes and no, rounded numbers, no formulas."""
+    written = pd.read_csv(file, keep_default_na=False, na_values={})
+    assert table.columns.tolist() == written.columns.tolist()
+    for column, values in table.items():
+        theirs = written[column]
+        if values.dtype == bool:
+            theirs = theirs == "yes"
+        elif values.dtype.kind == "f":
+            np.testing.assert_allclose(values, pd.to_numeric(theirs), rtol=1e-3, err_msg=column)
+            continue
+        else:
+            theirs = [value.removeprefix("'") if isinstance(value, str) else value
+                      for value in theirs]  # fmt: skip
+        assert values.fillna("").tolist() == list(theirs), column
+
+
+def test_cells_of_whole_fields(tmp_path: Path) -> None:
+    write_pair(tmp_path / "runs")
+    fields, masks = write_fields(tmp_path, "s1/a", "s2/b")
+    out = tmp_path / "out.csv"
+    predict("default", tmp_path / "runs", str(fields), str(out), None, masks=str(masks))
+    model = hep2.load("default", tmp_path / "runs")
+    ours = model.predict(fields, masks=masks)
+    same_as_written(ours, out)
+    assert ours.id[0] == "s1/a.png#3"
+    same_as_written(model.specimens(ours), tmp_path / "out-specimens.csv")
+    with pytest.raises(hep2.HEp2Error, match="masks belong to whole fields: give images as one pa"):
+        model.predict(cells(), masks=masks)
+
+
+def test_vectors_of_several_runs_are_refused_by_name(tmp_path: Path) -> None:
+    paths = [write_pair(tmp_path / "runs", fold)[0] for fold in range(2)]
+    model = hep2.load("default", tmp_path / "runs")
+    with pytest.raises(hep2.HEp2Error, match=r"default holds 2 encoders, .* load one of") as told:
+        model.embed(cells())
+    assert repr(str(paths[0])) in str(told.value)
+    assert hep2.load(paths[0]).embed(cells()).shape == (6, 128)
 
 
 def test_vectors_are_the_frozen_encoders(trained: Trained) -> None:
@@ -180,6 +243,33 @@ def test_an_unreadable_file_has_no_call(trained: Trained, tmp_path: Path) -> Non
     assert len(model.predict(np.zeros((0, 8, 8)))) == 0
     with pytest.raises(hep2.HEp2Error, match=r"bad\.png: the file is empty"):
         model.embed(tmp_path)
+
+
+def test_an_audit_of_a_data_frame_is_that_of_its_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, cells(8))
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame(
+        {
+            "image": [Path(f"{n}.png") for n in range(8)],
+            "label": pd.Categorical(list("abababab")),
+            "slide": [7, 7, 7, 7, 8, 8, 8, 8],
+            "fold": [0.0, 0, 0, 1, 1, 1, 1, 1],
+            7: "a column without a name",
+        }
+    )
+    table.to_csv("split.csv", index=False)
+    here, there = (hep2.audit(one, specimen="slide") for one in (table, "split.csv"))
+    assert (here.leaks, here.shared, here.pairs) == (True, 1, there.pairs)
+    assert [one.held.name for one in here.findings] == ["fold 0", "fold 1"]
+    assert here.name == "the table"
+    assert hep2.audit(table, root=tmp_path, specimen="slide").shared == 1
+    table.loc[3, "label"] = None
+    with pytest.raises(hep2.HEp2Error, match=r"the table row 3 \(3\.png\): no label"):
+        hep2.audit(table)
+    with pytest.raises(hep2.HEp2Error, match="the table has no rows"):
+        hep2.audit(table[:0])
 
 
 def test_an_audit_is_the_commands(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import evaluate  # noqa: F401, registers the schema of its settings
-from docs.generated import GROUPS, PARTS, read_page
+from docs.generated import GROUPS, PARTS
+from hep2.programs.commented import read_page
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAML = sorted(
@@ -49,6 +50,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda file: file.stem
+)
+def test_links_of_notebooks_lead_somewhere(notebook: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", notebook.read_text("utf-8"))
+    assert links and not [link for link in links if not (notebook.parent / link).exists()]
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])

@@ -51,4 +51,5 @@ def test_outputs_are_of_one_run(notebook: Path) -> None:
     outputs = [output for cell in code for output in cell["outputs"]]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not [output for output in outputs if output["output_type"] == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
     assert notebook.stat().st_size < 400_000

@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +64,11 @@ class _Entry(NamedTuple):
 
 
 def read_split_table(
-    path: Path, columns: Columns, root: Path | None = None, channel: str = "green"
+    path: Path,
+    columns: Columns,
+    root: Path | None = None,
+    channel: str = "green",
+    given: Iterable[tuple[int, Mapping[str, str]]] | None = None,
 ) -> SplitTable:
     """Read a table and decode its images, which are kept on the disk, 8 KiB a cell.
 
@@ -75,6 +79,8 @@ def read_split_table(
         columns: what they are called.
         root: the folder that images are relative to; the table's where None.
         channel: of colour images.
+        given: numbers and {column: text} of a table that is in memory, which `path` only names;
+            None: those of the file.
 
     Raises:
         HEp2Error: a column is missing, or rows or images are bad (all are named).
@@ -82,7 +88,7 @@ def read_split_table(
     check_reading(channel, None, None)
     problems, entries, found = list[str](), list[_Entry](), columns
     names = [name for name in asdict(columns).values() if name]
-    for number, row in read_csv(path, (), problems, names):
+    for number, row in read_csv(path, (), problems, names) if given is None else given:
         if not entries:
             found = _found_columns(path, row, columns)
         fields = (found.image, found.label, found.specimen, found.split or found.fold)

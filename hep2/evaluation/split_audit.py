@@ -1,5 +1,6 @@
 """The audit of anybody's split: what stands on both sides, and what that is worth."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,10 +90,14 @@ class SplitAudit:
 
 
 def audit_table(
-    path: Path, columns: Columns, root: Path | None = None, channel: str = "green"
+    path: Path,
+    columns: Columns,
+    root: Path | None = None,
+    channel: str = "green",
+    given: Iterable[tuple[int, Mapping[str, str]]] | None = None,
 ) -> SplitAudit:
-    """Read a table and compare its sides; raises what `read_split_table` raises."""
-    table = read_split_table(path, columns, root, channel)
+    """Read a table and compare its sides; all is as of `read_split_table`."""
+    table = read_split_table(path, columns, root, channel, given)
     findings = tuple(_compared(table.cells, one) for one in progress_bar(table.held, "audit"))
     return SplitAudit(path.name, table, findings, worth_of(table.cells, table.held))
 

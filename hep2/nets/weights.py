@@ -14,24 +14,11 @@ from hep2.errors import HEp2Error
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint by the safe loader, which can run no code.
 
-    torch writes a zip archive whose parts are not compressed, and does not compare their checksums
-    when it reads them: a flipped bit would be a changed weight. An archive of another form could
-    unfold to any size. So no byte may have changed, and nothing be inflated.
-
     Raises:
         HEp2Error: the file is missing, damaged, or holds more than built-in types and tensors.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-                raise ValueError("compressed")
-            if any(part.external_attr for part in parts):  # "a folder": torch would not read it
-                raise ValueError("foreign attributes")
-            if sum(part.file_size for part in parts) > path.stat().st_size:
-                raise ValueError("larger inside than outside")
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged} is damaged")
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise HEp2Error(f"there is no checkpoint {path}") from error
@@ -42,6 +29,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or any(not isinstance(content.get(k), dict) for k in needed):
         raise HEp2Error(f"{path} is not a checkpoint of hep2: it lacks weights or hyper-parameters")
     return content
+
+
+def check_archive(path: Path) -> None:
+    """Look whether an archive is as torch has written it.
+
+    torch writes a zip archive whose parts are not compressed, and does not compare their checksums
+    when it reads them: a flipped bit would be a changed weight. An archive of another form could
+    unfold to any size. So no byte may have changed, and nothing be inflated.
+
+    Raises:
+        ValueError: it is not; the message says where.
+        OSError: it cannot be read.
+        zipfile.BadZipFile: it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("compressed")
+        if any(part.external_attr for part in parts):  # "a folder": torch would not read it
+            raise ValueError("foreign attributes")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("larger inside than outside")
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is damaged")
 
 
 def load_weights(network: nn.Module, content: Mapping[str, Any], part: str, path: Path) -> None:

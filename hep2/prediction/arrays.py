@@ -27,7 +27,7 @@ Images: TypeAlias = str | Path | NDArray[Any] | Sequence[str | Path | NDArray[An
 
 def batches_of(
     images: Images, size: int, channel: str, page: int | None, learned: int | None,
-    full_scale: int | None, masked: bool = False,
+    full_scale: int | None, masked: bool = False, masks: str | Path | None = None,
 ) -> Iterator[CellBatch]:  # fmt: skip
     """Cells of any form, (size, size), as training has them.
 
@@ -41,10 +41,13 @@ def batches_of(
         full_scale: what is white in 16-bit images; None: for files as of `scale_of`, for arrays
             `learned`, or 65535 where that was 255.
         masked: whether masks beside files are read; arrays have none.
+        masks: of whole fields, whose cells are cut out; both paths are then as of `find_fields`.
 
     Raises:
         HEp2Error: a path leads nowhere, or an array is no image; the message names it.
     """
+    if masks is not None:
+        return _from_fields(images, masks, size, channel, page, learned, full_scale)
     if isinstance(images, str | Path):
         return _from_files(find_images(str(images)), str(images), size, channel, page, learned,
                            full_scale, masked)  # fmt: skip
@@ -63,6 +66,20 @@ def _from_files(
     scale = scale_of(named, cells, channel, page, learned, full_scale)
     say_masks(cells, masked)
     return batches(cells, size, channel, page, scale, masked)
+
+
+def _from_fields(
+    images: Images, masks: str | Path, size: int, channel: str, page: int | None,
+    learned: int | None, full_scale: int | None,
+) -> Iterator[CellBatch]:  # fmt: skip
+    from hep2.data.fields import Cut  # needs scipy, as nothing else here does
+    from hep2.prediction.fields import field_batches, find_fields
+
+    if not isinstance(images, str | Path):
+        raise HEp2Error("masks belong to whole fields: give images as one path, as masks are")
+    fields = find_fields(str(images), str(masks))
+    scale = scale_of(str(images), fields, channel, page, learned, full_scale)
+    return field_batches(fields, size, channel, page, scale, Cut())
 
 
 def _from_arrays(images: Sequence[NDArray[Any]], size: int, white: int) -> Iterator[CellBatch]:

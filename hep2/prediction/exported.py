@@ -23,8 +23,8 @@ def load_exported(path: Path) -> ExportedModel:
     ONNX Runtime runs all of them but .pt2, for which torch is needed. None runs code of the file's.
 
     Raises:
-        HEp2Error: there is no such file, it was not exported from here, it was changed since where
-            its format can tell, or a package that it needs is not installed.
+        HEp2Error: there is no such file, it was not exported from here, it was changed since, or a
+            package that it needs is not installed.
     """
     if path.is_dir():
         return read_hub(path)

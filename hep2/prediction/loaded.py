@@ -13,19 +13,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.calls.unlike import UNLIKE
+from hep2.calls.calibration import Calibration
+from hep2.data.patterns import pattern_names
 from hep2.errors import HEp2Error
 from hep2.prediction.arrays import Images, batches_of
+from hep2.prediction.calls import opinion
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting.hub import CONFIG
 from hep2.prediction.models import Ensemble, load_ensemble
+from hep2.prediction.outcome import Row, cell_columns, cell_rows, specimen_row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EXPORTED = (".onnx", ".pt2", ".zip")
 Outputs = tuple[NDArray[np.floating], NDArray[np.floating]]  # (B, classes), (B,)
+Vectors = Callable[[CellBatch], Tensor]  # (B, D)
 
 
 @dataclass(frozen=True)
@@ -43,29 +47,73 @@ class Loaded:
     full_scale: int | None  # white in what was learned from; None: it does not say
     masked: bool  # whether it has learned with masks; those beside files are used
     name: str  # what was loaded
+    calibration: Calibration | None  # how far probabilities can be believed, where that was learned
     _outputs: Callable[[CellBatch], Outputs]
-    _vectors: Callable[[CellBatch], Tensor] | None
+    _encoder: Callable[[], Vectors]
 
-    def predict(self, images: Images, full_scale: int | None = None) -> "pd.DataFrame":
-        """Name the pattern of cells.
+    def predict(
+        self, images: Images, full_scale: int | None = None, masks: str | Path | None = None
+    ) -> "pd.DataFrame":
+        """Name the pattern of cells, as `hep2 predict` does: the table has the same columns.
 
         Args:
             images: an image, a folder, a CSV with the column image (and specimen), a list of
                 these, or arrays (N, H, W): uint8, uint16 or floats in [0, 1].
             full_scale: what is white in 16-bit images; None: as of `hep2 predict`.
+            masks: label images, where `images` are whole fields, whose cells are to be cut out: an
+                image, a folder, or the name of a CSV's column.
 
         Returns:
-            A row a cell: id, specimen, output, p_<class>..., novelty (reconstruction error over
-            the 99th percentile of held-out cells, NaN where it is not known), unlike_training
-            (novelty above 1), problem (why there is no call, or "").
+            A row a cell: id (of fields `<field>#<label>`), specimen (if any is known), output,
+            p_<class>..., novelty (reconstruction error over the 99th percentile of held-out cells,
+            NaN where it is not known), unlike_training (novelty above 1), problem (why there is no
+            call, or "").
 
         Raises:
             HEp2Error: there are no such images, or an array is no image.
         """
         import pandas as pd
 
-        parts = [self._table(batch) for batch in self._batches(images, full_scale)]
-        return pd.concat(parts, ignore_index=True) if parts else self._table(_NOTHING)
+        rows = [row for batch in self._batches(images, full_scale, masks)
+                for row in self._rows(batch)]  # fmt: skip
+        known = any(row["specimen"] for row in rows)
+        table = pd.DataFrame(rows, columns=cell_columns(self.classes, known))
+        return table.astype({"unlike_training": bool})  # None, which is not known, becomes False
+
+    def specimens(self, cells: "pd.DataFrame", names: str | None = None) -> "pd.DataFrame":
+        """One call a specimen, or that nothing can be said and why, as `hep2 predict` writes them.
+
+        >>> model = hep2.load("default")  # doctest: +SKIP
+        >>> model.specimens(model.predict("cells.csv"))  # doctest: +SKIP
+
+        Args:
+            cells: what `predict` gave. Where it does not know specimens, e.g. of arrays, add them
+                as a column: cells["specimen"] = ...
+            names: a YAML file with codes of your own for patterns; None: ICAP's.
+
+        Returns:
+            A row a specimen, in the order of their names, with the columns of
+            `hep2.prediction.outcome.specimen_row`. Cells of no specimen are left out.
+
+        Raises:
+            HEp2Error: the table has no specimens, or is not one of this model's.
+        """
+        import pandas as pd
+
+        if "specimen" not in cells:
+            raise HEp2Error("no specimen is known: add them as a column, cells['specimen'] = ...")
+        shares = cell_columns(self.classes, True)[3:-3]
+        if lacking := {*shares, "unlike_training", "problem"} - {*cells}:
+            raise HEp2Error(f"this is no table of predict: it lacks {', '.join(sorted(lacking))}")
+        known, rows = pattern_names(names), list[Row]()
+        for name, part in cells[cells["specimen"].notna()].groupby("specimen"):
+            called = part[part["problem"] == ""]
+            values = called[shares].to_numpy(np.float64)
+            strange = called["unlike_training"].to_numpy(bool)
+            without = len(part) - len(called)
+            said = opinion(values, strange, without, self.classes, self.calibration)
+            rows += [specimen_row(str(name), said, self.classes, known)] if name != "" else []
+        return pd.DataFrame(rows)
 
     def embed(self, images: Images, full_scale: int | None = None) -> NDArray[np.float32]:
         """What the frozen encoder of one run makes of cells: a vector each, (N, D).
@@ -73,50 +121,29 @@ class Loaded:
         Arguments as of `predict`.
 
         Raises:
-            HEp2Error: as of `predict`; an image cannot be read; several runs are loaded, whose
-                vectors have nothing in common; or what is loaded gives no vectors.
+            HEp2Error: as of `predict`; an image cannot be read; or what is loaded gives no vectors,
+                as several runs do, whose vectors have nothing in common.
         """
-        if self._vectors is None:
-            raise HEp2Error(
-                f"{self.name} gives no vectors: load one run by its directory, .../fold0/seed0"
-            )
-        made = []
+        vectors, made = self._encoder(), []
         for batch in self._batches(images, full_scale):
             for cell, problem in zip(batch.cells, batch.problems, strict=True):
                 if problem:
                     raise HEp2Error(f"{cell.id}: {problem}")
             with torch.inference_mode():
-                made.append(self._vectors(batch).float().numpy())
+                made.append(vectors(batch).float().numpy())
         return np.concatenate(made) if made else np.empty((0, 0), np.float32)
 
-    def _batches(self, images: Images, full_scale: int | None) -> Iterator[CellBatch]:
+    def _batches(
+        self, images: Images, full_scale: int | None, masks: str | Path | None = None
+    ) -> Iterator[CellBatch]:
         how = (self.image_size, self.channel, self.page, self.full_scale)
-        return batches_of(images, *how, full_scale, self.masked)
+        return batches_of(images, *how, full_scale, self.masked, masks)
 
-    def _table(self, batch: CellBatch) -> "pd.DataFrame":
+    def _rows(self, batch: CellBatch) -> Iterator[Row]:
         """The rows of some cells."""
-        import pandas as pd
-
-        cells = len(batch.cells)
-        known = np.array([not problem for problem in batch.problems], dtype=bool)
-        shares, novelty = np.full((cells, len(self.classes)), np.nan), np.full(cells, np.nan)
-        if known.any():
-            shares[known], novelty[known] = self._outputs(batch)
-        names = np.array(self.classes, dtype=object)
-        output = np.where(known, names[np.nan_to_num(shares).argmax(axis=1)], None)
-        columns: dict[str, Any] = {
-            "id": [cell.id for cell in batch.cells],
-            "specimen": [cell.specimen for cell in batch.cells],
-            "output": output,
-            **{f"p_{name}": shares[:, number] for number, name in enumerate(self.classes)},
-            "novelty": novelty,
-            "unlike_training": novelty > UNLIKE,
-            "problem": batch.problems,
-        }
-        return pd.DataFrame(columns)
-
-
-_NOTHING = CellBatch([], torch.empty(0), [])
+        nothing = np.empty((0, len(self.classes))), np.empty(0)
+        made = self._outputs(batch) if len(batch.image) else nothing
+        return cell_rows(batch, self.classes, *made)
 
 
 def load(run: str | Path, runs_dir: str | Path = "runs", orientations: int | None = None) -> Loaded:
@@ -155,13 +182,19 @@ def _of_runs(ensemble: Ensemble, name: str) -> Loaded:
             made = ensemble.network(batch.image, ensemble.orientations, batch.masks)
         return made[0].numpy(), made[1].numpy()
 
-    def vectors(batch: CellBatch) -> Tensor:
-        made: Tensor = members[0].representation(batch.image, ensemble.orientations, batch.masks)
-        return made
+    def encoder() -> Vectors:
+        if len(members) > 1:
+            one = f"load one of them, e.g. {str(ensemble.runs[0])!r}"
+            raise HEp2Error(
+                f"{name} holds {len(members)} encoders, whose vectors have nothing in common: "
+                f"{one if len(runs) > 1 else 'load a run of one of them'}"
+            )
+        (member,) = members
+        return lambda batch: member.representation(batch.image, ensemble.orientations, batch.masks)
 
     return Loaded(
         ensemble.classes, ensemble.image_size, ensemble.channel, ensemble.page,
-        ensemble.full_scale, ensemble.masked, name, outputs, vectors if len(members) == 1 else None,
+        ensemble.full_scale, ensemble.masked, name, ensemble.calibration, outputs, encoder,
     )  # fmt: skip
 
 
@@ -174,5 +207,8 @@ def _exported(path: Path) -> Loaded:
         unknown = np.full(len(probabilities), np.nan)
         return probabilities, novelty[0] if novelty else unknown
 
+    def encoder() -> Vectors:
+        raise HEp2Error(f"{path} gives no vectors: load the run that it was exported from")
+
     reading = (model.image_size, model.channel, None, model.full_scale)
-    return Loaded(model.classes, *reading, False, str(path), outputs, None)
+    return Loaded(model.classes, *reading, False, str(path), None, outputs, encoder)

@@ -3,17 +3,15 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hep2.calls.unlike import UNLIKE
 from hep2.data.fields import Cut
 from hep2.data.patterns import PatternNames, pattern_names
 from hep2.errors import HEp2Error
-from hep2.files import escape_formula, progress_bar, whole_csv
+from hep2.files import progress_bar, whole_csv
 from hep2.prediction.batch_page import write_page
 from hep2.prediction.calls import Opinion
 from hep2.prediction.cells import (
@@ -28,11 +26,11 @@ from hep2.prediction.cells import (
 from hep2.prediction.fields import Field, field_batches, find_fields
 from hep2.prediction.gathered import Gathered, Specimen
 from hep2.prediction.models import Ensemble, load_ensemble
+from hep2.prediction.outcome import cell_columns, cell_rows, specimen_row, texts
 
 log = logging.getLogger(__name__)
 
 MOST_NEAREST = 5  # training cells beside a doubtful one: a page is to stay readable
-Vector = NDArray[np.float64]
 
 
 @dataclass
@@ -122,75 +120,27 @@ def _cells(
     summary: Summary,
 ) -> Iterator[list[str]]:
     """A heading, then one row a cell, which is counted on the way."""
-    classes = ensemble.classes
-    named = ("id", "specimen") if specimens else ("id",)
-    yield [*named, "output", *_shares(classes), "novelty", "unlike_training", "problem"]
+    yield (columns := cell_columns(ensemble.classes, specimens))
     for batch in found:
         with torch.inference_mode():
-            probabilities, novelties = ensemble.network(
-                batch.image, ensemble.orientations, batch.masks
-            )
+            made = ensemble.network(batch.image, ensemble.orientations, batch.masks)
+        probabilities, novelties = (part.numpy() for part in made)
         if specimens:
-            gathered.add(batch, probabilities.numpy(), novelties.numpy())
-        outcomes = iter(zip(probabilities.numpy(), novelties.tolist(), strict=True))
-        for cell, problem in zip(batch.cells, batch.problems, strict=True):
-            identity = [escape_formula(getattr(cell, name)) for name in named]
+            gathered.add(batch, probabilities, novelties)
+        for row in cell_rows(batch, ensemble.classes, probabilities, novelties):
             summary.cells += 1
-            if problem:
-                summary.unreadable += 1
-                yield [*identity, *[""] * (len(classes) + 3), problem]
-                continue
-            row, novelty = next(outcomes)
-            unlike = novelty > UNLIKE
-            summary.unlike += unlike
-            judged = (
-                ["", ""] if np.isnan(novelty) else [f"{novelty:.6g}", "yes" if unlike else "no"]
-            )
-            yield [*identity, *_call(classes, row), *judged, ""]
+            summary.unreadable += bool(row["problem"])
+            summary.unlike += bool(row["unlike_training"])
+            yield texts({column: row[column] for column in columns})
 
 
 def _specimens(
     classes: Sequence[str], said: Iterable[tuple[Specimen, Opinion]], known: PatternNames
 ) -> Iterator[list[str]]:
-    """A heading, then the call of each specimen: by mean probability, and by majority.
-
-    A tied majority goes to the tied class with the higher mean probability. Cells are those with a
-    call; without_call are the others. `said` is no where the answer is "cannot say", `reason` says
-    why; `share` is that of the cells whose first pattern is the output, with Wilson's 95 % interval
-    over cells; `set` and `second` are empty where the run was not calibrated.
-    """
-    yield [*("specimen", "cells", "output", "output_by_majority", *_shares(classes), "icap"),
-           *("unlike_training", "without_call", "doubts", "said", "reason", "set", "second"),
-           *("share", "share_low", "share_high", "cells_needed")]  # fmt: skip
-    for specimen, found in sorted(said, key=lambda one: one[0].name):
-        call, main = found.call, found.call.pattern
-        texts, majority, icap, share = [""] * (1 + len(classes)), "", "", ["", "", ""]
-        if main is not None and found.majority is not None:
-            texts = _call(classes, found.mean)
-            majority = escape_formula(classes[found.majority])
-            icap = known.codes(classes[main])
-            share = [f"{part[main]:.4g}" for part in (call.shares, call.lows, call.highs)]
-        output, *shares = texts
-        members = "; ".join(classes[one] for one in call.members or ())
-        second = "" if call.second is None else classes[call.second]
-        yield [
-            *(escape_formula(specimen.name), str(call.cells), output, majority, *shares, icap),
-            *(str(call.unlike), str(call.unusable), escape_formula("; ".join(found.doubts))),
-            *("yes" if call.said else "no", call.reason, escape_formula(members)),
-            *(escape_formula(second), *share, str(found.needed)),
-        ]
-
-
-def _shares(classes: Sequence[str]) -> list[str]:
-    return [f"p_{name}" for name in classes]
-
-
-def _call(classes: Sequence[str], probabilities: Vector) -> list[str]:
-    """The columns output and p_<class>."""
-    return [
-        escape_formula(classes[int(probabilities.argmax())]),
-        *(f"{p:.9g}" for p in probabilities),
-    ]
+    """A heading, then the call of each specimen, as of `specimen_row`."""
+    rows = [specimen_row(one.name, found, classes, known) for one, found in said]
+    yield list(rows[0])
+    yield from map(texts, sorted(rows, key=itemgetter("specimen")))
 
 
 def _write(path: Path, rows: Iterable[list[str]]) -> None:

@@ -14,16 +14,30 @@ _hep2() {
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _hep2 hep2"""
 
+ZSH = r"""# hep2: add to ~/.zshrc, behind compinit   eval "$(hep2 completion zsh)"
+_hep2() {
+    local -a found
+    found=(${=$(hep2 completion query "${(j: :)words[1,CURRENT]}" 2>/dev/null)})
+    compadd -S '' -a found || { compset -P '*='; _files }
+}
+compdef _hep2 hep2"""
+
+FISH = r"""# hep2: add to ~/.config/fish/config.fish   hep2 completion fish | source
+complete -c hep2 -a '(hep2 completion query (commandline -cp) 2>/dev/null | string split " ")'
+complete -c hep2 -f -n 'not string match -q "*=*" -- (commandline -ct)'"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
 
 def main() -> None:
-    """Print the script for bash, or what a line that begins with `hep2 ` may go on with."""
+    """Print the script for a shell, or what a line that begins with `hep2 ` may go on with."""
     match sys.argv[1:]:
-        case ["bash"]:
-            print(BASH)
+        case [shell] if shell in SCRIPTS:
+            print(SCRIPTS[shell])
         case ["query", line]:
             _query(line)
         case _:
-            sys.exit('error: hep2 completion bash prints a script: eval "$(hep2 completion bash)"')
+            sys.exit(f"error: hep2 completion SHELL prints a script for {', '.join(SCRIPTS)}")
 
 
 def _query(line: str) -> None:

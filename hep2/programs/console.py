@@ -5,6 +5,7 @@ Imports nothing that it does not need: `hep2 --help` answers at once.
 
 import difflib
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -38,13 +39,22 @@ COMMANDS = {
     },
     "schema": Command("hep2.programs.schema", "for editors that know JSON Schema: hep2 schema DIR"),
     "completion": Command(
-        "hep2.programs.completion", 'for the shell: eval "$(hep2 completion bash)"'
+        "hep2.programs.completion", "for bash, zsh, fish: hep2 completion bash says how"
     ),
 }
 
 
 def main() -> None:
-    """Do what the first word says."""
+    """Do what the first word says, until nobody reads on: `hep2 --help | head`."""
+    try:
+        _main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again
+        sys.exit(1)
+
+
+def _main() -> None:
     name, *words = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
         print(_help())

@@ -7,9 +7,8 @@ they name (other arguments, and types), of the user's own folder as well.
 import importlib
 import inspect
 import json
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import yaml
 from hep2.config import CONF, TrainConfig, own_conf
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
+from hep2.programs.commented import read_page
 
 Schema = dict[str, Any]
 
@@ -54,7 +54,7 @@ def schemas(roots: list[Path]) -> dict[str, Schema]:
     made = {group: _group(roots, group) for group in groups(roots)
             if group.partition("/")[0] not in ("experiment", "debug", "hydra")}  # fmt: skip
     file = roots[-1] / "train.yaml"
-    own = _mapping("", [yaml.safe_load(file.read_text("utf-8"))], dict(_comments(file)))
+    own = _mapping("", [yaml.safe_load(file.read_text("utf-8"))], _comments(file))
     known = own["properties"] | made
     choices = {
         f"{prefix}{group}": {"enum": [*(file.stem for file in _options(roots, group)), None]}
@@ -76,7 +76,8 @@ def _group(roots: list[Path], group: str) -> Schema:
             for file in _options(roots, one):
                 content = yaml.safe_load(file.read_text("utf-8")) or {}
                 read.append({within: content} if within else content)
-                comments |= {f"{within}.{path}".lstrip("."): note for path, note in _comments(file)}
+                said = _comments(file).items()
+                comments |= {f"{within}.{path}".lstrip("."): note for path, note in said}
     schema = _mapping(group, read, comments)
     return schema | {"properties": {**schema["properties"], "defaults": {"type": "array"}}}
 
@@ -155,17 +156,11 @@ def _defaults(constructors: list[Any]) -> dict[str, list[Any]]:
     return taken
 
 
-def _comments(file: Path) -> Iterator[tuple[str, str]]:
-    """The comments behind settings, by the settings' paths in the file: "optimizer.lr"."""
-    above: list[tuple[int, str]] = []
-    for line in file.read_text("utf-8").splitlines():
-        found = re.match(r"( *)([\w/]+):(?:[^#\"']|\"[^\"]*\"|'[^']*')*?(?:\s# ?(.*))?$", line)
-        if found is None:
-            continue
-        indent = len(found[1])
-        above = [*(pair for pair in above if pair[0] < indent), (indent, found[2])]
-        if found[3]:
-            yield ".".join(name for _, name in above), found[3].strip()
+def _comments(file: Path) -> dict[str, str]:
+    """What comments say of settings, by the settings' paths in the file: "optimizer.lr"."""
+    said = {one.key: [one.note] * bool(one.note) + one.above
+            for one in read_page(file.read_text("utf-8")).settings}  # fmt: skip
+    return {key: " ".join(lines) for key, lines in said.items() if lines}
 
 
 def main() -> None:

@@ -7,11 +7,15 @@ import pytest
 import torch
 from helpers.trained_runs import CLASSES, write_pair
 
+from hep2.data.simulator.cells import simulate
+from hep2.data.views import standardised
 from hep2.errors import HEp2Error
 from hep2.prediction import export as module
 from hep2.prediction.export import export
 from hep2.prediction.exported import load_exported
-from hep2.prediction.exporting.traced import description
+from hep2.prediction.exporting.model import Traced
+from hep2.prediction.exporting.onnx import write_onnx
+from hep2.prediction.exporting.traced import TRIED, description
 from hep2.prediction.models import load_ensemble
 
 TELLS = {"classes", "image_size", "channel", "orientations", "runs", "data", "synthetic",
@@ -59,6 +63,29 @@ def test_onnx_runs_in_onnx_runtime(tmp_path):
     np.testing.assert_allclose(load_exported(file)((pixels / 255).numpy()), mine[0], atol=1e-5)
 
 
+def test_what_onnx_adds_up_is_as_exact_as_torchs(tmp_path):
+    """ONNX Runtime would add up a cell's pixels one after the other."""
+    pytest.importorskip("onnxruntime", reason="pip install 'hep2[export]'")
+    pytest.importorskip("onnxscript", reason="pip install 'hep2[export]'")
+
+    class Standardised(torch.nn.Module):
+        def forward(self, pixels, full_scale):
+            return (standardised(pixels * (1 / full_scale)),)
+
+    images = simulate(cells=30, specimens=10, image_size=64).images[:, None]
+    cells = torch.from_numpy(images.astype(np.float32) / np.float32(255))
+    inputs = (cells[:2], torch.tensor(1.0))
+    shapes = {"pixels": {0: torch.export.Dim("cells")}, "full_scale": {}}
+    program = torch.export.export(Standardised(), inputs, dynamic_shapes=shapes)
+    write_pair(tmp_path)
+    facts = description(load_ensemble("default", tmp_path)) | {"image_size": "64"}
+    write_onnx(tmp_path / "m.onnx", Traced(program, facts, cells.numpy(), [cells.numpy()]))
+    found = load_exported(tmp_path / "m.onnx")(cells.numpy())
+    exact = standardised(cells.double()).numpy()
+    assert np.abs(exact).max() > 1
+    np.testing.assert_allclose(found, exact, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("learned", "told"),
     [(255, "255 for 8-bit images, 65535"), (4095, "4095 for 16-bit ones, as in")],
@@ -73,7 +100,7 @@ def test_a_file_tells_what_was_white(tmp_path, learned, told):
 
 def test_a_file_with_other_figures_is_refused(tmp_path, monkeypatch):
     write_pair(tmp_path / "runs")
-    monkeypatch.setattr(module, "load_exported", lambda _: lambda cells: np.full((5, 3), 0.5))
+    monkeypatch.setattr(module, "load_exported", lambda _: lambda cells: np.full((TRIED, 3), 0.5))
     with pytest.raises(HEp2Error, match="was not written: its probabilities differ"):
         export("default", tmp_path / "runs", str(tmp_path / "m.pt2"), 1)
     assert not (tmp_path / "m.pt2").exists()

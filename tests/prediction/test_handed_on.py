@@ -21,10 +21,9 @@ from hep2.errors import HEp2Error
 from hep2.evaluation.results import group_runs, summarise_group
 from hep2.prediction import export as exporting
 from hep2.prediction.exported import load_exported
-from hep2.prediction.exporting import bioimageio, hub
+from hep2.prediction.exporting import bioimageio, hub, onnx, pt2
 from hep2.prediction.exporting.card import Terms, make_card
 from hep2.prediction.exporting.onnx import onnx_model
-from hep2.prediction.exporting.pt2 import write_pt2
 from hep2.prediction.exporting.traced import trace
 from hep2.prediction.models import load_ensemble
 from hep2.rundir.result import read_run
@@ -139,6 +138,33 @@ def test_a_folder_with_another_graph_or_weights_is_refused(made, tmp_path, name)
         load_exported(folder)
 
 
+@pytest.mark.parametrize("place", [0.5, 0.9, -40])
+def test_an_onnx_file_that_was_changed_is_refused(made, tmp_path, monkeypatch, place):
+    path, graph = tmp_path / "model.onnx", onnx_of(made)
+    monkeypatch.setattr(onnx, "onnx_model", lambda _: graph)
+    onnx.write_onnx(path, made.traced)
+    np.testing.assert_allclose(load_exported(path)(made.cells), made.probabilities, atol=1e-5)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content)) if place > 0 else place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HEp2Error, match="not as it was written, by the digest that it ends with"):
+        load_exported(path)
+    path.write_bytes(graph.SerializeToString())  # as of earlier versions
+    np.testing.assert_allclose(load_exported(path)(made.cells), made.probabilities, atol=1e-5)
+
+
+def test_a_pt2_that_was_changed_is_refused(made, tmp_path):
+    path = tmp_path / "model.pt2"
+    pt2.write_pt2(path, made.traced)
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+    content = bytearray(path.read_bytes())
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HEp2Error, match=r"damaged or foreign: torch says ValueError .* is damaged"):
+        load_exported(path)
+
+
 def test_a_package_with_another_graph_is_refused(made, tmp_path):
     from bioimageio.spec import InvalidDescr, load_description
 
@@ -150,9 +176,10 @@ def test_a_package_with_another_graph_is_refused(made, tmp_path):
     assert isinstance(load_description(path), InvalidDescr)
 
 
-def test_a_pt2_that_would_run_code_is_refused(made, tmp_path):
+def test_a_pt2_that_would_run_code_is_refused(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(pt2, "check_archive", lambda path: None)  # as if torch had written it
     path = tmp_path / "model.pt2"
-    write_pt2(path, made.traced)
+    pt2.write_pt2(path, made.traced)
     config = "model/data/weights/model_weights_config.json"
     with zipfile.ZipFile(path) as archive:
         weights = json.loads(archive.read(config))["config"]

@@ -362,7 +362,7 @@ def test_a_failure_leaves_no_file(tmp_path, folder, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hep2.prediction.predict._call", fail)
+    monkeypatch.setattr("hep2.prediction.predict.texts", fail)
     with pytest.raises(HEp2Error, match="No space left"):
         ask(tmp_path, folder)
     assert (tmp_path / "calls.csv").read_text() == "before"

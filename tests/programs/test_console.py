@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from hep2 import __version__, config
 from hep2.programs import console
-from hep2.programs.completion import BASH
+from hep2.programs.completion import SCRIPTS
 from hep2.rundir.result import read_result
 
 Command = Callable[..., tuple[object, str, str]]
@@ -54,6 +54,16 @@ def test_help_and_version_import_nothing_heavy() -> None:
     *help, version, imported = done.stdout.splitlines()
     assert (version, imported) == (f"hep2 {__version__}", "[]"), done.stderr
     assert all(any(line.split()[:1] == [name] for line in help) for name in console.COMMANDS)
+
+
+def test_nobody_reads_on() -> None:
+    code = "from hep2.programs.console import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "--help"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 1)
 
 
 @pytest.mark.parametrize("name", console.COMMANDS)
@@ -113,8 +123,20 @@ def test_the_shell_asks_what_may_follow(hep2: Command) -> None:
     ]
     assert words("hep2 train stage=head head.wi") == ["head.widths."]
     assert words("hep2 audit columns.sp") == ["columns.specimen=", "columns.split="]
-    assert hep2("completion", "bash") == (0, f"{BASH}\n", "")
-    assert subprocess.run(["bash", "-n", "-c", BASH], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_the_script_of_a_shell(hep2: Command, shell: str) -> None:
+    assert hep2("completion", shell) == (0, f"{SCRIPTS[shell]}\n", "")
+    if shutil.which(shell):
+        assert subprocess.run([shell, "-n", "-c", SCRIPTS[shell]], timeout=60).returncode == 0
+
+
+def test_another_shell_is_one_sentence(hep2: Command) -> None:
+    code, out, _ = hep2("completion", "tcsh")
+    assert out == "" and code == (
+        "error: hep2 completion SHELL prints a script for bash, zsh, fish"
+    )
 
 
 def test_the_wheel_holds_the_whole_package_and_its_settings(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
 from conftest import CONF
 
 from hep2.programs import console, schema
+from hep2.programs.commented import read_page
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -64,6 +66,33 @@ def test_what_only_a_constructor_takes_is_right(made: dict) -> None:
     assert faults(made, "head", {"batch_norm": False, "widths": [3]}) == []
     assert faults(made, "stage", {"epochs": "${other}", "optimizer": {"lr": 1}}) == []
     assert made["stage"]["properties"]["batch_size"]["description"] == "over all devices"
+
+
+def test_comments_of_more_than_a_line_are_told(made: dict) -> None:
+    """As the page of all settings has them: those above a setting, and those that go on below."""
+    said = made["stage"]["properties"]["choose_by"]["description"]
+    assert said.startswith("of validation cells") and said.endswith("choose the first epochs")
+    assert made["trainer"]["properties"]["precision"]["description"].startswith("bf16-mixed where")
+
+
+def test_what_stands_in_quotes_is_no_comment() -> None:
+    text = """\
+        # what it is
+
+        a: "one # two"  # why
+        b:
+            c: it's 3   # of c,
+                        # and so on
+            d: x#y
+        """
+    page = read_page(dedent(text))
+    assert [(one.key, one.value, one.note) for one in page.settings] == [
+        ("a", '"one # two"', "why"),
+        ("b", "", ""),
+        ("b.c", "it's 3", "of c, and so on"),
+        ("b.d", "x#y", ""),
+    ]
+    assert read_page("").settings == [] and page.head == ["what it is"]
 
 
 def test_the_command_writes_them_with_a_users_own(

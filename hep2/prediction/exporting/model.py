@@ -22,7 +22,8 @@ class Traced:
 
     program: Any  # a torch.export.ExportedProgram
     facts: dict[str, str]  # of `traced.description`
-    cells: Array  # simulated ones to try it on, from 0 to 1, (B, 1, H, W)
+    # Simulated ones to try it on, from 0 to 1, (B, 1, H, W); one of each pattern comes first.
+    cells: Array
     outputs: list[Array]  # what the original makes of them: probabilities, and novelty if it judges
 
 
@@ -94,6 +95,6 @@ def unreadable(path: Path, what: str) -> HEp2Error:
     return HEp2Error(f"{path} is damaged or foreign: {what}; get it again, or export the run again")
 
 
-def missing(error: ImportError, instead: str) -> HEp2Error:
-    """The error to raise where a package of the extra `export` is not installed."""
-    return HEp2Error(f"{instead} needs the package {error.name}: pip install 'hep2[export]'")
+def missing(error: ImportError, what: str, extra: str = "export") -> HEp2Error:
+    """The error to raise where a package of an extra is not installed; `what` needs it."""
+    return HEp2Error(f"{what} needs the package {error.name}: pip install 'hep2[{extra}]'")

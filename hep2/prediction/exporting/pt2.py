@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hep2.nets.weights import check_archive
 from hep2.prediction.exporting.model import Array, ExportedModel, Traced, model_of, unreadable
 
 _TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic")  # what is read back
@@ -25,12 +26,13 @@ def read_pt2(path: Path) -> ExportedModel:
     """Read a file, and run nothing that it holds but its graph.
 
     Raises:
-        HEp2Error: the file cannot be read, or would run code.
+        HEp2Error: the file cannot be read, was changed, or would run code.
     """
     import torch
 
     told = dict.fromkeys([f"{name}.txt" for name in _TOLD], "")
     try:
+        check_archive(path)
         with _no_code():
             program = torch.export.load(path, extra_files=told).module()
     except Exception as error:  # torch's have no class in common

@@ -12,6 +12,8 @@ from hep2.data.simulator.cells import SMALLEST_IMAGE, simulate
 from hep2.prediction.exporting.model import Array, Traced
 from hep2.prediction.models import Ensemble
 
+TRIED = 100  # cells on which what was written is compared with the original
+
 
 class Exported(nn.Module):
     """An ensemble with its arithmetic of pixels, as it goes into the file."""
@@ -55,10 +57,11 @@ def trace(ensemble: Ensemble) -> Traced:
 
 
 def _trial_cells(size: int) -> Array:
-    """A simulated cell of each pattern: nobody's data, and more like cells than noise is."""
-    made = simulate(cells=30, specimens=10, image_size=max(size, SMALLEST_IMAGE))
+    """Simulated cells, first one of each pattern: nobody's data, and more like cells than noise."""
+    made = simulate(cells=TRIED, specimens=10, image_size=max(size, SMALLEST_IMAGE))
     _, first = np.unique(made.labels, return_index=True)
-    shown = made.images[np.sort(first), None, :size, :size]
+    order = [*np.sort(first), *np.setdiff1d(np.arange(TRIED), first)]
+    shown = made.images[order, None, :size, :size]
     return shown.astype(np.float32) / np.float32(255)
 
 
