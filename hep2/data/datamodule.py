@@ -13,20 +13,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hep2.data.augment import augment_batch
-from hep2.data.inputs import CellImages, Inputs, Positions
+from hep2.data.inputs import CellImages, Inputs
 from hep2.data.protocols import Split
+from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 
 FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own
 AHEAD = 2  # batches that each worker prepares: torch's default
 
-Key = tuple[int | None, Positions]  # epoch (None in evaluation) and the cells of one batch
+Key = tuple[int | None, Indices]  # epoch (None in evaluation) and the cells of one batch
 
 
 class CellBatches(Dataset[dict[str, Tensor]]):
     """Whole batches, gathered at once: {inputs.key: ..., "label": (B,), "index": (B,)}."""
 
-    def __init__(self, inputs: Inputs, labels: Positions) -> None:
+    def __init__(self, inputs: Inputs, labels: Indices) -> None:
         self.inputs = inputs
         self.labels = torch.from_numpy(labels)
 
@@ -67,7 +68,7 @@ class TrainingOrder(Sampler[Key]):
 
     def __init__(
         self,
-        cells: Positions,
+        cells: Indices,
         batch_size: int,
         seed: int,
         batches_done: Callable[[], int],
@@ -105,7 +106,7 @@ class TrainingOrder(Sampler[Key]):
 class EvaluationOrder(Sampler[Key]):
     """Every cell once, in order; devices get disjoint shares (none is repeated to fill up)."""
 
-    def __init__(self, cells: Positions, batch_size: int, rank: int = 0, devices: int = 1) -> None:
+    def __init__(self, cells: Indices, batch_size: int, rank: int = 0, devices: int = 1) -> None:
         if 0 < len(cells) < devices:
             raise HEp2Error(
                 f"{len(cells)} validation cells cannot be shared among {devices} devices: "
@@ -146,7 +147,7 @@ class HEp2DataModule(L.LightningDataModule):
     def __init__(
         self,
         inputs: Inputs,
-        labels: Positions,
+        labels: Indices,
         split: Split,
         batch_size: int,
         seed: int,

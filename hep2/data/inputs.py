@@ -11,11 +11,11 @@ from torch import Tensor
 
 from hep2.data.augment import Augmentation
 from hep2.data.cells import Cells
+from hep2.data.validation import Indices
 from hep2.data.views import in_unit_range, view_of
 
 BATCH = 256  # cells a pass; a network without gradients needs little memory
 
-Positions = NDArray[np.int64]
 T = TypeVar("T")
 
 
@@ -24,7 +24,7 @@ class Inputs(Protocol):
 
     key: str  # the name of the tensor in a batch
 
-    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+    def gather(self, positions: Indices, epoch: int | None) -> Tensor:
         """Float32, one row a cell; the epoch of training decides augmentation, None means none."""
         ...
 
@@ -54,7 +54,7 @@ class CellImages:
         self.batched = batched and augmentation is not None
         self.training_view = view_of("intensity") if raw else self.view
 
-    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+    def gather(self, positions: Indices, epoch: int | None) -> Tensor:
         """One indexed read of the memory map; per-cell work only under augmentation."""
         images: NDArray[Any] = self.cells.images[positions]
         if self.augmentation and epoch is not None and not self.batched:
@@ -65,7 +65,7 @@ class CellImages:
         # Where the device augments, it makes the view of what it has augmented.
         return image if self.batched else self.training_view(image)
 
-    def draws(self, positions: Positions, epoch: int | None) -> dict[str, Tensor]:
+    def draws(self, positions: Indices, epoch: int | None) -> dict[str, Tensor]:
         """What `augment_batch` shall do to a batch: {"draws": (B, 7)}, or nothing."""
         if not self.augmentation or not self.batched or epoch is None:
             return {}
@@ -85,18 +85,16 @@ class CachedFeatures:
         """Length of a feature vector, D."""
         return int(self.matrix.shape[1])
 
-    def of(self, positions: Positions) -> NDArray[np.float32]:
+    def of(self, positions: Indices) -> NDArray[np.float32]:
         """Features of some cells, shape (len(positions), D)."""
         return np.asarray(self.matrix).take(positions, axis=0)
 
-    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+    def gather(self, positions: Indices, epoch: int | None) -> Tensor:
         """One indexed read of the matrix, shape (B, D)."""
         return torch.from_numpy(self.of(positions))
 
 
-def in_batches(
-    images: CellImages, cells: Positions, function: Callable[[Tensor], T]
-) -> Iterator[T]:
+def in_batches(images: CellImages, cells: Indices, function: Callable[[Tensor], T]) -> Iterator[T]:
     """What a function makes of cells as they are, batch by batch, without gradients.
 
     It takes images, shape (B, 1, H, W), on the CPU; put its module into `eval` before.

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from hep2.config import device, plain
 from hep2.data.cells import Cells
 from hep2.data.fold import Fold
-from hep2.data.inputs import BATCH, CachedFeatures, CellImages, Positions, in_batches
+from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
 from hep2.data.store import map_npy
+from hep2.data.validation import Indices
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
@@ -139,7 +140,7 @@ def features_by(
     cells: Cells,
     cache_dir: Path,
     orientations: int,
-    needed: Positions | None = None,
+    needed: Indices | None = None,
 ) -> Matrix:
     """Features of N cells, means over this many orientations, or those in the cache.
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from hep2.data.inputs import CellImages, Positions
+from hep2.data.inputs import CellImages
+from hep2.data.validation import Indices
 
 
 class MaskedImages(CellImages):
@@ -12,7 +13,7 @@ class MaskedImages(CellImages):
     A mask of zeros says that there is none.
     """
 
-    def gather(self, positions: Positions, epoch: int | None) -> Tensor:
+    def gather(self, positions: Indices, epoch: int | None) -> Tensor:
         """Two indexed reads of memory maps."""
         image = super().gather(positions, epoch)
         if self.cells.masks is None:

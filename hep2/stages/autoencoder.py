@@ -17,8 +17,9 @@ from hep2.calls.unlike import PERCENTILE
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.fold import Fold
-from hep2.data.inputs import CellImages, Positions, in_batches
+from hep2.data.inputs import CellImages, in_batches
 from hep2.data.protocols import Split
+from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.nets.weights import read_checkpoint
@@ -182,7 +183,7 @@ def augmented_images(
 
 
 def errors_and_latents(
-    task: Reconstruction, images: CellImages, cells: Positions
+    task: Reconstruction, images: CellImages, cells: Indices
 ) -> tuple[Errors, NDArray[np.float32]]:
     """Mean squared error, shape (N,), and latent, shape (N, D), of N cells, or of none."""
 
