@@ -54,12 +54,10 @@ def from_record(record: Any, classes: Sequence[str]) -> Calibration | None:
     if record is None or (isinstance(record, Mapping) and record.get("method") == "none"):
         return None
     known = _Record(record, "calibration")
-    for key, right in (
-        ("method", known["method"] == METHOD),
-        ("how", isinstance(known["how"], str)),
-    ):
-        if not right:
-            raise known.wrong(key)
+    if known["method"] != METHOD:
+        raise known.wrong("method")
+    if not isinstance(known["how"], str):
+        raise known.wrong("how")
     return Calibration(
         temperature=known.number("temperature", 0.5 / HOTTEST, 2 * HOTTEST),
         how=known["how"],

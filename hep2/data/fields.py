@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
-from scipy import ndimage
 
 from hep2.data.header import ImageError, too_large
 from hep2.data.images import Pixels, read_image, resize_square
@@ -178,6 +177,8 @@ def _told_apart(labels: Labels) -> Labels:
 
 def _cells_of(labels: Labels, smallest: float) -> tuple[list[FieldCell], list[Box]]:
     """The cells, and the bounding boxes of those that can be cut out."""
+    from scipy import ndimage  # slow to import, and masks alone need it
+
     numbers, compact = _compact(labels)
     if len(numbers) > MOST_CELLS:
         raise ImageError(f"its mask has {len(numbers)} numbers: no label image, a picture?")

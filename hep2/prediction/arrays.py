@@ -8,18 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hep2.data.fields import Cut
 from hep2.data.images import FULL_SCALE, resize_square
 from hep2.data.views import in_unit_range
 from hep2.errors import HEp2Error
-from hep2.prediction.cells import (
-    BATCH,
-    CellBatch,
-    NamedImage,
-    batches,
-    find_images,
-    say_masks,
-    scale_of,
-)
+from hep2.prediction.cells import BATCH, CellBatch, NamedImage, find_images, scale_of
+from hep2.prediction.fields import find_fields, read_batches
 
 # An image, a folder, or a CSV with the column image; or arrays, (N, H, W) or of several sizes.
 Images: TypeAlias = str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]]
@@ -46,40 +40,21 @@ def batches_of(
     Raises:
         HEp2Error: a path leads nowhere, or an array is no image; the message names it.
     """
+    found: Sequence[NamedImage]
+    named = str(images) if isinstance(images, str | Path) else "the list"
     if masks is not None:
-        return _from_fields(images, masks, size, channel, page, learned, full_scale)
-    if isinstance(images, str | Path):
-        return _from_files(find_images(str(images)), str(images), size, channel, page, learned,
-                           full_scale, masked)  # fmt: skip
-    if len(images) and all(isinstance(one, str | Path) for one in images):
-        cells = [cell for one in images for cell in find_images(str(one))]
-        return _from_files(cells, "the list", size, channel, page, learned, full_scale,
-                           masked)  # fmt: skip
-    white = full_scale or (learned if learned and learned > 255 else FULL_SCALE)
-    return _from_arrays([np.asarray(one) for one in images], size, white)
-
-
-def _from_files(
-    cells: Sequence[NamedImage], named: str, size: int, channel: str, page: int | None,
-    learned: int | None, full_scale: int | None, masked: bool,
-) -> Iterator[CellBatch]:  # fmt: skip
-    scale = scale_of(named, cells, channel, page, learned, full_scale)
-    say_masks(cells, masked)
-    return batches(cells, size, channel, page, scale, masked)
-
-
-def _from_fields(
-    images: Images, masks: str | Path, size: int, channel: str, page: int | None,
-    learned: int | None, full_scale: int | None,
-) -> Iterator[CellBatch]:  # fmt: skip
-    from hep2.data.fields import Cut  # needs scipy, as nothing else here does
-    from hep2.prediction.fields import field_batches, find_fields
-
-    if not isinstance(images, str | Path):
-        raise HEp2Error("masks belong to whole fields: give images as one path, as masks are")
-    fields = find_fields(str(images), str(masks))
-    scale = scale_of(str(images), fields, channel, page, learned, full_scale)
-    return field_batches(fields, size, channel, page, scale, Cut())
+        if not isinstance(images, str | Path):
+            raise HEp2Error("masks belong to whole fields: give images as one path, as masks are")
+        found = find_fields(named, str(masks))
+    elif isinstance(images, str | Path):
+        found = find_images(named)
+    elif len(images) and all(isinstance(one, str | Path) for one in images):
+        found = [cell for one in images for cell in find_images(str(one))]
+    else:
+        white = full_scale or (learned if learned and learned > 255 else FULL_SCALE)
+        return _from_arrays([np.asarray(one) for one in images], size, white)
+    scale = scale_of(named, found, channel, page, learned, full_scale)
+    return read_batches(found, size, channel, page, scale, masked, Cut())
 
 
 def _from_arrays(images: Sequence[NDArray[Any]], size: int, white: int) -> Iterator[CellBatch]:

@@ -19,7 +19,14 @@ from hep2.data.no_cells import told_apart
 from hep2.data.spelling import nothing
 from hep2.data.views import in_unit_range
 from hep2.errors import HEp2Error
-from hep2.prediction.cells import TABLES, CellBatch, NamedImage, two_spellings
+from hep2.prediction.cells import (
+    TABLES,
+    CellBatch,
+    NamedImage,
+    batches,
+    say_masks,
+    two_spellings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +148,23 @@ def _default(field: Field, several: bool) -> str:
     path = Path(field.id)
     folder = path.parent.as_posix()
     return folder if several and folder != "." else path.stem
+
+
+def read_batches(
+    images: Sequence[NamedImage],
+    size: int,
+    channel: str,
+    page: int | None,
+    full_scale: int,
+    masked: bool,
+    cut: Cut,
+) -> Iterator[CellBatch]:
+    """Images of cells in batches, or the cells of each field. `masked`: as of `batches`."""
+    reading = (size, channel, page, full_scale)
+    if fields := [one for one in images if isinstance(one, Field)]:
+        return field_batches(fields, *reading, cut)
+    say_masks(images, masked)
+    return batches(images, *reading, masked)
 
 
 def field_batches(

@@ -14,16 +14,8 @@ from hep2.errors import HEp2Error
 from hep2.files import progress_bar, whole_csv
 from hep2.prediction.batch_page import write_page
 from hep2.prediction.calls import Opinion
-from hep2.prediction.cells import (
-    BATCH,
-    CellBatch,
-    NamedImage,
-    batches,
-    find_images,
-    say_masks,
-    scale_of,
-)
-from hep2.prediction.fields import Field, field_batches, find_fields
+from hep2.prediction.cells import BATCH, CellBatch, find_images, scale_of
+from hep2.prediction.fields import find_fields, read_batches
 from hep2.prediction.gathered import Gathered, Specimen
 from hep2.prediction.models import Ensemble, load_ensemble
 from hep2.prediction.outcome import cell_columns, cell_rows, specimen_row, texts
@@ -83,7 +75,8 @@ def predict(
     log.info("%d %s; %d run(s) of %s", len(cells), what, len(runs), runs[0].parents[1])
     page = ensemble.page if page is None else page
     scale = scale_of(str(images), cells, ensemble.channel, page, ensemble.full_scale, full_scale)
-    found = _batches(cells, ensemble, page, scale, cut or Cut())
+    reading = (ensemble.image_size, ensemble.channel, page, scale)
+    found = read_batches(cells, *reading, ensemble.masked, cut or Cut())
     summary, target = Summary(), Path(out)
     gathered = Gathered(ensemble)
     total = -(-len(cells) // BATCH) if masks is None else len(cells)
@@ -98,18 +91,6 @@ def predict(
         write_page(shown, said, ensemble, known, nearest)
         summary.files += [table, shown]
     return summary
-
-
-def _batches(
-    cells: Sequence[NamedImage], ensemble: Ensemble, page: int | None, scale: int, cut: Cut
-) -> Iterable[CellBatch]:
-    """Images of cells in batches, or the cells of each field."""
-    reading = (ensemble.image_size, ensemble.channel, page, scale)
-    fields = [one for one in cells if isinstance(one, Field)]
-    if fields:
-        return field_batches(fields, *reading, cut)
-    say_masks(cells, ensemble.masked)
-    return batches(cells, *reading, masked=ensemble.masked)
 
 
 def _cells(

@@ -105,9 +105,7 @@ class ClassifierStage(NetworkStage):
     def score(self) -> dict[str, Any]:
         """Predictions and metrics of the test cells."""
         believed = calibration_by(self, self.held_out)
-        novelty = (
-            novelty_of(self) if self.freeze else None
-        )  # else its encoder is none that rebuilds
+        novelty = novelty_of(self) if self.freeze else None  # one that learns on rebuilds nothing
         named = self.probabilities()
         metrics = score_classifier(self.fold, self.run, named, believed, novelty)
         return metrics | {"labels_in_features": self.labels_in_features}

@@ -28,10 +28,10 @@ def novelty_of(stage: Stage) -> FloatArray | None:
     cells, test = stage.fold.cells, stage.fold.split.test
     for checkpoint in encoder_paths(stage.cfg, selected=not stage.fold.split.note):
         errors = reconstruction_errors(RunDir(checkpoint.parent).predictions, cells.ids[test])
-        if (
-            errors is not None
-            and np.isfinite(found := novelty(errors, cells.specimens[test])).all()
-        ):
+        if errors is None:
+            continue
+        found = novelty(errors, cells.specimens[test])
+        if np.isfinite(found).all():
             return found
     return None
 
