@@ -274,6 +274,18 @@ def test_fine_tuning_starts_from_the_fold_s_own_encoder(
     )
 
 
+def test_the_row_cnn_plus_starts_from_the_encoder_of_dcae_plus() -> None:
+    """A row's settings go to all of its stages: none of the network's may change the encoder."""
+    own, shared = (
+        composed(f"experiment={row}", "stage=dcae_plus") for row in ("cnn_plus", "dcae_plus")
+    )
+    for group in ("stage", "model", "augment", "data", "protocol", "trainer"):
+        assert own[group] == shared[group], group
+    fresh, started = (composed(f"experiment={row}") for row in ("cnn", "cnn_plus"))
+    assert started.stage.optimizer == fresh.stage.optimizer
+    assert started.stage.epochs == fresh.stage.epochs
+
+
 def test_fine_tuning_refuses_the_encoder_of_another_fold(made: tuple[str, ...]) -> None:
     words = (*CHEAP, *made)
     path = RunDir(run_path(composed(*words, "stage=dcae"))).last
