@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run them; exit code 1 where a job did not end well."""
     die_with_parent()
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m hep2.rows",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("rows", help="files or folders of conf/experiment with commas between them")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")

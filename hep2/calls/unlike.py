@@ -1,11 +1,18 @@
 """Which cells are unlike those that were learned from: those that an autoencoder cannot rebuild."""
 
+from typing import Any
+
 import numpy as np
 
 from hep2.metrics import FloatArray, StringArray
 
 PERCENTILE = 99  # of errors on cells that were not learned from
-UNLIKE = 1.0  # novelty, an error over that percentile, beyond which a cell is unlike training
+LIMIT = 1.0  # of the novelty, an error over that percentile
+
+
+def is_unlike(novelty: FloatArray | float) -> Any:
+    """Whether cells are unlike those of the training, by their novelty; NaN is no, nobody knows."""
+    return np.greater(novelty, LIMIT)
 
 
 def novelty(errors: FloatArray, specimens: StringArray) -> FloatArray:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.calls.calibration import Calibration
-from hep2.calls.unlike import UNLIKE
+from hep2.calls.unlike import is_unlike
 from hep2.data.fields import FieldCell
 from hep2.prediction.calls import Floats, Opinion, opinion
 from hep2.prediction.cells import CellBatch
@@ -41,7 +41,7 @@ class Named:
     @property
     def unlike(self) -> bool:
         """Whether it is unlike the cells that the networks learned from."""
-        return self.novelty > UNLIKE
+        return bool(is_unlike(self.novelty))
 
 
 @dataclass(frozen=True)

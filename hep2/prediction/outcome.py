@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.calls.unlike import UNLIKE
+from hep2.calls.unlike import is_unlike
 from hep2.data.patterns import PatternNames
 from hep2.files import escape_formula
 from hep2.prediction.calls import Opinion
@@ -51,7 +51,7 @@ def cell_rows(
             "output": None if row is None else classes[int(row.argmax())],
             **shares(classes, row),
             "novelty": float(novelty),
-            "unlike_training": None if np.isnan(novelty) else bool(novelty > UNLIKE),
+            "unlike_training": None if np.isnan(novelty) else bool(is_unlike(novelty)),
             "problem": problem,
         }
 

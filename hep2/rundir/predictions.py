@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hep2.calls.calibration import HeldOut
-from hep2.calls.unlike import UNLIKE
+from hep2.calls.unlike import is_unlike
 from hep2.data.cells import Cells
 from hep2.data.manifest import LONGEST
 from hep2.data.validation import Indices
@@ -48,7 +48,7 @@ class Predictions:
     @property
     def unlike(self) -> NDArray[np.bool_] | None:
         """Whether each is unlike the training cells, shape (N,); None where nobody can tell."""
-        return None if self.novelty is None else self.novelty > UNLIKE
+        return None if self.novelty is None else is_unlike(self.novelty)
 
     def confusion(self) -> FloatArray:
         """Counts, shape (C, C), rows = output class."""

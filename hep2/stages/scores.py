@@ -7,7 +7,7 @@ import numpy as np
 from hep2.calls.calibration import Calibration
 from hep2.calls.figures import calls_record, cell_figures, specimen_figures
 from hep2.calls.record import as_record
-from hep2.calls.unlike import UNLIKE, novelty
+from hep2.calls.unlike import is_unlike, novelty
 from hep2.data.fold import Fold
 from hep2.files import write_atomic
 from hep2.heads.estimator import Probabilities
@@ -58,7 +58,7 @@ def score_classifier(
     metrics |= cell_figures(targets, outputs, probabilities, believed)
     said = {}
     if known is not None:
-        unlike = None if strange is None else strange > UNLIKE
+        unlike = None if strange is None else is_unlike(strange)
         cells = (specimens, targets, probabilities, believed)
         metrics |= specimen_figures(*cells, unlike)
         said["specimen_calls"] = calls_record(*cells, classes, unlike)

@@ -96,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the mean validation MCA of a configuration; log it where a W&B agent asks for it."""
     die_with_parent()
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m hep2.sweep.folds",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument(
         "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"

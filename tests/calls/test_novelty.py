@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hep2.calls.unlike import UNLIKE, novelty
+from hep2.calls.unlike import is_unlike, novelty
 
 
 def test_an_error_is_measured_by_those_of_the_other_specimens() -> None:
@@ -14,8 +14,8 @@ def test_an_error_is_measured_by_those_of_the_other_specimens() -> None:
         errors[100:106] / np.percentile(errors[names != "strange"], 99)
     )
     assert found[106] == pytest.approx(0.7 / np.percentile(errors[:106], 99))
-    assert (found[names == "strange"] > UNLIKE).sum() == 5, "all but 0.5, though it is their own"
-    assert not (found[names == "many"] > UNLIKE).any()
+    assert is_unlike(found[names == "strange"]).sum() == 5, "all but 0.5, though it is their own"
+    assert not is_unlike(found[names == "many"]).any()
 
 
 def test_without_another_specimen_or_an_error_nothing_is_known() -> None:
