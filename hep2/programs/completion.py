@@ -27,6 +27,7 @@ complete -c hep2 -a '(hep2 completion query (commandline -cp) 2>/dev/null | stri
 complete -c hep2 -f -n 'not string match -q "*=*" -- (commandline -ct)'"""
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+USAGE = f"hep2 completion SHELL prints a script for {', '.join(SCRIPTS)}"
 
 
 def main() -> None:
@@ -36,8 +37,10 @@ def main() -> None:
             print(SCRIPTS[shell])
         case ["query", line]:
             _query(line)
+        case ["-h" | "--help"]:
+            print(USAGE)
         case _:
-            sys.exit(f"error: hep2 completion SHELL prints a script for {', '.join(SCRIPTS)}")
+            sys.exit(f"error: {USAGE}")
 
 
 def _query(line: str) -> None:

@@ -4,6 +4,7 @@ Made of the files of conf/ (keys, values, the comments behind them) and of the c
 they name (other arguments, and types), of the user's own folder as well.
 """
 
+import argparse
 import importlib
 import inspect
 import json
@@ -165,9 +166,11 @@ def _comments(file: Path) -> dict[str, str]:
 
 def main() -> None:
     """Write the schemas into a folder, and print what VS Code's YAML extension is to be told."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit("error: hep2 schema FOLDER writes JSON Schemas of conf/ into that folder")
-    folder, own = Path(sys.argv[1]), own_conf()
+    parser = argparse.ArgumentParser(
+        prog="hep2 schema", description="Write JSON Schemas of conf/ into a folder, for editors."
+    )
+    parser.add_argument("folder", type=Path, help="where to")
+    folder, own = parser.parse_args().folder, own_conf()
     roots = [*([own] if own else []), CONF]
     where: dict[str, list[str]] = {}
     for name, schema in schemas(roots).items():

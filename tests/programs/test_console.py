@@ -71,6 +71,12 @@ def test_every_command_is_there(name: str) -> None:
     assert callable(importlib.import_module(console.COMMANDS[name].module).main)
 
 
+@pytest.mark.parametrize("name", ["rows", "search", "schema", "completion"])  # not Hydra's
+def test_a_command_that_is_asked_for_help_says_how_it_is_used(hep2: Command, name: str) -> None:
+    code, out, err = hep2(name, "--help")
+    assert (code, err) == (0, "") and name in out.splitlines()[0]
+
+
 def test_a_misspelt_command_is_one_sentence(hep2: Command) -> None:
     assert hep2("trian") == (2, "", "error: hep2 trian is unknown: did you mean train?\n")
 
