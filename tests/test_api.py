@@ -126,7 +126,7 @@ def test_the_tables_are_those_that_the_command_writes(trained: Trained, tmp_path
         model.specimens(from_arrays)
     named = model.specimens(from_arrays.assign(specimen=["b", "a", None, "", "b", "a"]))
     assert named.specimen.tolist() == ["a", "b"] and named.cells.tolist() == [2, 2]
-    with pytest.raises(hep2.HEp2Error, match="no table of predict: it lacks p_"):
+    with pytest.raises(hep2.HEp2Error, match="no table of predict: it lacks novelty, p_"):
         model.specimens(pd.DataFrame({"specimen": ["a"]}))
 
 

@@ -28,7 +28,7 @@ class Call:
     """The answer for one specimen; patterns are indices."""
 
     cells: int  # usable ones
-    unlike: int  # of them, cells unlike those of the training
+    unlike: int | None  # of them, cells unlike those of the training; None: nobody can tell
     unusable: int  # cells that could not be read, beside them
     pattern: int | None  # the first; None without a usable cell
     probability: float  # of it, the mean of the cells
@@ -50,24 +50,22 @@ def call(
     calibration: Calibration | None,
     unlike: NDArray[np.bool_] | None = None,
     unusable: int = 0,
-    limits: int = 0,
 ) -> Call:
     """The answer for one specimen.
 
     Args:
         probabilities: of its usable cells, (n, C), at the temperature of the calibration.
         calibration: of the run, or several `together`; None: there is no set and no second pattern,
-            and the first one is said.
+            and the first one is said. The first of its limits counts.
         unlike: whether each is unlike the training cells, (n,), where that is known.
         unusable: how many cells of it could not be read.
-        limits: which alpha of the calibration, by its place.
     """
     count, classes = probabilities.shape
-    strange = 0 if unlike is None else int(unlike.sum())
+    strange = None if unlike is None else int(unlike.sum())
     if not count:
         nothing = np.zeros(classes)
         empty = (nothing, nothing, nothing + 1, None, None, NO_CELLS)
-        return Call(0, 0, unusable, None, 0.0, *empty)
+        return Call(0, strange, unusable, None, 0.0, *empty)
     known = Specimens.of(np.full(count, ""), probabilities)
     shares, mean, pattern = known.shares[0], known.means[0], int(known.by_mean()[0])
     second, members = None, None
@@ -75,11 +73,11 @@ def call(
         rest = np.where(np.arange(classes) == pattern, -1.0, shares)
         named = rest.max() >= calibration.second_share
         second = int(rest.argmax()) if named else None
-        inside = prediction_sets(known.means, calibration.limits[limits].specimens)[0]
+        inside = prediction_sets(known.means, calibration.limits[0].specimens)[0]
         members = tuple(np.flatnonzero(inside).tolist())
     reasons = {
         TOO_FEW: calibration is not None and count < calibration.fewest_cells,
-        UNLIKE: 2 * strange > count,
+        UNLIKE: strange is not None and 2 * strange > count,
         MIXED: second is not None,
         UNSURE: members is not None and members != (pattern,),
     }

@@ -1,13 +1,14 @@
 """What a run learns from specimens that were held out in training: how sure its answers are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hep2.calls.conformal import Sets, threshold, thresholds
 from hep2.calls.specimens import Specimens, patterns_of
 from hep2.calls.temperature import learned_temperature, tempered
+from hep2.errors import HEp2Error
 from hep2.metrics import FloatArray, IntArray, StringArray
 
 FEWEST = 9  # specimens: of five a temperature made simulated cells worse, .03 to .09 or .21 ECE
@@ -86,6 +87,24 @@ def calibrated(held: HeldOut, alphas: Sequence[float], fewest_cells: int) -> Cal
         limits=tuple(limits),
         second_share=min(0.5, np.nextafter(threshold(second, known.names, alphas[0]), 1.0)),
         fewest_cells=fewest_cells,
+    )
+
+
+def at_alpha(known: Calibration | None, alpha: float | None) -> Calibration | None:
+    """The same, whose sets and calls go by this alpha; None: by the first that was asked for.
+
+    Raises:
+        HEp2Error: nothing was learned for it.
+    """
+    if alpha is None:
+        return known
+    limits = known.limits if known else ()
+    if known and (found := tuple(one for one in limits if one.alpha == alpha)):
+        return replace(known, limits=found)
+    kept = ", ".join(f"{one.alpha:g}" for one in limits) or "none: it was not calibrated"
+    raise HEp2Error(
+        f"alpha={alpha}: the run has learned the limits of {kept}; what else is wanted is asked "
+        "for in training, by stage.calibration.alpha"
     )
 
 

@@ -1,12 +1,13 @@
 """How well a run's answers kept what they promise: figures of its test cells and specimens."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hep2 import metrics
-from hep2.calls.answer import Call, call, cells_needed
+from hep2.calls.answer import Call, call, cells_needed, steadiness
 from hep2.calls.calibration import Calibration
 from hep2.calls.conformal import prediction_sets
 from hep2.calls.specimens import Specimens, patterns_of
@@ -117,17 +118,33 @@ def calls_record(
             "specimen": name,
             "target": classes[target],
             "cells": one.cells,
-            "unlike": None if unlike is None else one.unlike,
+            "unlike": one.unlike,
             "output": classes[one.pattern or 0],
             "probability": round(one.probability, 6),
             "second": None if one.second is None else classes[one.second],
             "set": None if one.members is None else [classes[c] for c in one.members],
             "reason": one.reason,
             "shares": dict(zip(classes, one.shares.round(6).tolist(), strict=True)),
+            "intervals": dict(zip(classes, _ends(one), strict=True)),
+            "same_pattern": steadiness(scaled[specimens == name]),
             "cells_needed": cells_needed(scaled[specimens == name]),
         }
         for target, (name, one) in zip(truth, answers.items(), strict=True)
     ]
+
+
+def curve_record(called: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """`called_against_error` of the specimens of `calls_record`, for result.json."""
+    sure = np.array([one["probability"] for one in called], np.float64)
+    right = np.array([one["output"] == one["target"] for one in called], np.float64)
+    curve = called_against_error(sure, right, np.ones(len(called)))
+    return [[round(float(value), 6) for value in point] for point in curve]
+
+
+def _ends(one: Call) -> list[list[float]]:
+    """Of the interval of each pattern's share."""
+    return [[round(float(low), 6), round(float(high), 6)]
+            for low, high in zip(one.lows, one.highs, strict=True)]  # fmt: skip
 
 
 def called_against_error(

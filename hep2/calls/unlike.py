@@ -15,6 +15,11 @@ def is_unlike(novelty: FloatArray | float) -> Any:
     return np.greater(novelty, LIMIT)
 
 
+def unlike_of(novelties: FloatArray) -> Any:
+    """The same of some cells, (N,); None where the novelty of none is known."""
+    return None if np.isnan(novelties).all() else is_unlike(novelties)
+
+
 def novelty(errors: FloatArray, specimens: StringArray) -> FloatArray:
     """The error of each test cell over the percentile of the cells of all other specimens.
 

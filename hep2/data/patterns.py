@@ -46,6 +46,11 @@ class PatternNames:
         name = self.get(label)
         return " or ".join(name.codes) if name else ""
 
+    def words(self, label: str) -> str:
+        """What ICAP calls a pattern, with what is to be said of it in brackets."""
+        name = self.get(label)
+        return f"{name.name} ({name.note})" if name and name.note else name.name if name else ""
+
 
 def pattern_names(own: str | None = None) -> PatternNames:
     """The names of hep2/data/icap.yaml, and before them those of a file of one's own.

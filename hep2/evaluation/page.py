@@ -154,7 +154,7 @@ def _block(results: list[Result], runs: Sequence[Run]) -> Block:
         words=protocol_words(run),
         ranking=[methods.ranking(results, printed), *methods.label_efficiency(results)],
         headline=[tables.over_folds(results), tables.pooled(results)],
-        details=[tables.recalls(results), tables.secondary(results)],
+        details=[tables.recalls(results), tables.secondary(results), *tables.icap(run)],
         specimens=_specimens(results, said),
         comparisons=[tables.comparisons(run, pairs)] if pairs else [],
         published=[tables.published(caption, printed)] if printed else [],
@@ -174,6 +174,7 @@ def _specimens(results: list[Result], said: list[Answers | None]) -> list[Table]
     if answered:
         shown.append(specimen_tables.calls(answered))
         shown += [
+            specimen_tables.surest(answered),
             *specimen_tables.sets(answered),
             *specimen_tables.rules(answered),
             *specimen_tables.seconds(answered),

@@ -19,6 +19,7 @@ DRAWN = (
     "A temperature is drawn towards 1 as far as its few specimens leave it open, and is 1 where "
     "they cannot tell it from 1."
 )
+SURE = (0.5, 0.7, 0.8, 0.9, 1.0)  # shares of the specimens
 SHOWN = 20  # specimens of a method that are wrong or not called
 Answered = Sequence[tuple[Result, Answers]]
 
@@ -172,6 +173,25 @@ def sets(answered: Answered) -> list[Table]:
             ],
         )
     ]
+
+
+def surest(answered: Answered) -> Table:
+    """The error among the specimens that are called first, as the picture of the curve has it."""
+    run = answered[0][0].group.first
+
+    def error(share: float, pair: tuple[Result, Answers]) -> str:
+        found = pair[1].error_of_surest(share)
+        return NOTHING if np.isnan(found) else f"{100 * found:.1f}"
+
+    columns: dict[str, Callable[[tuple[Result, Answers]], str]] = {"method": lambda a: a[0].method}
+    for share in SURE:
+        columns[f"of {100 * share:.0f} %\n({protocol_label(run)})"] = partial(error, share)
+    return Table.of(
+        caption(run, "error % among the surest specimens, by the share of them that is called"),
+        answered,
+        columns,
+        ["Specimens in the order of their calls' probabilities; equal ones come together."],
+    )
 
 
 def rules(answered: Answered) -> list[Table]:

@@ -147,6 +147,11 @@ class Answers:
         sure = np.array([one.said.probability for one in self.every])
         return called_against_error(sure, right, self.weights)
 
+    def error_of_surest(self, share: float) -> float:
+        """The error among the surest specimens, at most this share of all; NaN: that is none."""
+        within = [error for called, error in self.curve if called <= share + 1e-9]
+        return within[-1] if within else float("nan")
+
 
 def answers_of(group: Group) -> Answers | None:
     """The answers of a method; None where specimens are unknown."""

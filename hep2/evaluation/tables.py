@@ -10,8 +10,10 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
+from hep2.data.patterns import PatternName, pattern_names
 from hep2.evaluation.formats import NOTHING, Table, caption, cells_label, interval_text, spread_text
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
+from hep2.evaluation.plots.style import plain_name
 from hep2.evaluation.published import Published
 from hep2.evaluation.results import NAN, Comparison, Group, Result, Spread
 from hep2.metrics import HEADLINE, RANKED_BY, SECONDARY, Metric
@@ -80,6 +82,22 @@ def secondary(results: Sequence[Result]) -> Table:
         results,
         {"method": lambda r: r.method, **_columns(SECONDARY, run, _mean_and_deviation)},
     )
+
+
+def icap(run: Run) -> list[Table]:
+    """What ICAP calls the patterns of a run, beside their own names; none where it is not known."""
+    known = pattern_names()
+    found = [(name, icap) for name in run.classes if (icap := known.get(name))]
+    if not found:
+        return []
+    of: dict[str, Callable[[tuple[str, PatternName]], str]] = {
+        "pattern": lambda one: plain_name(one[0]),
+        "ICAP": lambda one: " or ".join(one[1].codes),
+        "its name": lambda one: one[1].name,
+        "remark": lambda one: one[1].note or NOTHING,
+    }
+    what = "patterns as the International Consensus on ANA Patterns (ICAP) calls them"
+    return [Table.of(caption(run, what), found, of)]
 
 
 def _columns(

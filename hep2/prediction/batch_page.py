@@ -123,6 +123,7 @@ def write_page(
         ensemble=ensemble,
         run=ensemble.runs[0].parents[1].name,
         whitest=WHITEST,
+        own=_own(ensemble),
         beside=beside,
         no_neighbours=found if isinstance(found, str) else "",
     )
@@ -141,6 +142,13 @@ class _Beside:
             (f"{one.label}, {one.specimen or 'specimen unknown'}", _png(one.image))
             for one in self.training.nearest(shown.image, self.count)
         ]
+
+
+def _own(ensemble: Ensemble) -> list[str]:
+    """The patterns for which sets of cells keep their promise by themselves."""
+    if (known := ensemble.calibration) is None:
+        return []
+    return [name for name, own in zip(ensemble.classes, known.limits[0].own, strict=True) if own]
 
 
 def _letter(place: int) -> str:

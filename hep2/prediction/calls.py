@@ -1,12 +1,12 @@
 """What a page says of a specimen: the answer of `hep2.calls`, and in words why to doubt it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.calls.answer import Call, call, cells_needed
+from hep2.calls.answer import SUBSETS, Call, call, cells_needed, steadiness
 from hep2.calls.calibration import Calibration
 from hep2.calls.specimens import Specimens
 
@@ -29,6 +29,7 @@ class Opinion:
     majority: int | None  # the pattern that most cells name
     mean: Floats  # mean probabilities, (classes,)
     needed: int  # cells that would have given the same pattern
+    same: Mapping[str, float]  # how often a part of them gives it, as of `steadiness`
     doubts: tuple[str, ...]  # the gravest first; empty: none
 
     @property
@@ -40,7 +41,7 @@ class Opinion:
 
 def opinion(
     probabilities: Floats,
-    unlike: NDArray[np.bool_],
+    unlike: NDArray[np.bool_] | None,
     without: int,
     classes: Sequence[str],
     calibration: Calibration | None,
@@ -49,17 +50,18 @@ def opinion(
 
     Args:
         probabilities: of the cells with an opinion, (n, classes), calibrated where the run is.
-        unlike: whether each is unlike the cells that were learned from, (n,).
+        unlike: whether each is unlike the cells that were learned from, (n,); None: not known.
         without: how many cells are without an opinion.
         classes: the names of the patterns.
         calibration: of the runs; None: doubts are rules of thumb.
     """
     answer = call(probabilities, calibration, unlike, without)
     if answer.pattern is None:
-        return Opinion(answer, None, np.zeros(len(classes)), 0, ("no cell could be named",))
+        none = dict.fromkeys(SUBSETS, np.nan)
+        return Opinion(answer, None, np.zeros(len(classes)), 0, none, ("no cell could be named",))
     whole = Specimens.of(np.full(answer.cells, ""), probabilities)
     mean, majority = whole.means[0], int(whole.by_vote()[0])
-    cells, strange = answer.cells, answer.unlike / answer.cells
+    cells, strange = answer.cells, (answer.unlike or 0) / answer.cells
     found = {
         f"most cells are called {classes[majority]}": majority != answer.pattern,
         **_doubts(answer, mean, classes, calibration),
@@ -69,7 +71,8 @@ def opinion(
         ),
     }
     doubts = tuple(text for text, holds in found.items() if holds)
-    return Opinion(answer, majority, mean, cells_needed(probabilities), doubts)
+    needed, same = cells_needed(probabilities), steadiness(probabilities)
+    return Opinion(answer, majority, mean, needed, same, doubts)
 
 
 def _doubts(

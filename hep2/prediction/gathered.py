@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.calls.calibration import Calibration
-from hep2.calls.unlike import is_unlike
+from hep2.calls.unlike import is_unlike, unlike_of
 from hep2.data.fields import FieldCell
 from hep2.prediction.calls import Floats, Opinion, opinion
 from hep2.prediction.cells import CellBatch
@@ -94,7 +94,7 @@ class Specimen:
     classes: Sequence[str]
     calibration: Calibration | None
     probabilities: list[Floats] = field(default_factory=list)  # of each cell with a call
-    strange: list[bool] = field(default_factory=list)  # whether it is unlike training
+    novelties: list[float] = field(default_factory=list)  # of each; NaN: nobody can tell
     without: Counter[str] = field(default_factory=Counter)  # cells without a call, by reason
     fields: int = 0
     picture: ShownField | None = None  # the first that could be read
@@ -105,7 +105,7 @@ class Specimen:
         """What is said of it."""
         rows = np.array(self.probabilities).reshape(-1, len(self.classes))
         without = sum(self.without.values())
-        strange = np.array(self.strange, np.bool_)
+        strange = unlike_of(np.array(self.novelties))
         return opinion(rows, strange, without, self.classes, self.calibration)
 
 
@@ -134,7 +134,7 @@ class Gathered:
             row, novelty, image = next(rows)
             named = Named(cell.id, int(row.argmax()), float(row.max()), novelty)
             specimen.probabilities.append(row)
-            specimen.strange.append(named.unlike)
+            specimen.novelties.append(novelty)
             self._show(specimen, named, image)
             names.append(named)
         if isinstance(batch, FieldBatch):

@@ -5,6 +5,7 @@ Needs what pyproject.toml lists for `predict`: neither Lightning nor W&B nor sci
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.calls.calibration import Calibration
+from hep2.calls.calibration import Calibration, at_alpha
+from hep2.calls.unlike import unlike_of
 from hep2.data.patterns import pattern_names
 from hep2.errors import HEp2Error
 from hep2.prediction.arrays import Images, batches_of
@@ -21,14 +23,13 @@ from hep2.prediction.calls import opinion
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting.hub import CONFIG
-from hep2.prediction.models import Ensemble, load_ensemble
-from hep2.prediction.outcome import Row, cell_columns, cell_rows, specimen_row
+from hep2.prediction.models import Ensemble, Outputs, load_ensemble, outputs_of
+from hep2.prediction.outcome import Row, cell_columns, cell_rows, shares, specimen_row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EXPORTED = (".onnx", ".pt2", ".zip")
-Outputs = tuple[NDArray[np.floating], NDArray[np.floating]]  # (B, classes), (B,)
 Vectors = Callable[[CellBatch], Tensor]  # (B, D)
 
 
@@ -65,9 +66,10 @@ class Loaded:
 
         Returns:
             A row a cell: id (of fields `<field>#<label>`), specimen (if any is known), output,
-            p_<class>..., novelty (reconstruction error over the 99th percentile of held-out cells,
-            NaN where it is not known), unlike_training (novelty above 1), problem (why there is no
-            call, or "").
+            p_<class>..., set (the patterns that are not ruled out, at the run's first alpha; ""
+            where it was not calibrated), novelty (reconstruction error over the 99th percentile of
+            held-out cells, NaN where it is not known), unlike_training (novelty above 1), problem
+            (why there is no call, or "").
 
         Raises:
             HEp2Error: there are no such images, or an array is no image.
@@ -80,7 +82,9 @@ class Loaded:
         table = pd.DataFrame(rows, columns=cell_columns(self.classes, known))
         return table.astype({"unlike_training": bool})  # None, which is not known, becomes False
 
-    def specimens(self, cells: "pd.DataFrame", names: str | None = None) -> "pd.DataFrame":
+    def specimens(
+        self, cells: "pd.DataFrame", names: str | None = None, alpha: float | None = None
+    ) -> "pd.DataFrame":
         """One call a specimen, or that nothing can be said and why, as `hep2 predict` writes them.
 
         >>> model = hep2.load("default")  # doctest: +SKIP
@@ -90,28 +94,31 @@ class Loaded:
             cells: what `predict` gave. Where it does not know specimens, e.g. of arrays, add them
                 as a column: cells["specimen"] = ...
             names: a YAML file with codes of your own for patterns; None: ICAP's.
+            alpha: how often a set may lack the right pattern; one of those that the run has
+                learned (`stage.calibration.alpha`); None: the first of them.
 
         Returns:
             A row a specimen, in the order of their names, with the columns of
             `hep2.prediction.outcome.specimen_row`. Cells of no specimen are left out.
 
         Raises:
-            HEp2Error: the table has no specimens, or is not one of this model's.
+            HEp2Error: the table has no specimens, or is not one of this model's; nothing was
+                learned for this alpha.
         """
         import pandas as pd
 
         if "specimen" not in cells:
             raise HEp2Error("no specimen is known: add them as a column, cells['specimen'] = ...")
-        shares = cell_columns(self.classes, True)[3:-3]
-        if lacking := {*shares, "unlike_training", "problem"} - {*cells}:
+        columns, calibration = [*shares(self.classes, None)], at_alpha(self.calibration, alpha)
+        if lacking := {*columns, "novelty", "problem"} - {*cells}:
             raise HEp2Error(f"this is no table of predict: it lacks {', '.join(sorted(lacking))}")
         known, rows = pattern_names(names), list[Row]()
         for name, part in cells[cells["specimen"].notna()].groupby("specimen"):
             called = part[part["problem"] == ""]
-            values = called[shares].to_numpy(np.float64)
-            strange = called["unlike_training"].to_numpy(bool)
+            values = called[columns].to_numpy(np.float64)
+            strange = unlike_of(called["novelty"].to_numpy(np.float64))
             without = len(part) - len(called)
-            said = opinion(values, strange, without, self.classes, self.calibration)
+            said = opinion(values, strange, without, self.classes, calibration)
             rows += [specimen_row(str(name), said, self.classes, known)] if name != "" else []
         return pd.DataFrame(rows)
 
@@ -141,9 +148,8 @@ class Loaded:
 
     def _rows(self, batch: CellBatch) -> Iterator[Row]:
         """The rows of some cells."""
-        nothing = np.empty((0, len(self.classes))), np.empty(0)
-        made = self._outputs(batch) if len(batch.image) else nothing
-        return cell_rows(batch, self.classes, *made)
+        probabilities, novelties = self._outputs(batch)
+        return cell_rows(batch, self.classes, probabilities, novelties, self.calibration)
 
 
 def load(run: str | Path, runs_dir: str | Path = "runs", orientations: int | None = None) -> Loaded:
@@ -177,11 +183,6 @@ def _of_runs(ensemble: Ensemble, name: str) -> Loaded:
     runs: list[Any] = list(ensemble.network)
     members = [member for run in runs for member in run.members]
 
-    def outputs(batch: CellBatch) -> Outputs:
-        with torch.inference_mode():
-            made = ensemble.network(batch.image, ensemble.orientations, batch.masks)
-        return made[0].numpy(), made[1].numpy()
-
     def encoder() -> Vectors:
         if len(members) > 1:
             one = f"load one of them, e.g. {str(ensemble.runs[0])!r}"
@@ -194,7 +195,8 @@ def _of_runs(ensemble: Ensemble, name: str) -> Loaded:
 
     return Loaded(
         ensemble.classes, ensemble.image_size, ensemble.channel, ensemble.page,
-        ensemble.full_scale, ensemble.masked, name, ensemble.calibration, outputs, encoder,
+        ensemble.full_scale, ensemble.masked, name, ensemble.calibration,
+        partial(outputs_of, ensemble), encoder,
     )  # fmt: skip
 
 
@@ -203,6 +205,8 @@ def _exported(path: Path) -> Loaded:
     model = load_exported(path)
 
     def outputs(batch: CellBatch) -> Outputs:
+        if not len(batch.image):
+            return np.empty((0, len(model.classes))), np.empty(0)
         probabilities, *novelty = model.outputs(batch.image.numpy())
         unknown = np.full(len(probabilities), np.nan)
         return probabilities, novelty[0] if novelty else unknown
@@ -211,4 +215,4 @@ def _exported(path: Path) -> Loaded:
         raise HEp2Error(f"{path} gives no vectors: load the run that it was exported from")
 
     reading = (model.image_size, model.channel, None, model.full_scale)
-    return Loaded(model.classes, *reading, False, str(path), None, outputs, encoder)
+    return Loaded(model.classes, *reading, False, str(path), model.calibration, outputs, encoder)

@@ -3,19 +3,26 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from hep2.calls.calibration import Calibration, together
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
+from hep2.prediction.cells import CellBatch
 from hep2.prediction.judge import Result
 from hep2.prediction.member import mean_of, members_of, read_one_run
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
 
 log = logging.getLogger(__name__)
+
+Outputs = tuple[NDArray[Any], NDArray[Any]]  # (n, classes), (n,)
 
 
 class Runs(nn.ModuleList):
@@ -95,6 +102,15 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
         data=str(result["data"]),
         synthetic=bool(result["synthetic"]),
     )
+
+
+def outputs_of(ensemble: Ensemble, batch: CellBatch) -> Outputs:
+    """Probabilities (n, classes) and novelties (n,) of the n cells of a batch that can be used."""
+    if not len(batch.image):  # not every network stands an empty batch
+        return np.empty((0, len(ensemble.classes))), np.empty(0)
+    with torch.inference_mode():
+        made = ensemble.network(batch.image, ensemble.orientations, batch.masks)
+    return made[0].numpy(), made[1].numpy()
 
 
 def _calibrations(network: Runs) -> list[Calibration]:

@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 
-import torch
-
+from hep2.calls.calibration import at_alpha
 from hep2.data.fields import Cut
 from hep2.data.patterns import PatternNames, pattern_names
 from hep2.errors import HEp2Error
@@ -17,7 +16,7 @@ from hep2.prediction.calls import Opinion
 from hep2.prediction.cells import BATCH, CellBatch, find_images, scale_of
 from hep2.prediction.fields import find_fields, read_batches
 from hep2.prediction.gathered import Gathered, Specimen
-from hep2.prediction.models import Ensemble, load_ensemble
+from hep2.prediction.models import Ensemble, load_ensemble, outputs_of
 from hep2.prediction.outcome import cell_columns, cell_rows, specimen_row, texts
 
 log = logging.getLogger(__name__)
@@ -47,19 +46,21 @@ def predict(
     cut: Cut | None = None,
     names: str | None = None,
     nearest: int = 0,
+    alpha: float | None = None,
 ) -> Summary:
     """Name the patterns of cells with finished runs, and write a CSV.
 
-    Columns: id, specimen (if given), output, p_<class>..., novelty (mean squared error of the
-    reconstruction over the 99th percentile of held-out cells), unlike_training (novelty above 1),
-    problem (why a cell has no call). With specimens `<out>-specimens.csv` holds one call a
-    specimen, and `<out>.html` shows them. Memory does not grow with the number of cells but for
-    their names.
+    Columns: id, specimen (if given), output, p_<class>..., set (patterns that are not ruled out),
+    novelty (mean squared error of the reconstruction over the 99th percentile of held-out cells),
+    unlike_training (novelty above 1), problem (why a cell has no call). With specimens
+    `<out>-specimens.csv` holds one call a specimen, and `<out>.html` shows them. Memory does not
+    grow with the number of cells but for their names.
 
     `out` is the CSV, `images` as of `find_images`, or, where `masks` says whose outlines they are,
     both as of `find_fields`; a cell's id is then `<field>#<label>`. `cut` says how cells are cut
-    out, `names` as of `pattern_names`, `nearest` as of `write_page`; `page` and `full_scale` as of
-    `read_image` (None: as in training), all else as of `load_ensemble`.
+    out, `names` as of `pattern_names`, `nearest` as of `write_page`, `alpha` as of `at_alpha`;
+    `page` and `full_scale` as of `read_image` (None: as in training), all else as of
+    `load_ensemble`.
 
     Raises:
         HEp2Error: an argument is wrong, or a file cannot be read or written.
@@ -71,6 +72,7 @@ def predict(
     known = pattern_names(names)
     cells = find_images(images) if masks is None else find_fields(images, masks)
     ensemble = load_ensemble(run, runs_dir, orientations)
+    ensemble = replace(ensemble, calibration=at_alpha(ensemble.calibration, alpha))
     what, runs = "cells" if masks is None else "fields", ensemble.runs
     log.info("%d %s; %d run(s) of %s", len(cells), what, len(runs), runs[0].parents[1])
     page = ensemble.page if page is None else page
@@ -103,12 +105,11 @@ def _cells(
     """A heading, then one row a cell, which is counted on the way."""
     yield (columns := cell_columns(ensemble.classes, specimens))
     for batch in found:
-        with torch.inference_mode():
-            made = ensemble.network(batch.image, ensemble.orientations, batch.masks)
-        probabilities, novelties = (part.numpy() for part in made)
+        probabilities, novelties = outputs_of(ensemble, batch)
         if specimens:
             gathered.add(batch, probabilities, novelties)
-        for row in cell_rows(batch, ensemble.classes, probabilities, novelties):
+        made = (probabilities, novelties, ensemble.calibration)
+        for row in cell_rows(batch, ensemble.classes, *made):
             summary.cells += 1
             summary.unreadable += bool(row["problem"])
             summary.unlike += bool(row["unlike_training"])

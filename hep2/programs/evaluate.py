@@ -45,6 +45,7 @@ class EvaluateConfig:
     masks: str | None = None
     names: str | None = None
     nearest: int = 0
+    alpha: float | None = None
     out: str | None = None
     orientations: int | None = None
     format: str | None = None
@@ -103,6 +104,7 @@ def predict(cfg: EvaluateConfig) -> None:
         cut=cut,
         names=cfg.names,
         nearest=cfg.nearest,
+        alpha=cfg.alpha,
     )
     print(f"cells: {done.cells}")
     if done.unreadable:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from hep2.calls.calibration import Calibration
-from hep2.calls.figures import calls_record, cell_figures, specimen_figures
+from hep2.calls.figures import calls_record, cell_figures, curve_record, specimen_figures
 from hep2.calls.record import as_record
 from hep2.calls.unlike import is_unlike, novelty
 from hep2.data.fold import Fold
@@ -56,12 +56,13 @@ def score_classifier(
     believed = calibration if isinstance(calibration, Calibration) else None
     metrics = summarise(targets, outputs, probabilities, len(classes), known)
     metrics |= cell_figures(targets, outputs, probabilities, believed)
-    said = {}
+    said = dict[str, Any]()
     if known is not None:
         unlike = None if strange is None else is_unlike(strange)
         cells = (specimens, targets, probabilities, believed)
         metrics |= specimen_figures(*cells, unlike)
         said["specimen_calls"] = calls_record(*cells, classes, unlike)
+        said["called_against_error"] = curve_record(said["specimen_calls"])
     recall = recalls(confusion_counts(targets, outputs, len(classes))).tolist()
     strengths = by_group(fold.cells.intensities[test], targets, outputs, len(classes))
     return {

@@ -10,8 +10,10 @@ from scipy.stats import binomtest, hypergeom
 from hep2 import metrics
 from hep2.calls import answer
 from hep2.calls.answer import call, cells_needed, steadiness
-from hep2.calls.calibration import Calibration, Limits
+from hep2.calls.calibration import Calibration, Limits, at_alpha
+from hep2.calls.figures import calls, calls_record, curve_record
 from hep2.calls.specimens import LearnedRule, Specimens, patterns_of, wilson
+from hep2.errors import HEp2Error
 
 LIMITS = Limits(0.1, np.array([0.5, 0.5, 0.5]), np.array([0.5, 0.5, 0.5]), np.zeros(3, bool))
 KNOWN = Calibration(1.0, "in a test", 20, 400, (LIMITS,), second_share=0.25, fewest_cells=4)
@@ -97,9 +99,42 @@ def test_why_nothing_is_said(shares, unlike: int, reason: str) -> None:
 def test_two_patterns_in_the_set_are_unsure() -> None:
     wide = replace(LIMITS, specimens=np.array([0.5, 0.7, 0.5]))
     shares = np.tile([0.6, 0.35, 0.05], (8, 1))
-    found = call(shares, replace(KNOWN, limits=(LIMITS, wide)), limits=1)
+    known = replace(KNOWN, limits=(LIMITS, replace(wide, alpha=0.05)))
+    found = call(shares, at_alpha(known, 0.05))
     assert (found.members, found.reason) == ((0, 1), answer.UNSURE)
     assert call(shares, KNOWN).members == (0,)
+
+
+def test_an_alpha_that_was_not_learned_is_one_sentence() -> None:
+    assert at_alpha(KNOWN, None) is KNOWN and at_alpha(KNOWN, 0.1) == KNOWN
+    with pytest.raises(
+        HEp2Error, match=r"alpha=0\.2: .* limits of 0\.1; .*stage\.calibration\.alpha"
+    ):
+        at_alpha(KNOWN, 0.2)
+    with pytest.raises(HEp2Error, match="none: it was not calibrated"):
+        at_alpha(None, 0.1)
+
+
+def test_what_nobody_can_tell_is_not_called_none() -> None:
+    """Without an autoencoder the number of unlike cells is not 0 but unknown."""
+    assert call(cells(0, 0, 0, 0), KNOWN).unlike is None
+    assert call(cells(), KNOWN).unlike is None
+    assert call(cells(0, 0, 0, 0), KNOWN, np.zeros(4, bool)).unlike == 0
+
+
+def test_the_record_of_a_run_holds_intervals_parts_and_the_curve() -> None:
+    shares = np.vstack([cells(0, 0, 0, 1), cells(2, 2, 2, sure=0.9), cells(1, 1, sure=0.6)])
+    names, targets = np.array([*"aaaabbbcc"]), np.array([0] * 4 + [2] * 3 + [0] * 2)
+    patterns = ("x", "y", "z")
+    record = calls_record(names, targets, shares, None, patterns)
+    low, high = wilson(np.array([0.75]), 4)
+    assert record[0]["intervals"]["x"] == pytest.approx([low[0], high[0]], abs=1e-6)
+    assert record[0]["same_pattern"] == steadiness(shares[:4])
+    assert [one.pattern for one in calls(names, shares, None).values()] == [0, 2, 1]
+    # b (0.9) and a (0.625) are right, c (0.6), the least sure, is not.
+    np.testing.assert_allclose(
+        curve_record(record), [[1 / 3, 0], [2 / 3, 0], [1, 1 / 3]], atol=1e-6
+    )
 
 
 def test_the_second_pattern_is_named_from_its_share_on() -> None:

@@ -55,6 +55,14 @@ def test_predict(calibrated: Path, fold: Fold, tmp_path: Path) -> None:
     known = load_ensemble(str(calibrated), tmp_path).calibration
     assert known is not None and known.temperature == T
     assert known.limits[0].specimens.tolist() == [0.6] * 5
+    inside = [[name for name in fold.cells.classes if 1 - row[f"p_{name}"] <= 0.5]
+              for _, row in found.iterrows()]  # fmt: skip
+    assert found["set"].fillna("").tolist() == ["; ".join(names) for names in inside]
+    assert {len(names) for names in inside} == {0, 1}, "else this shows nothing"
+    with pytest.raises(HEp2Error, match=r"alpha=0\.05: the run has learned the limits of 0\.1; "):
+        predict(
+            str(calibrated), tmp_path, f"{tmp_path}/cells", f"{tmp_path}/x.csv", None, alpha=0.05
+        )
 
 
 def test_export(calibrated: Path, fold: Fold, tmp_path: Path) -> None:
@@ -62,6 +70,11 @@ def test_export(calibrated: Path, fold: Fold, tmp_path: Path) -> None:
     pixels = torch.from_numpy(fold.cells.images[fold.split.test].astype(np.float32))
     found = torch.export.load(file).module()(pixels, torch.tensor(255.0))[0].detach().numpy()
     assert np.allclose(found, expected(calibrated, fold.cells.classes), rtol=0, atol=1e-5)
+    images, names = fold.cells.images[fold.split.test, 0], fold.cells.specimens[fold.split.test]
+    of_file, of_run = load(file), load(calibrated)
+    calls = [one.specimens(one.predict(images).assign(specimen=names)) for one in (of_file, of_run)]
+    pd.testing.assert_frame_equal(*calls, check_exact=False, atol=1e-5)
+    assert (calls[0].reason == "too few cells").any() and not calls[0].said.all()
 
 
 @pytest.mark.parametrize("door", ["predict", "export", "load", "report"])

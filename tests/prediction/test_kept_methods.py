@@ -18,6 +18,7 @@ from hep2.data.fold import Fold, open_fold
 from hep2.errors import HEp2Error
 from hep2.prediction.export import export
 from hep2.prediction.models import load_ensemble
+from hep2.prediction.predict import predict
 from hep2.rundir.directory import RunDir
 
 CODEBOOK = ("stage=head", "features=codebook", "head=nch", "features.extractor.words=8",
@@ -40,6 +41,14 @@ def with_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "open_fold", lambda cfg: masked(open_fold(cfg)))
 
 
+def check_that_a_batch_without_a_usable_cell_is_borne(run: RunDir, folder: Path) -> None:
+    (folder / "broken").mkdir()
+    (folder / "broken" / "0.png").write_bytes(b"")
+    predict(str(run.path), folder, f"{folder}/broken", f"{folder}/broken.csv", None)
+    (row,) = pd.read_csv(folder / "broken.csv").itertuples()
+    assert np.isnan(row.output) and row.problem.startswith("the file is empty")
+
+
 @pytest.mark.usefixtures("with_masks")
 @pytest.mark.parametrize("words", [CODEBOOK, FISHER])
 def test_masks_beside_cells_are_those_of_training(
@@ -55,6 +64,7 @@ def test_masks_beside_cells_are_those_of_training(
     cells = write_test_cells(fold, tmp_path / "cells", masks)
     found = check_predicts_as_tested(run, cells, tmp_path)
     assert "learned with masks, and 9 of 26 cells have none beside them" in caplog.text
+    check_that_a_batch_without_a_usable_cell_is_borne(run, tmp_path)
     bare = write_test_cells(fold, tmp_path / "bare")
     with pytest.raises(AssertionError):
         check_predicts_as_tested(run, bare, tmp_path)
@@ -117,6 +127,7 @@ def test_what_torch_alone_computes_is_exported(
     expected = pd.read_csv(run.predictions).filter(regex="^p_").to_numpy()
     assert np.allclose(found, expected, rtol=0, atol=1e-5)
     assert told["orientations.txt"] == "as each member was tested"
+    check_that_a_batch_without_a_usable_cell_is_borne(run, tmp_path)
 
 
 def test_what_is_not_networks_is_not_exported(configure: Configure, tmp_path: Path) -> None:

@@ -297,6 +297,11 @@ def test_an_autoencoder_with_another_encoder_is_no_judge(tmp_path, folder):
     summary, rows = ask(tmp_path, folder)
     assert {row["novelty"] for row in rows} == {row["unlike_training"] for row in rows} == {""}
     assert summary.unlike == 0
+    manifest = tmp_path / "cells.csv"
+    manifest.write_text("image,specimen\n" + "".join(f"images/c{i:03d}.png,s\n" for i in range(9)))
+    ask(tmp_path, manifest)
+    (call,) = rows_of(tmp_path / "calls-specimens.csv")
+    assert (call["cells"], call["unlike_training"]) == ("9", ""), "not known is not none"
 
 
 def test_specimens_get_a_call_of_their_own(tmp_path, folder):
@@ -318,6 +323,11 @@ def test_specimens_get_a_call_of_their_own(tmp_path, folder):
         share = votes.count(call["output"]) / len(votes)
         assert float(call["share"]) == pytest.approx(share, abs=1e-3)
         assert float(call["share_low"]) <= share <= float(call["share_high"])
+        each = {name: float(call[f"share_{name}"]) for name in CLASSES}
+        assert each == pytest.approx({name: votes.count(name) / len(votes) for name in CLASSES},
+                                     abs=1e-3)  # fmt: skip
+        assert 0 < float(call["same_tenth"]) <= float(call["same_half"]) <= 1
+        assert call["unlike_training"] == "0"
         assert (call["said"], call["reason"], call["set"], call["second"]) == ("yes", "", "", "")
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.calls.calibration import Calibration
+from hep2.calls.record import from_record
 from hep2.errors import HEp2Error
 
 Array = NDArray[np.float32]
@@ -49,6 +51,8 @@ class ExportedModel:
     channel: str  # of colour images
     full_scale: int  # white in what it learned from, 255 for 8 bits
     synthetic: bool  # whether it learned from simulated cells
+    # Of its probabilities, which are scaled already; None where the runs were not calibrated.
+    calibration: Calibration | None
     run: Run
 
     def __call__(self, images: NDArray[Any]) -> Array:
@@ -78,15 +82,17 @@ def model_of(path: Path, facts: Mapping[str, str], run: Run) -> ExportedModel:
         HEp2Error: the file does not say what an export says.
     """
     try:
+        classes = tuple(map(str, json.loads(facts["classes"])))
         return ExportedModel(
-            classes=tuple(map(str, json.loads(facts["classes"]))),
+            classes=classes,
             image_size=int(facts["image_size"]),
             channel=facts["channel"],
             full_scale=int(facts["full_scale"]),
             synthetic=facts["synthetic"] == "true",
+            calibration=from_record(json.loads(facts.get("calibration", "null")), classes),
             run=run,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError, HEp2Error) as error:
         raise unreadable(path, f"it does not say what an export says ({error})") from error
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hep2.calls.record import as_record
 from hep2.data.simulator.cells import SMALLEST_IMAGE, simulate
 from hep2.prediction.exporting.model import Array, Traced
 from hep2.prediction.models import Ensemble
@@ -82,6 +83,9 @@ def description(ensemble: Ensemble) -> dict[str, str]:
         "runs": str(len(ensemble.runs)),
         "data": ensemble.data,
         "synthetic": str(ensemble.synthetic).lower(),
+        "calibration": json.dumps(
+            as_record(ensemble.calibration or "the runs were not calibrated", ensemble.classes)
+        ),
         "preprocessing": (
             f"{framing(ensemble)} Give the pixels as float32, not scaled, and full_scale 255 for "
             f"8-bit images, {wide}; the file divides. Where a file says that white is 0 (TIFF), "
