@@ -21,7 +21,7 @@ from hep2.errors import HEp2Error
 from hep2.files import locked
 from hep2.metrics import HEADLINE
 from hep2.rundir.directory import RunDir
-from hep2.rundir.layout import Identity, encoder_paths, method_of, needed_runs, run_path
+from hep2.rundir.layout import Identity, encoder_paths, method_of, run_path, runs_behind
 from hep2.rundir.metrics_csv import learning_curves
 from hep2.rundir.result import collapsed_encoders, describe, seconds_of
 from hep2.stages.autoencoder import AutoencoderStage
@@ -96,9 +96,10 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     known = describe(identity, cfg.stage.kind, fold) | {"audit": audited(fold).as_dict()}
     known["precision"] = precision_of(cfg.trainer)
     stage = STAGES[cfg.stage.task](cfg, fold, run)
-    encoders = encoder_paths(cfg, selected=not fold.split.note)
-    known["collapsed_encoders"] = collapsed_encoders(encoders)
-    known["encoder_seconds"] = seconds_of(needed_runs(cfg))
+    encoders, behind = encoder_paths(cfg, selected=not fold.split.note), runs_behind(cfg)
+    folders = [*(checkpoint.parent for checkpoint in encoders), *(run.path for run in behind)]
+    known["collapsed_encoders"] = collapsed_encoders(dict.fromkeys(folders))
+    known["encoder_seconds"] = seconds_of(behind)
     with _tracked(cfg, identity, run) as loggers:
         stage, chosen = tuned(stage)
         epochs = stage.train(loggers)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -36,7 +36,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hep2.cli import ignore_unfounded, plainly
-from hep2.config import composed, plain
+from hep2.config import composed, is_estimator, plain
 from hep2.data.cells import Cells
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
@@ -185,6 +185,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         words = (f"experiment={whole.method}", "stage=head", f"seed={seed}")
         with plainly():
             cfg = composed([*words, *whole.settings, *epochs, *self.settings])
+        _check_head(cfg)
         with isolate_rng():
             L.seed_everything(seed, workers=True, verbose=False)
             task = Classification(
@@ -218,6 +219,20 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The most probable label of each image, (n,)."""
         probabilities = self.predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+
+def _check_head(cfg: DictConfig) -> None:
+    """Refuse what `hep2 train` would do and this does not."""
+    if is_estimator(cfg.head):
+        raise HEp2Error(
+            f"head={cfg.head.name} is an estimator of its own: put one of scikit-learn's behind "
+            "hep2.sklearn.Encoder in a Pipeline"
+        )
+    ignored = {"stage.class_weights": None, "stage.sampling": "cells",
+               "trainer.gradient_clip_val": None}  # fmt: skip
+    for key, only in ignored.items():
+        if (value := OmegaConf.select(cfg, key)) != only:
+            raise HEp2Error(f"{key}={value} is not done here: use hep2.fit")
 
 
 def _checked(estimator: Any, X: Any, reset: bool, **y: Any) -> Any:

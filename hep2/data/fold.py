@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.config import plain
@@ -20,6 +18,7 @@ from hep2.data.cells import Cells, joined
 from hep2.data.images import FULL_SCALE
 from hep2.data.protocols import Split, few_labels, fold_count, make_split
 from hep2.data.store import open_cells
+from hep2.data.unlabelled import apart
 from hep2.data.validation import NOBODY
 from hep2.errors import HEp2Error
 
@@ -100,7 +99,7 @@ def open_fold(cfg: DictConfig) -> Fold:
         "seed": int(cfg.seed),
     }
     count = fold_count(name, folds, cells, across)
-    more = _apart(more, cells.specimens[split.test]) if more else None
+    more = apart(more, cells, split.test, name) if more else None
     fold = Fold(cells, split, int(cfg.fold), count, provenance, tuple(notes), more)
     learn_from = cfg.stage.get("learn_from", "training")
     if learn_from not in ("training", "pool"):
@@ -117,14 +116,6 @@ def _open(data: DictConfig, cache_dir: Path) -> tuple[Cells, Cells | None]:
         return cells, None
     named = {"_target_": "hep2.data.sources.unlabelled", "root": data.unlabelled}
     return cells, open_cells(instantiate(named), cache_dir, *how)
-
-
-def _apart(more: Cells, tested: NDArray[np.str_]) -> Cells:
-    """The cells that share no specimen with the test cells, as far as specimens are known."""
-    kept = np.flatnonzero((more.specimens == "") | ~np.isin(more.specimens, tested))
-    columns = ("images", "ids", "labels", "specimens", "pools", "sources", "intensities")
-    chosen: dict[str, Any] = {name: getattr(more, name)[kept] for name in columns}
-    return replace(more, **chosen)
 
 
 def _say_scale(cells: Cells, as_set: bool) -> None:

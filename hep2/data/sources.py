@@ -20,7 +20,7 @@ from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
 from hep2.data.simulator.mixed import Mixed, mixed_photographs, mixed_specimens
-from hep2.data.spelling import id_key, pool_meant
+from hep2.data.spelling import id_key, nothing, pool_meant
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,9 @@ def _without_masks(rows: Sequence[Row], base: Path, problems: list[str]) -> Iter
 
 
 def unlabelled(root: str) -> ImageSource:
-    """The source of a folder of images, or of a CSV with the column image and perhaps specimen.
+    """The source of a folder of images, or of a CSV with the column image.
+
+    It may have columns specimen and source; a specimen is of its source, as in the data set.
 
     Raises:
         HEp2Error: there is no such folder or CSV, or no image in it.
@@ -201,8 +203,8 @@ def unlabelled(root: str) -> ImageSource:
     elif path.is_file():
         finder = Finder(path.parent)
         rows = [
-            Row(cell["image"], "", cell.get("specimen", ""), "", finder.file(cell["image"]))
-            for _, cell in read_csv(path, ("image",), problems, optional=("specimen",))
+            _unlabelled(cell, finder.file(cell["image"]))
+            for _, cell in read_csv(path, ("image",), problems, optional=("specimen", "source"))
         ]
     else:
         raise HEp2Error(f"data.unlabelled={root}: no such folder or CSV")
@@ -211,6 +213,13 @@ def unlabelled(root: str) -> ImageSource:
     ordered = sorted({row.id: row for row in rows}.values(), key=lambda row: row.id)
     base = path if path.is_dir() else path.parent
     return ImageSource("unlabelled", base, ("",), tuple(ordered), tuple(problems))
+
+
+def _unlabelled(cell: Mapping[str, str], file: Path) -> Row:
+    specimen, source = ("" if nothing(cell.get(name, "")) else cell[name]
+                        for name in ("specimen", "source"))  # fmt: skip
+    whole = f"{source}/{specimen}" if source and specimen else specimen
+    return Row(cell["image"], "", whole, "", file, source=source)
 
 
 @dataclass(frozen=True)

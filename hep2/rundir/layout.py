@@ -38,8 +38,12 @@ class Identity:
 
 def method_of(cfg: DictConfig) -> str:
     """What a method is called: as its stage says, with the number of labelled specimens."""
+    return f"{cfg.stage.label}{_few_labels(cfg)}"
+
+
+def _few_labels(cfg: DictConfig) -> str:
     few = cfg.protocol.labelled if cfg.stage.kind != "reconstruction" else None
-    return f"{cfg.stage.label}-{few}specimens" if few is not None else str(cfg.stage.label)
+    return "" if few is None else f"-{few}specimens"
 
 
 def run_path(cfg: DictConfig) -> Path:
@@ -83,9 +87,25 @@ def needed_runs(cfg: DictConfig) -> list[RunDir]:
 
 
 def member_runs(cfg: DictConfig) -> list[RunDir]:
-    """The runs whose probabilities an ensemble averages."""
+    """The runs whose probabilities an ensemble averages: with as few labels as it has itself."""
     members = product(cfg.stage.get("members") or [], cfg.stage.get("seeds") or [cfg.seed])
-    return [RunDir(_path_of(cfg, str(leaf), seed)) for leaf, seed in members]
+    few = _few_labels(cfg)
+    names = [(str(leaf).removesuffix(few) + few, seed) for leaf, seed in members]
+    return [RunDir(_path_of(cfg, leaf, seed)) for leaf, seed in names]
+
+
+def runs_behind(cfg: DictConfig) -> list[RunDir]:
+    """All finished runs that this one stands on, each once: encoders, members, their encoders."""
+    members = member_runs(cfg)
+    theirs = [OmegaConf.load(run.config) for run in members if run.finished]
+    below = [run for one in theirs for run in encoder_runs(_beside(cfg, one))]
+    found = {run.path: run for run in [*encoder_runs(cfg), *members, *below] if run.finished}
+    return list(found.values())
+
+
+def _beside(cfg: DictConfig, other: Any) -> DictConfig:
+    """The configuration of another run, which lies where this one does."""
+    return DictConfig({**other, "runs_dir": cfg.runs_dir, "name": cfg.name})
 
 
 def encoder_runs(cfg: DictConfig) -> list[RunDir]:

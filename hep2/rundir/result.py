@@ -241,14 +241,14 @@ def name_metrics(fold: Fold, part: str, values: Mapping[str, float]) -> dict[str
     }
 
 
-def collapsed_encoders(checkpoints: Iterable[Path]) -> list[str]:
-    """The encoders among these checkpoints that learned nothing, by their own result.json.
+def collapsed_encoders(folders: Iterable[Path]) -> list[str]:
+    """The encoders among the runs of these folders that learned nothing, by their result.json.
 
     Each is `<stage>-<method>/fold<k>/seed<s>`, the same wherever the runs are kept. A head on their
     latents is trained all the same, as a sweep asks for it; its result says so.
     """
     collapsed = []
-    for run in [checkpoint.parent for checkpoint in checkpoints]:
+    for run in folders:
         with suppress(HEp2Error):  # one from elsewhere may have no result
             if read_result(RunDir(run).result).get("collapsed"):
                 collapsed.append(run)

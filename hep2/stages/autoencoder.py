@@ -104,7 +104,8 @@ class AutoencoderStage(NetworkStage):
         Layers by themselves come first, where that is asked for.
         """
         stage = self.cfg.stage
-        if not self.run.last.is_file() and (twin := self._twin()):
+        # No trial: the twin may have learned from the cells that the trial holds out.
+        if self.kept and not self.run.last.is_file() and (twin := self._twin()):
             log.info("%s has learned from the same cells: its weights are taken", twin.path)
             for theirs, ours in ((twin.best, self.run.best), (twin.last, self.run.last)):
                 same_file(theirs, ours)

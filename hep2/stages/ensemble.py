@@ -72,7 +72,7 @@ class EnsembleStage(Stage):
         members = self.inputs
         mean = np.mean([member.cells.probabilities for member in members], axis=0)
         read = {member.labels_in_features for member in members}
-        any_read = next(answer for answer in (True, None, False) if answer in read)
+        any_read = next(answer for answer in (True, False, None) if answer in read)
         named = ["/".join(member.path.parts[-3:]) for member in members]  # beside this method
         believed = calibration_by(self, self.held_out)
         strange = [member.cells.novelty for member in members]

@@ -84,8 +84,9 @@ def held_out(
 ) -> HeldOut | str:
     """Cells of held-out specimens, named; or in a sentence why there are none.
 
-    Validation specimens serve where the fold has some and `validation` names them, as they cost no
-    training; otherwise every one of the inner folds that are asked for is held out in turn.
+    Validation specimens serve where the fold has some, none of which it has learned from, and
+    `validation` names them, as they cost no training; otherwise every one of the inner folds that
+    are asked for is held out in turn.
 
     Raises:
         HEp2Error: as `settings_of` does.
@@ -94,7 +95,8 @@ def held_out(
     train, val = fold.split.train, fold.split.val
     if fold.split.leaky or np.any(fold.cells.specimens[train] == ""):
         return "no whole specimens can be held out: the protocol is leaky, or they are unknown"
-    if len(val) and validation:
+    specimens = fold.cells.specimens
+    if len(val) and validation and not len(np.intersect1d(specimens[train], specimens[val])):
         how = "validation specimens, by which the epoch was chosen"
         return _of(fold, val, validation(val), how)
     if not asked["folds"]:

@@ -82,7 +82,7 @@ def with_settings(cfg: DictConfig, settings: Settings) -> DictConfig:
     """A configuration with other values of some settings; HEp2Error where it lacks one."""
     changed = cfg.copy()
     for key, value in settings.items():
-        if OmegaConf.select(cfg, key) is None:
+        if OmegaConf.select(cfg, key, default=...) is ...:  # null is a value
             raise HEp2Error(f"tuning.grid: there is no setting {key}")
         OmegaConf.update(changed, key, value)
     return changed

@@ -15,6 +15,7 @@ from hep2.errors import HEp2Error
 from hep2.prediction.embed import embed
 from hep2.prediction.models import load_ensemble
 from hep2.run import fit
+from hep2.rundir.layout import member_runs
 from hep2.rundir.result import read_run
 from hep2.sweep.jobs import plan
 
@@ -51,6 +52,30 @@ def test_it_says_the_mean_of_its_members(
     assert np.array_equal(run.cells.ids, parts[0].cells.ids)
     assert (run.method, run.labels_in_features) == ("ensemble", None)
     assert run.encoder_seconds == pytest.approx(sum(p.seconds + p.encoder_seconds for p in parts))
+
+
+def test_members_share_an_encoder_which_counts_once(
+    configure: Configure, ensemble: Configure
+) -> None:
+    """Its seconds, and that it has learned nothing."""
+    encoder = fit(configure("stage=dcae"))
+    result = json.loads(encoder.result.read_text())
+    encoder.result.write_text(json.dumps(result | {"seconds": 1000, "collapsed": True}))
+    heads = [
+        read_run(fit(configure("stage=head", f"head={name}")).path) for name in ("mlp", "linear")
+    ]
+    run = read_run(fit(ensemble("stage.members=[head-dcae-mlp,head-dcae-linear]")).path)
+    assert run.encoder_seconds == pytest.approx(1000 + sum(head.seconds for head in heads))
+    assert run.kept["collapsed_encoders"] == ["dcae-dcae/fold0/seed0"]
+    mixed = ("stage.members=[head-dcae-mlp,head-pixels-chance]", "stage.label=mixed")
+    fit(configure("stage=head", "features=pixels", "head=chance"))
+    assert read_run(fit(ensemble(*mixed)).path).labels_in_features is False
+
+
+@pytest.mark.parametrize("leaf", ["head-pixels-mlp", "head-pixels-mlp-2specimens"])
+def test_members_have_as_few_labels(ensemble: Configure, leaf: str) -> None:
+    cfg = ensemble(f"stage.members=[{leaf}]", "protocol.labelled=2")
+    assert [run.path.parts[-3] for run in member_runs(cfg)] == ["head-pixels-mlp-2specimens"]
 
 
 def test_over_seeds(configure: Configure, ensemble: Configure) -> None:

@@ -241,6 +241,10 @@ def test_a_grid_is_tried_in_its_order() -> None:
     cfg = OmegaConf.create({"a": 0, "b": {"c": 0}})
     assert tuning.with_settings(cfg, {"b.c": 5}) == {"a": 0, "b": {"c": 5}}
     assert cfg == {"a": 0, "b": {"c": 0}}
+    nothing = OmegaConf.create({"clip": None})
+    assert tuning.with_settings(nothing, {"clip": 0.5}) == {"clip": 0.5}
+    with pytest.raises(HEp2Error, match="there is no setting d"):
+        tuning.with_settings(cfg, {"d": 1})
 
 
 # --- experiments
@@ -263,9 +267,10 @@ def test_every_method_that_learns_states_the_grid_it_is_tuned_with(experiment: s
         "label_efficiency",
         "lenet",
     )
-    if experiment in ("chance", "codebook_nch", "leak_gap", *fixed):
-        return
     cfg = composed(f"experiment={experiment}")
+    if experiment in ("chance", "codebook_nch", "leak_gap", *fixed):
+        assert cfg.tuning.grid is None
+        return
     estimator = cfg.head.get("estimator", {}) if cfg.stage.task == "head" else {}
     candidates = [*(cfg.tuning.grid or {}).values(), *estimator.values()]
     assert any(OmegaConf.is_list(values) and len(values) > 1 for values in candidates)
