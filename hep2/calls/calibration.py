@@ -24,11 +24,6 @@ class HeldOut:
     probabilities: FloatArray  # (N, C)
     how: str  # who held them out, in words
 
-    @property
-    def known(self) -> Specimens:
-        """Their specimens, by the probabilities as they are."""
-        return Specimens.of(self.specimens, self.probabilities)
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -120,8 +120,10 @@ def make_page(
     in `gaps` those of one data set come together; `clusters` are tables of unsupervised runs.
     """
     firsts = [block[0].group.first for block in blocks]
-    places = {(run.data, run.protocol) for run in firsts}
-    others = [row for row in published.ROWS if (row.data, row.protocol) not in places]
+    places = {published.place(run.data, run.protocol) for run in firsts}
+    others = [
+        row for row in published.ROWS if published.place(row.data, row.protocol) not in places
+    ]
     caption = "published scores of ANOTHER data set or protocol: not comparable with those above"
     by_data = groupby(gaps, key=lambda gap: gap.group.first.data)
     like_paper = any(run.classes == PAPER_CLASSES for run in firsts)

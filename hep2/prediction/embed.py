@@ -134,7 +134,7 @@ def _foreign(
 
 def _own(found: dict[Path, Result], turns: int | None) -> tuple[int, Iterator[Batch]]:
     """How many cells the runs' data set has, and their batches, fold by fold."""
-    folds = {path: opened_again(path, result) for path, result in found.items()}
+    folds = {path: opened_again(path, result, every_label=True) for path, result in found.items()}
     owners = dict[Path, NDArray[np.int64]]()
     left = np.arange(len(next(iter(folds.values())).cells))
     for path, fold in folds.items():

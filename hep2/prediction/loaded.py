@@ -29,6 +29,8 @@ from hep2.prediction.outcome import Row, cell_columns, cell_rows, shares, specim
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hep2.prediction.nearest import TrainingCells
+
 EXPORTED = (".onnx", ".pt2", ".zip")
 Vectors = Callable[[CellBatch], Tensor]  # (B, D)
 
@@ -51,6 +53,7 @@ class Loaded:
     calibration: Calibration | None  # how far probabilities can be believed, where that was learned
     _outputs: Callable[[CellBatch], Outputs]
     _encoder: Callable[[], Vectors]
+    _training: Callable[[], "TrainingCells"]
 
     def predict(
         self, images: Images, full_scale: int | None = None, masks: str | Path | None = None
@@ -140,6 +143,35 @@ class Loaded:
                 made.append(vectors(batch).float().numpy())
         return np.concatenate(made) if made else np.empty((0, 0), np.float32)
 
+    def nearest(
+        self, images: Images, count: int = 3, full_scale: int | None = None
+    ) -> "pd.DataFrame":
+        """The training cells that look to the first run most like each of some cells.
+
+        The data set that was learned from is opened and encoded, at every call. Images and
+        full_scale as of `predict`; those without a usable image are left out.
+
+        Returns:
+            A row a neighbour, the nearest first: id, rank (from 1), neighbour (its id), label,
+            specimen, distance (Euclidean, every value of the vectors over its standard deviation
+            among the training cells).
+
+        Raises:
+            HEp2Error: as of `predict`; or the data set cannot be opened here.
+        """
+        import pandas as pd
+
+        known, rows = self._training(), []
+        for batch in self._batches(images, full_scale):
+            usable = [cell.id for cell, problem in zip(batch.cells, batch.problems, strict=True)
+                      if not problem]  # fmt: skip
+            greys = (batch.image[:, 0] * 255).round().to(torch.uint8).numpy()
+            for name, grey in zip(usable, greys, strict=True):
+                rows += [(name, rank, one.id, one.label, one.specimen, one.distance)
+                         for rank, one in enumerate(known.nearest(grey, count), 1)]  # fmt: skip
+        columns = ["id", "rank", "neighbour", "label", "specimen", "distance"]
+        return pd.DataFrame(rows, columns=columns)
+
     def _batches(
         self, images: Images, full_scale: int | None, masks: str | Path | None = None
     ) -> Iterator[CellBatch]:
@@ -193,10 +225,17 @@ def _of_runs(ensemble: Ensemble, name: str) -> Loaded:
         (member,) = members
         return lambda batch: member.representation(batch.image, ensemble.orientations, batch.masks)
 
+    def training() -> "TrainingCells":
+        from hep2.prediction.nearest import training_cells  # opens data sets, which few need
+
+        if isinstance(found := training_cells(ensemble), str):
+            raise HEp2Error(f"{name}: {found}")
+        return found
+
     return Loaded(
         ensemble.classes, ensemble.image_size, ensemble.channel, ensemble.page,
         ensemble.full_scale, ensemble.masked, name, ensemble.calibration,
-        partial(outputs_of, ensemble), encoder,
+        partial(outputs_of, ensemble), encoder, training,
     )  # fmt: skip
 
 
@@ -214,5 +253,9 @@ def _exported(path: Path) -> Loaded:
     def encoder() -> Vectors:
         raise HEp2Error(f"{path} gives no vectors: load the run that it was exported from")
 
+    def training() -> "TrainingCells":
+        raise HEp2Error(f"{path} names no training cells: load the run that it was exported from")
+
     reading = (model.image_size, model.channel, None, model.full_scale)
-    return Loaded(model.classes, *reading, False, str(path), model.calibration, outputs, encoder)
+    return Loaded(model.classes, *reading, False, str(path), model.calibration, outputs, encoder,
+                  training)  # fmt: skip

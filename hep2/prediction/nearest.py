@@ -30,6 +30,7 @@ class Neighbour:
     label: str
     specimen: str
     image: NDArray[np.uint8]  # (H, W)
+    distance: float  # to the cell that was asked for
 
 
 class TrainingCells:
@@ -57,14 +58,15 @@ class TrainingCells:
         """
         vector = _vectors(self._ensemble, torch.from_numpy(in_unit_range(image)[None, None]))
         distances = torch.cdist(vector / self._spread, self._vectors)[0]
-        found = distances.topk(min(count, len(distances)), largest=False).indices
-        return [self._neighbour(int(self._positions[place])) for place in found]
+        found = distances.topk(min(count, len(distances)), largest=False)
+        places = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        return [self._neighbour(int(self._positions[place]), far) for place, far in places]
 
-    def _neighbour(self, cell: int) -> Neighbour:
+    def _neighbour(self, cell: int, distance: float) -> Neighbour:
         cells = self._cells
         grey = np.rint(in_unit_range(cells.images[cell, 0]) * 255).astype(np.uint8)
         label = cells.classes[int(cells.labels[cell])]
-        return Neighbour(str(cells.ids[cell]), label, str(cells.specimens[cell]), grey)
+        return Neighbour(str(cells.ids[cell]), label, str(cells.specimens[cell]), grey, distance)
 
 
 def training_cells(ensemble: Ensemble) -> TrainingCells | str:

@@ -14,8 +14,10 @@ from hep2.rundir.directory import RunDir, damaged
 SOURCE = re.compile(r"hep2\.data\.sources\.\w+")  # what a stored configuration may open
 
 
-def opened_again(path: Path, result: dict[str, Any]) -> Fold:
+def opened_again(path: Path, result: dict[str, Any], every_label: bool = False) -> Fold:
     """The cells and the split of a finished run, opened again from its configuration.
+
+    Where it learned from few labels, `every_label` gives all training cells all the same.
 
     Raises:
         HEp2Error: it names no source of ours, or the data set is not what it was.
@@ -27,7 +29,8 @@ def opened_again(path: Path, result: dict[str, Any]) -> Fold:
     targets = [target, *re.findall("_target_", str(plain(cfg.data)))[1:]]
     if len(targets) > 1 or not SOURCE.fullmatch(str(targets[0])):
         raise damaged(file, f"data.source is {str(targets[0])!r}, none of hep2.data.sources")
-    cfg.protocol.labelled = None  # which takes labels away, and no cell
+    if every_label:
+        cfg.protocol.labelled = None  # which takes labels away, and no cell
     fold = open_fold(cfg)
     if fold.cells.key != result.get("data_key"):
         raise HEp2Error(

@@ -227,6 +227,8 @@ def test_published_rows_stand_beside_the_same_data_and_protocol_only():
         ("ACA", 67.6), ("ACA", 56.8), ("ACA", 42.6),
     ]  # fmt: skip
     assert published.published_for("synthetic", "published") == []
+    either = [published.published_for("i3a", name) for name in ("pools", "public_split")]
+    assert either[0] == either[1] != []
     assert published.published_for("i3a", "specimen") == []
     for row in published.ROWS:
         assert 0 < row.value < 100 and row.source and row.features

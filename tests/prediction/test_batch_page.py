@@ -148,13 +148,17 @@ def test_the_page_says_what_it_is_and_what_it_shows(of_fields: tuple[str, Reader
 
 
 def test_outlines_are_those_of_the_cells(of_fields: tuple[str, Reader]) -> None:
-    _, page = of_fields
+    text, page = of_fields
     assert len(page.of("polygon")) == 5
     kinds = [group["class"] for group in page.of("g")]
     assert kinds.count("none") == 2
     assert set(kinds) <= {"none", "like", "unlike"}
     (picture,) = page.of("svg")
     assert picture["viewbox"] == "0 0 90 60"
+    told = [words for words in re.findall(r"<title>(.*?)</title><polygon", text)]
+    assert len(told) == 5 and re.findall(r"<li>(\d+: .*?)</li>", text) == told, (
+        "read, not only seen"
+    )
 
 
 def test_unlike_cells_stand_beside_their_error(of_fields: tuple[str, Reader]) -> None:

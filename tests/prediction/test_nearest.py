@@ -11,6 +11,7 @@ from helpers.small_fields import write_fields
 from helpers.trained_runs import write_pair
 from omegaconf import OmegaConf
 
+import hep2
 from hep2.data.fold import Fold, open_fold
 from hep2.errors import HEp2Error
 from hep2.prediction.models import load_ensemble
@@ -47,6 +48,23 @@ def test_the_nearest_of_a_training_cell_is_itself(learned: tuple[Path, Fold]) ->
         assert first.label == fold.cells.classes[fold.cells.labels[cell]]
         np.testing.assert_array_equal(first.image, fold.cells.images[cell, 0])
         assert len({first.id, *(one.id for one in others)}) == 3
+
+
+def test_a_table_of_them_for_the_cells_that_are_asked_for(learned: tuple[Path, Fold]) -> None:
+    path, fold = learned
+    cells = fold.split.train[:2]
+    model = hep2.load(path, orientations=1)
+    found = model.nearest(fold.cells.images[cells, 0], count=2)
+    assert found["rank"].tolist() == [1, 2, 1, 2]
+    first = found[found["rank"] == 1]
+    assert first.neighbour.tolist() == fold.cells.ids[cells].tolist()
+    assert first.specimen.tolist() == fold.cells.specimens[cells].tolist()
+    assert first.distance.tolist() == pytest.approx([0, 0], abs=1e-2)
+    assert (found[found["rank"] == 2].distance > 0.1).all()
+    result = json.loads((path / "result.json").read_text())
+    (path / "result.json").write_text(json.dumps(result | {"data_key": "0" * 16}))
+    with pytest.raises(HEp2Error, match="cannot be opened here"):
+        model.nearest(fold.cells.images[cells, 0])
 
 
 def test_test_cells_are_never_neighbours(learned: tuple[Path, Fold]) -> None:

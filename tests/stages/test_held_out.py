@@ -10,6 +10,7 @@ import torch
 from conftest import TINY_DATA, Configure, composed
 from helpers.results import result
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 
 from hep2.calls.calibration import calibrated
 from hep2.calls.record import from_record
@@ -128,6 +129,23 @@ def test_validation_specimens_serve_where_there_are_some(configure: Configure) -
     assert result(free)["calibration"]["how"] == record["how"], "no training is asked for"
     estimator = fit(configure(*words, "head=knn", "name=validated"))
     assert result(estimator)["calibration"]["how"] == record["how"]
+
+
+def test_validation_cells_of_specimens_that_were_learned_from_do_not_serve(tiny: Configure) -> None:
+    """As a data set may deal out a pool of validation cells of its own."""
+    cfg = tiny("head=chance")
+    fold = open_fold(cfg)
+    train = fold.split.train
+    own = np.flatnonzero(fold.cells.specimens[train] == fold.cells.specimens[train[0]])
+
+    def how(val: NDArray[np.int64]) -> str:
+        split = replace(fold.split, train=np.delete(train, val), val=train[val])
+        stage: Any = head(cfg, replace(fold, split=split), RunDir(Path(cfg.runs_dir) / "dealt"))
+        stage.train([])
+        stage.hold_out()
+        return str(stage.held_out.how)
+
+    assert "inner folds" in how(own[:1]) and "validation specimens" in how(own)
 
 
 def test_a_pattern_that_was_not_learned_does_not_count(tiny: Configure) -> None:
