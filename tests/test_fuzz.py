@@ -38,6 +38,7 @@ from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
 from hep2.evaluation.audit_page import write_audit
 from hep2.evaluation.results import group_runs
+from hep2.evaluation.specimens import answers_of
 from hep2.evaluation.split_audit import audit_table
 from hep2.features.encoder import read_encoder
 from hep2.features.extraction import cached
@@ -292,7 +293,7 @@ def test_checkpoint(tmp_path: Path) -> None:
     fuzzed(door)
 
 
-@pytest.mark.parametrize("spoiled", ["predictions.csv", "result.json"])
+@pytest.mark.parametrize("spoiled", ["predictions.csv", "held_out.csv", "result.json"])
 def test_finished_run(spoiled: str, tmp_path: Path) -> None:
     """A run that is read has every cell of its file, and figures that are its predictions'."""
     rows = [(f"c{i}", f"s{i // 2}", i % 5) for i in range(20)]
@@ -302,6 +303,7 @@ def test_finished_run(spoiled: str, tmp_path: Path) -> None:
     result = json.loads((path / "result.json").read_text())
     result["calibration"] = as_record(learned, result["classes"])
     (path / "result.json").write_text(json.dumps(result))
+    shutil.copy(path / "predictions.csv", path / "held_out.csv")  # of the same form
     valid = (path / spoiled).read_bytes()
 
     def door(changes: list[Mutation]) -> None:
@@ -310,10 +312,12 @@ def test_finished_run(spoiled: str, tmp_path: Path) -> None:
         try:
             groups = group_runs([read_run(path)])
             known = [group.first.calibration for group in groups]
+            said = [answers_of(group) for group in groups]
         except HEp2Error as error:
             assert len(str(error)) < 50_000
             return
         assert all(np.isfinite(one.scaled(np.eye(5))).all() for one in known if one)
+        assert all(0 <= one.said.probability <= 1 for found in said if found for one in found.every)
         for group in groups:
             assert len(group.missing_folds) == group.first.folds - 1
             assert len(group.first.cells.ids) == 20
