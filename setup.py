@@ -6,6 +6,7 @@ setup(
     packages=[*find_packages(include=["hep2*"]), "hep2.conf"],
     package_dir={"hep2.conf": "conf"},
     package_data={
+        "hep2": ["py.typed"],
         "hep2.conf": ["**/*.yaml"],
         "hep2.evaluation": ["templates/*.j2"],
         "hep2.data": ["*.yaml"],

@@ -22,13 +22,17 @@ from hep2.sweep.launcher import run_jobs
 
 
 def names_of(asked: str) -> list[str]:
-    """The rows of a list with commas in it; a folder of conf/experiment means all files in it."""
-    folder = config.CONF / "experiment"
+    """The rows of a list with commas in it; a folder of conf/experiment means all files in it.
+
+    A user's own folder is searched as well as the one that comes with hep2.
+    """
+    places = [place / "experiment" for place in (config.own_conf(), config.CONF) if place]
     return [
         name
         for row in asked.split(",")
-        for name in sorted(f"{row}/{file.stem}" for file in (folder / row).glob("*.yaml")) or [row]
-    ]
+        for name in sorted({f"{row}/{file.stem}" for place in places
+                            for file in (place / row).glob("*.yaml")}) or [row]
+    ]  # fmt: skip
 
 
 def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:

@@ -20,7 +20,7 @@ import optuna
 from omegaconf import OmegaConf
 
 from hep2 import cli
-from hep2.config import CONF, composed
+from hep2.config import CONF, composed, own_conf
 from hep2.data.fold import open_fold
 from hep2.errors import HEp2Error, Terminated
 from hep2.files import locked, write_atomic
@@ -127,6 +127,12 @@ def search(
         study.optimize(objective, n_trials=missing, callbacks=[stop], catch=(HEp2Error,))
 
 
+def _space() -> Path:
+    """conf/search.yaml: a user's own, or the one that comes with hep2."""
+    own = own_conf()
+    return own / "search.yaml" if own and (own / "search.yaml").is_file() else CONF / "search.yaml"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search, and say what was best."""
     die_with_parent()
@@ -139,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"
     )
-    parser.add_argument("--space", type=Path, default=CONF / "search.yaml")
+    parser.add_argument("--space", type=Path, default=_space())
     parser.add_argument("overrides", nargs="*", help="as for train.py; name=... names the study")
     asked = parser.parse_args(arguments)
     with cli.clear_errors():

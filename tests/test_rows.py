@@ -1,10 +1,13 @@
 """Several rows of a comparison as one plan."""
 
+from pathlib import Path
+
 import pytest
 from conftest import CONF, TINY_DATA
 
 from hep2 import rows
 from hep2.config import composed
+from hep2.search import _space
 from hep2.sweep.jobs import Job, plan
 
 
@@ -44,6 +47,21 @@ def test_a_row_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) 
         rows.main(["dcae_mpl", "name=x"])
     said = capsys.readouterr().err
     assert said.startswith("error: experiment=dcae_mpl is not an option: choose one of ")
+
+
+def test_a_users_own_folders_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine/one", "ablation/mine", "mine/two"):
+        file = tmp_path / "conf" / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("# @package _global_\nname: mine\n")
+    (tmp_path / "conf" / "search.yaml").touch()
+    theirs = rows.names_of("ablation")
+    monkeypatch.chdir(tmp_path)
+    assert rows.names_of("mine,cnn") == ["mine/one", "mine/two", "cnn"]
+    assert rows.names_of("ablation") == sorted([*theirs, "ablation/mine"])
+    assert _space() == tmp_path / "conf" / "search.yaml"
+    monkeypatch.undo()
+    assert _space() == CONF / "search.yaml"
 
 
 def test_a_folder_is_all_its_rows() -> None:
