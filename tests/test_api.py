@@ -182,7 +182,9 @@ def test_vectors_are_the_frozen_encoders(trained: Trained) -> None:
     assert ensemble.orientations == 1
 
 
-def test_prediction_needs_what_its_group_lists_and_no_more(trained: Trained) -> None:
+def test_prediction_needs_what_its_group_lists_and_no_more(
+    trained: Trained, tmp_path: Path
+) -> None:
     """In a process of its own, in which nothing else can be imported."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
@@ -200,9 +202,19 @@ def test_prediction_needs_what_its_group_lists_and_no_more(trained: Trained) -> 
         f"model = hep2.load({str(trained.head.path)!r})\n"
         "images = np.zeros((2, 9, 9), np.uint8)\n"
         "print(len(model.predict(images)), model.embed(images).shape)\n"
+        "from hep2.programs import console\n"
+        f"asked = ['run={trained.head.path}', 'images={tmp_path}/cells.csv', 'orientations=1']\n"
+        f"for task, name in (('predict', 'c.csv'), ('embed', 'v.npy')):\n"
+        f"    sys.argv = ['hep2', task, *asked, 'out={tmp_path}/' + name]\n"
+        "    console.main()\n"
     )
+    saved(tmp_path, cells())
+    (tmp_path / "cells.csv").write_text("image,specimen\n0.png,s\n1.png,s\n")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "2 (2, 4096)\n", done.stderr
+    assert done.returncode == 0 and done.stdout.startswith("2 (2, 4096)\n"), done.stderr
+    made = {file.name for file in tmp_path.iterdir()} - {f"{number}.png" for number in range(9)}
+    assert made == {"cells.csv", "c.csv", "c-specimens.csv", "c.html", "v.csv", "v.npy"}
+    assert np.load(tmp_path / "v.npy").shape == (2, 4096)
 
 
 def test_an_exported_file_is_loaded_as_the_runs_are(trained: Trained, tmp_path: Path) -> None:

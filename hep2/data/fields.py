@@ -177,7 +177,10 @@ def _told_apart(labels: Labels) -> Labels:
 
 def _cells_of(labels: Labels, smallest: float) -> tuple[list[FieldCell], list[Box]]:
     """The cells, and the bounding boxes of those that can be cut out."""
-    from scipy import ndimage  # slow to import, and masks alone need it
+    try:
+        from scipy import ndimage  # slow to import, and masks alone need it
+    except ImportError as error:
+        raise HEp2Error("cells are cut out of fields with scipy: pip install scipy") from error
 
     numbers, compact = _compact(labels)
     if len(numbers) > MOST_CELLS:

@@ -11,13 +11,12 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from hep2.data.cells import Cells
-from hep2.data.inputs import BATCH
 from hep2.data.views import in_unit_range
 from hep2.errors import HEp2Error
 from hep2.files import progress_bar
+from hep2.prediction.cells import BATCH
 from hep2.prediction.member import members_of
 from hep2.prediction.models import Ensemble
-from hep2.prediction.opened import opened_again
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
 
@@ -71,6 +70,8 @@ class TrainingCells:
 
 def training_cells(ensemble: Ensemble) -> TrainingCells | str:
     """The training cells, or in a few words why there are none: the data set may be elsewhere."""
+    from hep2.prediction.opened import opened_again  # more packages than a prediction needs
+
     path = ensemble.runs[0]
     result = read_result(RunDir(path).result)
     try:
