@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import composed
+from conftest import Configure, composed
 from helpers.made_up_runs import write_run
 from helpers.mutations import Mutation, fuzzed, spoilt
 from helpers.small_fields import BOXES, field_of, labels_of, write_fields
@@ -43,7 +43,10 @@ from hep2.evaluation.split_audit import audit_table
 from hep2.features.encoder import read_encoder
 from hep2.features.extraction import cached
 from hep2.nets.architectures import ENCODERS, build
+from hep2.prediction.export import export
 from hep2.prediction.fields import field_batches, find_fields
+from hep2.prediction.loaded import load
+from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import run_path
 from hep2.rundir.result import read_run
@@ -266,6 +269,35 @@ def test_feature_cache(tmp_path: Path) -> None:
         assert np.array_equal(cached(tmp_path, "key", matrix.shape, fill), matrix)
 
     fuzzed(door)
+
+
+@pytest.fixture
+def fitted_run(configure: Configure) -> RunDir:
+    """One that keeps something beside networks."""
+    return fit(configure("stage=head", "features=pixels", "head=knn"))
+
+
+@pytest.mark.parametrize("door", ["fitted.ckpt", "model.hep2"])
+def test_what_a_run_has_kept(door: str, fitted_run: RunDir, tmp_path: Path) -> None:
+    """It predicts what it did, or it is refused: the file in the run, and the run as a file."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 20, 20), dtype=np.uint8)
+    expected = load(fitted_run.path).predict(images).filter(regex="^p_").to_numpy()
+    file, run = fitted_run.fitted, fitted_run.path
+    if door == "model.hep2":
+        file, run = [export(str(run), tmp_path, str(tmp_path / door), None)[0]] * 2
+    valid = file.read_bytes()
+
+    def spoiled(changes: list[Mutation]) -> None:
+        file.write_bytes(spoilt(valid, changes))
+        try:
+            found = load(run).predict(images).filter(regex="^p_").to_numpy()
+        except HEp2Error as error:
+            assert changes and len(str(error)) < 5_000
+            return
+        assert np.array_equal(found, expected)
+
+    spoiled([])
+    fuzzed(spoiled)
 
 
 def test_checkpoint(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ class Judge(nn.Module):
     `limit` is the 99th percentile of its error on cells it had not learned from.
     """
 
-    def __init__(self, encoding: Encoding, decoder: nn.Module, limit: float) -> None:
+    def __init__(self, encoding: Encoding, decoder: nn.Module, limit: float, run: Path) -> None:
         super().__init__()
         self.encoder, self.decoder, self.limit = encoding.encoder, decoder, limit
+        self.run = run  # whose autoencoder it is
         self.view = view_of(encoding.view)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def judge_of(path: Path, representation: Representation) -> Judge | None:
                           for key, value in content["state_dict"].items()
                           if key.startswith("encoder.")}  # fmt: skip
                 if _equal(ours, theirs):
-                    return Judge(encoding, _decoder(file, content), limit)
+                    return Judge(encoding, _decoder(file, content), limit, other.parent)
     return None
 
 

@@ -1,7 +1,7 @@
 """Finished runs found and loaded, to name the patterns of other cells."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hep2.calls.calibration import Calibration, together
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.prediction.cells import CellBatch
+from hep2.prediction.exporting.runs import SUFFIX, unpacked
 from hep2.prediction.judge import Result
 from hep2.prediction.member import mean_of, members_of, read_one_run
 from hep2.rundir.directory import RunDir
@@ -60,14 +61,28 @@ class Ensemble:
 def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = None) -> Ensemble:
     """Load the finished runs that `run` means, which must be of one method.
 
-    `run` is a directory (a single run, or a method's with its folds below), or a name in
-    `runs_dir`; `orientations` None means as many as the runs were tested with.
+    `run` is a directory (a single run, or a method's with its folds below), a name in `runs_dir`,
+    or a file that `hep2.prediction.exporting.runs` wrote; `orientations` None means as many as the
+    runs were tested with.
 
     Raises:
         HEp2Error: no finished run is there, they are of several methods, one of them cannot name
             patterns of images by itself, or `orientations` is not a number from 1 to 8.
     """
-    found = find_runs(run, runs_dir)
+    if run is not None and Path(run).suffix == SUFFIX:
+        return _from_file(Path(run), orientations)
+    return _ensemble(find_runs(run, runs_dir), orientations)
+
+
+def _from_file(path: Path, orientations: int | None) -> Ensemble:
+    """Of runs that were handed on as one file, by whose name they are then called."""
+    with unpacked(path) as runs:
+        found = {run: read_result(RunDir(run).result) for run in runs}
+        ensemble = _ensemble(found, orientations)
+    return replace(ensemble, runs=tuple(path.joinpath(*run.parts[-3:]) for run in runs))
+
+
+def _ensemble(found: dict[Path, Result], orientations: int | None) -> Ensemble:
     network = Runs([read_one_run(path, result) for path, result in found.items()])
     members = members_of(network)
     judges = all(member.judge is not None for member in members)

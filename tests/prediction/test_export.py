@@ -109,5 +109,5 @@ def test_a_file_with_other_figures_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("out", [None, "model", "model.pt"])
 def test_the_format_is_named_by_the_file(tmp_path, out):
     write_pair(tmp_path / "runs")
-    with pytest.raises(HEp2Error, match=r"ends in \.onnx or \.pt2"):
+    with pytest.raises(HEp2Error, match=r"ends in \.onnx, \.pt2 or \.hep2"):
         export("default", tmp_path / "runs", out, 1)

@@ -132,6 +132,6 @@ def test_what_torch_alone_computes_is_exported(
 
 def test_what_is_not_networks_is_not_exported(configure: Configure, tmp_path: Path) -> None:
     run = runs.fit(configure(*CODEBOOK))
-    with pytest.raises(HEp2Error, match=r"not made of networks alone.*task=predict"):
+    with pytest.raises(HEp2Error, match=r"not made of networks alone.*out=model\.hep2 hands it on"):
         export(str(run.path), tmp_path, str(tmp_path / "m.pt2"), None)
     assert json.loads(run.result.read_text())["method"] == "codebook-nch"

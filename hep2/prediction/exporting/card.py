@@ -8,7 +8,7 @@ specimens are left out: they may be nobody else's business.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -21,7 +21,8 @@ from hep2.evaluation.page import protocol_words
 from hep2.evaluation.plots.confusion import confusion_picture
 from hep2.evaluation.published import CITATION
 from hep2.evaluation.results import NO_INTERVAL, Result, group_runs, summarise_group
-from hep2.metrics import HEADLINE, SECONDARY, Metric
+from hep2.evaluation.specimens import answers_of
+from hep2.metrics import HEADLINE, SECONDARY
 from hep2.prediction.exporting.model import Card
 from hep2.prediction.exporting.traced import description, framing
 from hep2.prediction.models import Ensemble
@@ -29,6 +30,24 @@ from hep2.rundir.artifacts import audit_of
 from hep2.rundir.result import Run, data_label, protocol_label, read_run
 
 AUTHORS = ("The hep2 developers",)
+
+
+class Figure(NamedTuple):
+    """A row of the card's table."""
+
+    name: str  # in result.json
+    title: str
+    scale: int  # 100: in per cent
+
+
+CALLED = "specimen_accuracy"
+FIGURES = [
+    *(Figure(metric.name, metric.title, metric.scale) for metric in (*HEADLINE, *SECONDARY)),
+    Figure("ece_calibrated", "ECE after calibration", 1),
+    Figure("brier", "Brier score", 1),
+    Figure("brier_calibrated", "Brier score after calibration", 1),
+    Figure(CALLED, "specimens named rightly, by mean probability", 100),
+]
 
 
 @dataclass(frozen=True)
@@ -157,20 +176,23 @@ def _count(run: Run, what: str, part: str) -> str:
 
 def _figures_table(result: Result) -> Table:
     """Every metric, a row each."""
+    said = answers_of(result.group)
 
-    def spread(metric: Metric) -> str:
-        values = result.measures.get(metric.name)
-        return spread_text(values, metric.scale) if values else NOTHING
+    def spread(row: Figure) -> str:
+        values = result.measures.get(row.name)
+        return spread_text(values, row.scale) if values else NOTHING
 
-    def pooled(metric: Metric) -> str:
-        found = result.pooled.get(metric.name, NO_INTERVAL)
+    def pooled(row: Figure) -> str:
+        found = result.pooled.get(row.name, NO_INTERVAL)
+        if row.name == CALLED and said:
+            found = said.accuracy("mean")
         return NOTHING if math.isnan(found.estimate) else interval_text(found)
 
     return Table.of(
         caption(result.group.first, "figures of single runs on cells they had not seen"),
-        [*HEADLINE, *SECONDARY],
+        FIGURES,
         {
-            "metric": lambda m: f"{m.title}{' %' if m.scale == 100 else ''}",
+            "metric": lambda row: f"{row.title}{' %' if row.scale == 100 else ''}",
             "mean ± standard deviation over folds": spread,
             "all folds pooled [95 % interval over specimens]": pooled,
         },

@@ -42,7 +42,7 @@ def trace(ensemble: Ensemble) -> Traced:
     Orientations and runs are unrolled: five runs in eight orientations take a minute or more.
     """
     module = Exported(ensemble).eval()
-    cells = _trial_cells(ensemble.image_size)
+    cells = trial_cells(ensemble.image_size)
     inputs = (torch.from_numpy(cells), torch.tensor(1.0))
     with torch.inference_mode():
         outputs = [part.numpy() for part in module(*inputs)]
@@ -57,7 +57,7 @@ def trace(ensemble: Ensemble) -> Traced:
     return Traced(program, description(ensemble), cells, outputs)
 
 
-def _trial_cells(size: int) -> Array:
+def trial_cells(size: int) -> Array:
     """Simulated cells, first one of each pattern: nobody's data, and more like cells than noise."""
     made = simulate(cells=TRIED, specimens=10, image_size=max(size, SMALLEST_IMAGE))
     _, first = np.unique(made.labels, return_index=True)
