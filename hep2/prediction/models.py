@@ -142,6 +142,10 @@ def find_runs(run: str | None, runs_dir: Path, embed: bool = False) -> dict[Path
     """
     if run is None:
         raise HEp2Error("which run? run=<name or directory>, e.g. run=default")
+    if Path(run).suffix == SUFFIX:
+        raise HEp2Error(
+            f"run={run} is for task=predict; its vectors: hep2.load({run!r}).embed(...)"
+        )
     root = Path(run) if Path(run).is_dir() else runs_dir / run
     files = [RunDir(root).result] if RunDir(root).finished else sorted(root.rglob("result.json"))
     every = {file.parent: read_result(file) for file in files}

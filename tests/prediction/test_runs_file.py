@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import hep2
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
+from hep2.prediction.embed import embed
 from hep2.prediction.export import export
 from hep2.prediction.exporting.runs import LISTED
 from hep2.prediction.predict import predict
@@ -131,9 +132,11 @@ def test_what_was_changed_is_refused(
         hep2.load(handed_on)
 
 
-def test_what_is_no_such_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(HEp2Error, match=r"there is no .*nothing\.hep2"):
         hep2.load(tmp_path / "nothing.hep2")
+    with pytest.raises(HEp2Error, match=r"is for task=predict; its vectors: hep2\.load"):
+        embed("nothing.hep2", tmp_path, None, str(tmp_path / "v.npy"))
     (tmp_path / "text.hep2").write_text("a text")
     with pytest.raises(HEp2Error, match="cannot be read as a zip"):
         hep2.load(tmp_path / "text.hep2")
