@@ -89,6 +89,7 @@ def test_the_result_says_what_was_run_on_which_cells(trained: Trained, fold: Fol
     others = {"metrics", "recall", "mistakes", "curves", "audit", "seconds", "versions", "kind"}
     others |= {"labels_in_features", "encoder_seconds", "collapsed_encoders"}
     others |= {"full_scale", "notes", "precision", "calibration", "specimen_calls"}
+    others |= {"called_against_error"}
     assert set(found) == expected.keys() | others | {"git_commit", "command"}
     of_stage_one = result(trained.dcae)
     assert (of_stage_one["stage"], of_stage_one["method"]) == ("dcae", "dcae")

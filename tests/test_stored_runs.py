@@ -28,6 +28,7 @@ WORDS = (
     *("logger=csv", "checkpoint_seconds=0"),
 )
 NEW = {
+    "called_against_error",
     "full_scale",
     "notes",
     "labelled",

@@ -23,8 +23,8 @@ from hep2.run import fit
 
 CODEBOOK = ("stage=head", "features=codebook", "head=nch", "features.extractor.words=8",
             "features.extractor.sample=1000")  # fmt: skip
-KNN = ("stage=head", "head=knn")  # on the latents of an autoencoder
-ENSEMBLE = ("stage=ensemble", "stage.members=[head-dcae-knn,head-codebook-nch]")
+KNN = ("stage=head", "features=pixels", "head=knn")
+ENSEMBLE = ("stage=ensemble", "stage.members=[head-pixels-knn,head-codebook-nch]")
 
 
 @pytest.fixture
@@ -57,7 +57,6 @@ def test_a_network(handed_on: Path, trained: Trained) -> None:
 
 
 def test_what_is_no_network(configure: Configure, tmp_path: Path) -> None:
-    fit(configure("stage=dcae"))
     runs = [fit(configure(*words)) for words in (CODEBOOK, KNN)]
     tiny = configure()
     where = (f"runs_dir={tiny.runs_dir}", f"cache_dir={tiny.cache_dir}", "logger=csv")
