@@ -1,5 +1,6 @@
 """What is said of one specimen, or that nothing can be said, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,8 +117,13 @@ def cells_needed(probabilities: FloatArray, seed: int = 0) -> int:
 
     All of them where no part is. Probabilities of the cells of one specimen, (n, C).
     """
-    needed = count = len(probabilities)
-    for name, steady in steadiness(probabilities, seed).items():
+    return needed_by(steadiness(probabilities, seed), len(probabilities))
+
+
+def needed_by(same: Mapping[str, float], count: int) -> int:
+    """The same of a specimen of so many cells, by its `steadiness`."""
+    needed = count
+    for name, steady in same.items():
         if steady < STEADY:
             break
         needed = -(-count // SUBSETS[name])

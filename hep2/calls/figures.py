@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2 import metrics
-from hep2.calls.answer import Call, call, cells_needed, steadiness
+from hep2.calls.answer import Call, call, needed_by, steadiness
 from hep2.calls.calibration import Calibration
 from hep2.calls.conformal import prediction_sets
 from hep2.calls.specimens import Specimens, patterns_of
@@ -126,8 +126,8 @@ def calls_record(
             "reason": one.reason,
             "shares": dict(zip(classes, one.shares.round(6).tolist(), strict=True)),
             "intervals": dict(zip(classes, _ends(one), strict=True)),
-            "same_pattern": steadiness(scaled[specimens == name]),
-            "cells_needed": cells_needed(scaled[specimens == name]),
+            "same_pattern": (same := steadiness(scaled[specimens == name])),
+            "cells_needed": needed_by(same, one.cells),
         }
         for target, (name, one) in zip(truth, answers.items(), strict=True)
     ]

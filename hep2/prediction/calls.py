@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.calls.answer import SUBSETS, Call, call, cells_needed, steadiness
+from hep2.calls.answer import SUBSETS, Call, call, needed_by, steadiness
 from hep2.calls.calibration import Calibration
 from hep2.calls.specimens import Specimens
 
@@ -71,8 +71,8 @@ def opinion(
         ),
     }
     doubts = tuple(text for text, holds in found.items() if holds)
-    needed, same = cells_needed(probabilities), steadiness(probabilities)
-    return Opinion(answer, majority, mean, needed, same, doubts)
+    same = steadiness(probabilities)
+    return Opinion(answer, majority, mean, needed_by(same, cells), same, doubts)
 
 
 def _doubts(
