@@ -1,6 +1,7 @@
 """Any finished run as one file: it predicts what the run does, and is refused when changed."""
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +28,17 @@ KNN = ("stage=head", "features=pixels", "head=knn")
 ENSEMBLE = ("stage=ensemble", "stage.members=[head-pixels-knn,head-codebook-nch]")
 
 
-@pytest.fixture
-def handed_on(trained: Trained, tmp_path: Path) -> Path:
-    file, said = export(str(trained.head.path), Path(), str(tmp_path / "model.hep2"), None)
+@pytest.fixture(scope="module")
+def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    file, said = export(str(trained.head.path), Path(), str(folder / "model.hep2"), None)
     assert "to the last bit" in said
     return file
+
+
+@pytest.fixture
+def handed_on(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(exported, tmp_path))
 
 
 def images() -> NDArray[np.uint8]:
