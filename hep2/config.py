@@ -115,6 +115,11 @@ def own_conf() -> Path | None:
     return own if own.is_dir() and own != CONF.resolve() else None
 
 
+def conf_folders() -> list[Path]:
+    """The folders conf/ that are searched, the first one first."""
+    return [place for place in (own_conf(), CONF) if place]
+
+
 def register() -> None:
     """Make known to Hydra what conf/ names, and a user's own folder: the schema, the precision."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)

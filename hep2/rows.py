@@ -26,7 +26,7 @@ def names_of(asked: str) -> list[str]:
 
     A user's own folder is searched as well as the one that comes with hep2.
     """
-    places = [place / "experiment" for place in (config.own_conf(), config.CONF) if place]
+    places = [place / "experiment" for place in config.conf_folders()]
     return [
         name
         for row in asked.split(",")

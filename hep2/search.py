@@ -20,7 +20,7 @@ import optuna
 from omegaconf import OmegaConf
 
 from hep2 import cli
-from hep2.config import CONF, composed, own_conf
+from hep2.config import composed, conf_folders
 from hep2.data.fold import open_fold
 from hep2.errors import HEp2Error, Terminated
 from hep2.files import locked, write_atomic
@@ -129,8 +129,8 @@ def search(
 
 def _space() -> Path:
     """conf/search.yaml: a user's own, or the one that comes with hep2."""
-    own = own_conf()
-    return own / "search.yaml" if own and (own / "search.yaml").is_file() else CONF / "search.yaml"
+    places = [place / "search.yaml" for place in conf_folders()]
+    return next(file for file in places if file.is_file())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

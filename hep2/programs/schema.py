@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from hep2.config import CONF, TrainConfig, own_conf
+from hep2.config import TrainConfig, conf_folders
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.programs.commented import read_page
@@ -170,10 +170,9 @@ def main() -> None:
         prog="hep2 schema", description="Write JSON Schemas of conf/ into a folder, for editors."
     )
     parser.add_argument("folder", type=Path, help="where to")
-    folder, own = parser.parse_args().folder, own_conf()
-    roots = [*([own] if own else []), CONF]
+    folder = parser.parse_args().folder
     where: dict[str, list[str]] = {}
-    for name, schema in schemas(roots).items():
+    for name, schema in schemas(conf_folders()).items():
         file = folder / f"{name.replace('/', '-')}.json"
         schema = {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
         try:
