@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from hep2.data.views import check_orientations, in_unit_range
@@ -107,14 +106,14 @@ def _foreign(
 ) -> tuple[int, Iterator[Batch]]:
     """How many cells `images` means, and their batches."""
     cells, representation = find_images(images), read_representation(path, result)
-    data = OmegaConf.load(RunDir(path).config).data
+    data = RunDir(path).stored()["data"]
     page = data.get("page") if page is None else page
-    scale = scale_of(images, cells, data.channel, page, result.get("full_scale"), full_scale)
+    scale = scale_of(images, cells, data["channel"], page, result.get("full_scale"), full_scale)
     say_masks(cells, representation.masked)
-    size, fold = int(data.image_size), str(result.get("fold", 0))
+    size, fold = int(data["image_size"]), str(result.get("fold", 0))
 
     def made() -> Iterator[Batch]:
-        for batch in batches(cells, size, data.channel, page, scale, representation.masked):
+        for batch in batches(cells, size, data["channel"], page, scale, representation.masked):
             rows = [[cell.id, cell.specimen, fold, "", problem]
                     for cell, problem in zip(batch.cells, batch.problems, strict=True)]  # fmt: skip
             read = [place for place, problem in enumerate(batch.problems) if not problem]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from hep2.calls.calibration import Calibration
@@ -251,7 +250,7 @@ def _check_belongs(kept: Kept, run: RunDir, result: Result) -> None:
 
 def _try(member: Member, path: Path, classes: int) -> None:
     """One image of noise: files that were changed fail here, and not among a user's cells."""
-    side = int(OmegaConf.load(RunDir(path).config).data.image_size)
+    side = int(RunDir(path).stored()["data"]["image_size"])
     noise = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from hep2.calls.calibration import Calibration, together
@@ -100,7 +99,7 @@ def _ensemble(found: dict[Path, Result], orientations: int | None) -> Ensemble:
     if orientations is not None:
         check_orientations(orientations)
     path, result = next(iter(found.items()))
-    data = OmegaConf.load(RunDir(path).config).data
+    data = RunDir(path).stored()["data"]
     return Ensemble(
         network=network.eval().requires_grad_(False),
         runs=tuple(found),
@@ -110,8 +109,8 @@ def _ensemble(found: dict[Path, Result], orientations: int | None) -> Ensemble:
         masked=any(member.representation.masked for member in members),
         classes=tuple(map(str, result["classes"])),
         calibration=together(known) if len(known := _calibrations(network)) == len(found) else None,
-        image_size=int(data.image_size),
-        channel=str(data.channel),
+        image_size=int(data["image_size"]),
+        channel=str(data["channel"]),
         page=data.get("page"),
         full_scale=result.get("full_scale"),
         data=str(result["data"]),

@@ -23,7 +23,7 @@ def opened_again(path: Path, result: dict[str, Any], every_label: bool = False) 
         HEp2Error: it names no source of ours, or the data set is not what it was.
     """
     file = RunDir(path).config
-    cfg: Any = OmegaConf.load(file)
+    cfg: Any = OmegaConf.create(RunDir(path).stored())
     source = plain(cfg.data.source)
     target = source.get("_target_") if isinstance(source, dict) else source
     targets = [target, *re.findall("_target_", str(plain(cfg.data)))[1:]]

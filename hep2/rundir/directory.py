@@ -110,7 +110,7 @@ class RunDir:
         Raises:
             HEp2Error: the stored configuration is another; the message lists what differs.
         """
-        if self._worth_keeping() and (different := configuration_differences(self._stored(), cfg)):
+        if self._worth_keeping() and (different := configuration_differences(self.stored(), cfg)):
             remedy = "choose another name=..., or overwrite=true"
             if different[0].startswith("trainer.precision: ") and len(different) == 1:
                 precision = different[0].split()[1]  # of another kind of processor, as a rule
@@ -123,7 +123,12 @@ class RunDir:
     def _worth_keeping(self) -> bool:
         return self.config.is_file() and (self.finished or self.last.is_file())
 
-    def _stored(self) -> Any:
+    def stored(self) -> Any:
+        """The configuration that is kept here, resolved, as plain containers.
+
+        Raises:
+            HEp2Error: there is none, or it cannot be read.
+        """
         try:
             text = self.config.read_text(encoding="utf-8")
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):

@@ -72,6 +72,15 @@ def test_members_share_an_encoder_which_counts_once(
     assert read_run(fit(ensemble(*mixed)).path).labels_in_features is False
 
 
+def test_a_member_whose_settings_are_damaged_is_named(
+    configure: Configure, ensemble: Configure
+) -> None:
+    member = fit(configure(*HEADS, "head=chance"))
+    member.config.write_text("data: [")
+    with pytest.raises(HEp2Error, match=r"head-pixels-chance/fold0/seed0/config\.yaml cannot be r"):
+        fit(ensemble("stage.members=[head-pixels-chance]"))
+
+
 @pytest.mark.parametrize("leaf", ["head-pixels-mlp", "head-pixels-mlp-2specimens"])
 def test_members_have_as_few_labels(ensemble: Configure, leaf: str) -> None:
     cfg = ensemble(f"stage.members=[{leaf}]", "protocol.labelled=2")

@@ -66,7 +66,7 @@ def write_runs(path: Path, runs: Sequence[Path], beside: Sequence[Path]) -> None
 def _parts(run: Path) -> dict[str, bytes]:
     """What predicting with one run reads."""
     result = read_result(RunDir(run).result)
-    data = OmegaConf.load(RunDir(run).config).data
+    data = RunDir(run).stored()["data"]
     reading = {key: data.get(key) for key in ("image_size", "channel", "page")}
     told = {key: result[key] for key in TOLD if key in result}
     files = [RunDir(run).fitted, weights_of(run, result)]
