@@ -16,8 +16,8 @@ def is_unlike(novelty: FloatArray | float) -> Any:
 
 
 def unlike_of(novelties: FloatArray) -> Any:
-    """The same of some cells, (N,); None where the novelty of none is known."""
-    return None if np.isnan(novelties).all() else is_unlike(novelties)
+    """The same of some cells, (N,); None where there are some, and the novelty of none is known."""
+    return None if len(novelties) and np.isnan(novelties).all() else is_unlike(novelties)
 
 
 def novelty(errors: FloatArray, specimens: StringArray) -> FloatArray:

@@ -50,8 +50,13 @@ def export(
     """
     target, format = _target(out, format)
     ensemble = load_ensemble(run, runs_dir, orientations)
+    if ensemble.handed_on and format not in _PLAIN:
+        raise HEp2Error(
+            f"{run} was handed on as one file, and format={format} needs the directories of its "
+            f"runs: export those, or choose {' or '.join(_PLAIN)}"
+        )
     if format == "hep2":
-        return target, _as_runs(ensemble, target)
+        return target, _as_runs(ensemble, target, orientations)
     if not ensemble.of_networks:
         raise HEp2Error(
             f"{ensemble.runs[0]} is not made of networks alone, so other programs cannot run it: "
@@ -81,8 +86,13 @@ def export(
     )
 
 
-def _as_runs(ensemble: Ensemble, target: Path) -> str:
+def _as_runs(ensemble: Ensemble, target: Path, orientations: int | None) -> str:
     """Write the runs as they are; what was checked, in a sentence."""
+    if orientations is not None:
+        raise HEp2Error(
+            f"orientations={orientations} cannot be kept in a {SUFFIX} file, which holds the runs "
+            "as they are: say it where the file is put to use"
+        )
     judges = [one.judge.run for one in members_of(ensemble.network) if one.judge is not None]
     with TemporaryDirectory() as folder:
         made = Path(folder) / target.name

@@ -195,8 +195,8 @@ def load(run: str | Path, runs_dir: str | Path = "runs", orientations: int | Non
 
     Args:
         run: a run's directory, a method's (all its folds, whose probabilities are averaged), a
-            name in `runs_dir`; or what `hep2 export` wrote: .onnx, .pt2, .zip, or a folder for the
-            hub.
+            name in `runs_dir`; or what `hep2 export` wrote: .hep2, .onnx, .pt2, .zip, or a folder
+            for the hub.
         runs_dir: where names are looked for.
         orientations: over how many flips and quarter turns features are averaged, 1 to 8; None: as
             in the runs' own tests.

@@ -1,7 +1,7 @@
 """Finished runs found and loaded, to name the patterns of other cells."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ class Ensemble:
     data: str  # the data set they learned from
     synthetic: bool  # whether its cells were simulated
 
+    @property
+    def handed_on(self) -> bool:
+        """Whether it came as one file, without the directories of its runs."""
+        return not self.runs[0].is_dir()
+
 
 def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = None) -> Ensemble:
     """Load the finished runs that `run` means, which must be of one method.
@@ -70,23 +75,26 @@ def load_ensemble(run: str | None, runs_dir: Path, orientations: int | None = No
     """
     if run is not None and Path(run).suffix == SUFFIX:
         return _from_file(Path(run), orientations)
-    return _ensemble(find_runs(run, runs_dir), orientations)
+    found = find_runs(run, runs_dir)
+    return _ensemble(found, orientations, tuple(found))
 
 
 def _from_file(path: Path, orientations: int | None) -> Ensemble:
     """Of runs that were handed on as one file, by whose name they are then called."""
     with unpacked(path) as runs:
         found = {run: read_result(RunDir(run).result) for run in runs}
-        ensemble = _ensemble(found, orientations)
-    return replace(ensemble, runs=tuple(path.joinpath(*run.parts[-3:]) for run in runs))
+        called = tuple(path.joinpath(*run.parts[-3:]) for run in runs)
+        return _ensemble(found, orientations, called)
 
 
-def _ensemble(found: dict[Path, Result], orientations: int | None) -> Ensemble:
+def _ensemble(
+    found: dict[Path, Result], orientations: int | None, called: tuple[Path, ...]
+) -> Ensemble:
     network = Runs([read_one_run(path, result) for path, result in found.items()])
     members = members_of(network)
     judges = all(member.judge is not None for member in members)
     if not judges:
-        log.warning("no autoencoder beside %s: strange cells are not recognised", next(iter(found)))
+        log.warning("no autoencoder beside %s: strange cells are not recognised", called[0])
     turns = [
         {member.representation.orientations for member in members_of([one])} for one in network
     ]
@@ -102,7 +110,7 @@ def _ensemble(found: dict[Path, Result], orientations: int | None) -> Ensemble:
     data = RunDir(path).stored()["data"]
     return Ensemble(
         network=network.eval().requires_grad_(False),
-        runs=tuple(found),
+        runs=called,
         orientations=orientations,
         judges=judges,
         of_networks=all(member.of_networks for member in members),

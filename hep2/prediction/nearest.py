@@ -73,6 +73,8 @@ def training_cells(ensemble: Ensemble) -> TrainingCells | str:
     from hep2.prediction.opened import opened_again  # more packages than a prediction needs
 
     path = ensemble.runs[0]
+    if ensemble.handed_on:
+        return "it was handed on without the data set that it learned from"
     result = read_result(RunDir(path).result)
     try:
         fold = opened_again(path, result)

@@ -50,12 +50,9 @@ def cell_rows(
         novelties: of those n, (n,), NaN where it is not known.
         calibration: of the runs, which knows the sets; None: they are empty.
     """
-    none = np.zeros(probabilities.shape, np.bool_)
-    sets = (
-        prediction_sets(probabilities.astype(np.float64), calibration.limits[0].cells)
-        if calibration
-        else none
-    )
+    sets = np.zeros(probabilities.shape, np.bool_)
+    if calibration:
+        sets = prediction_sets(probabilities.astype(np.float64), calibration.limits[0].cells)
     outcomes = iter(zip(probabilities, sets, novelties, strict=True))
     for cell, problem in zip(batch.cells, batch.problems, strict=True):
         row, inside, novelty = (None, (), np.nan) if problem else next(outcomes)
@@ -127,12 +124,8 @@ def _columns(name: str, share: Sequence[float]) -> Row:
     return dict(zip((name, f"{name}_low", f"{name}_high"), share, strict=True))
 
 
-_DIGITS = {
-    "p": 9,
-    "novelty": 6,
-    "share": 4,
-    "same": 4,
-}  # of numbers, by the first word of their column
+# Of numbers, by the first word of their column.
+_DIGITS = {"p": 9, "novelty": 6, "share": 4, "same": 4}
 
 
 def texts(row: Mapping[str, Any]) -> list[str]:

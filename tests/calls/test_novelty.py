@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hep2.calls.unlike import is_unlike, novelty
+from hep2.calls.unlike import is_unlike, novelty, unlike_of
 
 
 def test_an_error_is_measured_by_those_of_the_other_specimens() -> None:
@@ -21,3 +21,9 @@ def test_an_error_is_measured_by_those_of_the_other_specimens() -> None:
 def test_without_another_specimen_or_an_error_nothing_is_known() -> None:
     assert np.isnan(novelty(np.array([0.1, 0.2]), np.array(["a", "a"]))).all()
     assert np.isnan(novelty(np.zeros(2), np.array(["a", "b"]))).all()
+
+
+def test_of_no_cells_none_is_unlike_and_of_cells_without_a_novelty_nobody_knows() -> None:
+    assert unlike_of(np.array([])).tolist() == []
+    assert unlike_of(np.array([np.nan, np.nan])) is None
+    assert unlike_of(np.array([np.nan, 2.0, 1.0])).tolist() == [False, True, False]

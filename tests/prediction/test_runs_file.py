@@ -86,6 +86,20 @@ def test_several_folds_and_the_command(tmp_path: Path, trained: Trained, fold: F
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
+def test_what_needs_the_runs_themselves_says_so(
+    handed_on: Path, trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, words in {"again.hep2": (None,), "m.zip": ("bioimageio",)}.items():
+        with pytest.raises(HEp2Error, match=r"model\.hep2 was handed on as one file, and format="):
+            export(str(handed_on), Path(), str(tmp_path / name), None, *words)
+    with pytest.raises(HEp2Error, match=r"handed on without the data set that it learned from"):
+        hep2.load(handed_on).nearest(images())
+    with pytest.raises(HEp2Error, match=r"orientations=1 cannot be kept in a \.hep2 file"):
+        export(str(trained.head.path), Path(), str(tmp_path / "one.hep2"), 1)
+    assert not [*tmp_path.glob("again*"), *tmp_path.glob("m.*"), *tmp_path.glob("one*")]
+    assert "hep2-" not in caplog.text, "where it was unpacked is nobody's business"
+
+
 def test_no_cell_and_no_specimen_is_handed_on(handed_on: Path, fold: Fold) -> None:
     with zipfile.ZipFile(handed_on) as archive:
         told = b"".join(archive.read(name) for name in archive.namelist()
