@@ -87,7 +87,7 @@ def _bare_encoder(folder: str, number: int) -> tuple[float, Any]:
     from torch.nn import functional as F
 
     from hep2.data.inputs import CellImages
-    from hep2.data.orientation import ORIENTATIONS, oriented
+    from hep2.data.views import ORIENTATIONS, oriented
     from hep2.nets.dcae import Decoder, Encoder
     from hep2.stages.autoencoder import augmented_images
 

@@ -146,7 +146,7 @@ def _head(cfg: Any, fold: "Fold", encoder: "nn.Module") -> tuple[Any, "Fold"]:
     from torch.nn import functional as F
 
     from hep2.data.inputs import CellImages
-    from hep2.data.orientation import ORIENTATIONS, oriented
+    from hep2.data.views import ORIENTATIONS, oriented
     from hep2.nets.mlp import MLP
 
     plain, everyone = CellImages(fold.cells, view="standardised"), np.arange(len(fold.cells))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
-from hep2.data.orientation import ORIENTATIONS, oriented
 from hep2.data.validation import Indices
+from hep2.data.views import ORIENTATIONS, oriented
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared
 FREQUENCIES = 8  # in each direction; the constant one is left out: 63 bits

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hep2.data.opencv import cv2
-from hep2.data.orientation import ORIENTATIONS, oriented
+from hep2.data.views import ORIENTATIONS, oriented
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
 

@@ -1,7 +1,7 @@
-"""What networks see of a cell; needs torch and numpy alone, as whoever predicts needs it."""
+"""What networks see of a cell, and how it lies; torch and numpy alone, as prediction needs it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hep2.data.orientation import ORIENTATIONS
 from hep2.errors import HEp2Error
 
 
@@ -62,6 +61,22 @@ def view_of(name: str) -> Callable[[Tensor], Tensor]:
     if name not in VIEWS:
         raise HEp2Error(f"stage.view={name} is unknown: choose one of {', '.join(VIEWS)}")
     return VIEWS[name]
+
+
+ORIENTATIONS = 8  # flips and quarter turns of a square; their order is that of `oriented`
+
+Images = TypeVar("Images", Tensor, NDArray[Any])
+
+
+def oriented(image: Images, orientation: int) -> Images:
+    """One of the eight flips and quarter turns of square images, (..., H, H); 0 changes nothing.
+
+    From 4 on, columns are reversed first; then come `orientation % 4` turns counter-clockwise.
+    """
+    library: Any = torch if isinstance(image, Tensor) else np
+    flipped = library.flip(image, (-1,)) if orientation >= 4 else image
+    turned: Images = library.rot90(flipped, orientation % 4, (-2, -1))
+    return turned
 
 
 def check_orientations(orientations: int, key: str = "orientations") -> None:

@@ -12,8 +12,7 @@ from torch import nn
 
 from hep2.data.fold import Fold
 from hep2.errors import HEp2Error
-from hep2.nets.architectures import ENCODERS, build
-from hep2.nets.weights import load_weights, read_checkpoint
+from hep2.nets.architectures import ENCODERS, build, load_weights, read_checkpoint
 from hep2.rundir.layout import encoder_paths, train_command
 
 OWN = ("data", "split", "protocol", "fold", "seed")  # of weights learned from a fold's own cells

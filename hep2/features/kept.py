@@ -24,8 +24,7 @@ from hep2.errors import HEp2Error
 from hep2.features.transforms import Encoding, Extraction, FisherEncoding, Representation, Transform
 from hep2.files import write_atomic
 from hep2.heads.estimator import Estimator
-from hep2.nets.architectures import ENCODERS, build
-from hep2.nets.weights import load_weights, read_checkpoint
+from hep2.nets.architectures import ENCODERS, build, load_weights, read_checkpoint
 
 log = logging.getLogger(__name__)
 

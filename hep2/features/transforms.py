@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hep2.data.orientation import oriented
-from hep2.data.views import view_of
+from hep2.data.views import oriented, view_of
 from hep2.features.fisher import FisherVectors, normalised
 
 Matrix = NDArray[np.float32]

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from hep2.data.views import view_of
 from hep2.features.transforms import Encoding, Representation
-from hep2.nets.architectures import DECODERS, build
-from hep2.nets.weights import load_weights, read_checkpoint
+from hep2.nets.architectures import DECODERS, build, load_weights, read_checkpoint
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
 

@@ -16,8 +16,7 @@ from hep2.errors import HEp2Error
 from hep2.features.kept import Kept, read_kept
 from hep2.features.transforms import Encoding, Representation
 from hep2.heads.estimator import Estimator
-from hep2.nets.architectures import ENCODERS, build, encoder_and_head
-from hep2.nets.weights import load_weights, read_checkpoint
+from hep2.nets.architectures import ENCODERS, build, encoder_and_head, load_weights, read_checkpoint
 from hep2.prediction.judge import Judge, Result, judge_of, weights_of
 from hep2.rundir.directory import RunDir, damaged
 from hep2.rundir.result import read_result

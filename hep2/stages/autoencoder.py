@@ -22,7 +22,7 @@ from hep2.data.protocols import Split
 from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.nets.weights import read_checkpoint
+from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import pool_of

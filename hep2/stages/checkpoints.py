@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.nets.weights import read_checkpoint
+from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.directory import RunDir
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
-from hep2.nets.weights import read_checkpoint
+from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.directory import RunDir
 from hep2.stages.callbacks import EpochSeed, OwnSignals, TerminateOnNaN
 from hep2.stages.checkpoints import CheckpointFiles, Checkpoints, resume_point

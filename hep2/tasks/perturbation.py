@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hep2.data.augment import Draws, augment_batch
-from hep2.data.orientation import ORIENTATIONS
+from hep2.data.views import ORIENTATIONS
 
 # Ranges as measured to serve denoising of these cells; intensities in [0, 1], lengths in pixels.
 GAMMA = 0.6  # exponent exp(u), u uniform within this of 0

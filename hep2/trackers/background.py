@@ -15,7 +15,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from hep2.trackers.base import RunLogger, one_line
+from hep2.trackers.loggers import RunLogger, one_line
 
 log = logging.getLogger(__name__)
 

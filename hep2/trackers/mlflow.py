@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hep2.config import flat, in_sweep
 from hep2.files import write_atomic
 from hep2.trackers.background import Background, OpenRun
-from hep2.trackers.base import TrackerSettings
+from hep2.trackers.loggers import TrackerSettings
 
 LONGEST_PARAM = 500  # characters; longer values are refused,
 MOST_PARAMS = 100  # and more of them in one call

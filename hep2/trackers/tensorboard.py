@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from hep2.trackers.background import Background, OpenRun
-from hep2.trackers.base import TrackerSettings
+from hep2.trackers.loggers import TrackerSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hep2.config import flat
 from hep2.files import write_atomic
 from hep2.trackers.background import Background, OpenRun
-from hep2.trackers.base import TrackerSettings
+from hep2.trackers.loggers import TrackerSettings
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hep2.config import ONE_RUN, in_sweep
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.trackers.base import RunLogger, TrackerSettings, one_line, within
+from hep2.trackers.loggers import RunLogger, TrackerSettings, one_line, within
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -6,8 +6,8 @@ import pytest
 from hep2.data.audit import audit_split, close_pairs, perceptual_hashes, shrunk
 from hep2.data.cells import Cells
 from hep2.data.fold import Fold, audited
-from hep2.data.orientation import oriented
 from hep2.data.protocols import Split
+from hep2.data.views import oriented
 
 
 def textures(count, seed=0, side=64):

@@ -11,8 +11,8 @@ from hep2.data.augment import DRAWN, Augmentation, augment_batch
 from hep2.data.cells import Cells
 from hep2.data.datamodule import CellBatches, HEp2DataModule
 from hep2.data.inputs import CellImages
-from hep2.data.orientation import ORIENTATIONS, oriented
 from hep2.data.protocols import Split
+from hep2.data.views import ORIENTATIONS, oriented
 
 CELLS = 24
 # What the eighths of the draw mean, by albumentations' names.

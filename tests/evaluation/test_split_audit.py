@@ -15,8 +15,8 @@ from PIL import Image
 
 from hep2 import cli
 from hep2.data.cells import Cells
-from hep2.data.orientation import oriented
 from hep2.data.split_table import Columns, Held
+from hep2.data.views import oriented
 from hep2.evaluation.audit_page import sentence, tables, write_audit
 from hep2.evaluation.nearest import LEVELS, histograms, nearest, worth_of
 from hep2.evaluation.split_audit import SplitAudit, audit_table

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from hep2.errors import HEp2Error
 from hep2.features.encoder import read_encoder
-from hep2.nets.architectures import ENCODERS, build
-from hep2.nets.weights import read_checkpoint
+from hep2.nets.architectures import ENCODERS, build, read_checkpoint
 
 REMEDY = "python train.py stage=dcae fold=0"
 NETWORK = {"image_size": 16, "widths": [2, 4, 4]}

@@ -17,8 +17,7 @@ from sklearn.mixture import GaussianMixture
 
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
-from hep2.data.orientation import oriented
-from hep2.data.views import gradient_magnitude
+from hep2.data.views import gradient_magnitude, oriented
 from hep2.errors import HEp2Error
 from hep2.features import handcrafted
 from hep2.features.codebook import Codebook, cell_mask, dct_descriptors, two_regions

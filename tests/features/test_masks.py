@@ -12,8 +12,8 @@ from helpers.small_sets import described, opened, write_folders, write_image
 
 from hep2.data import sources
 from hep2.data.fold import Fold, open_fold
-from hep2.data.orientation import oriented
 from hep2.data.store import open_cells
+from hep2.data.views import oriented
 from hep2.features.codebook import Codebook, cell_mask, two_regions
 from hep2.features.extraction import extraction, features_by
 

@@ -15,8 +15,7 @@ from helpers.trained_runs import CLASSES, write_pair
 from hep2.data.cells import Cells
 from hep2.data.images import load_cell
 from hep2.data.inputs import CellImages
-from hep2.data.orientation import oriented
-from hep2.data.views import in_unit_range
+from hep2.data.views import in_unit_range, oriented
 from hep2.errors import HEp2Error
 from hep2.prediction import cells as prediction_cells
 from hep2.prediction.predict import predict

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
-from hep2.data.orientation import oriented
+from hep2.data.views import oriented
 from hep2.errors import HEp2Error
 from hep2.features.encoder import read_encoder
 from hep2.nets.architectures import ENCODERS, build

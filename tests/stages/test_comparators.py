@@ -21,9 +21,9 @@ from hep2.data.inputs import CellImages
 from hep2.errors import HEp2Error
 from hep2.evaluation.report import make_report
 from hep2.metrics import agreement, match
+from hep2.nets.architectures import read_checkpoint
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
-from hep2.nets.weights import read_checkpoint
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import run_path

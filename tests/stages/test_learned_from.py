@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hep2.data.fold import Fold, open_fold
 from hep2.errors import HEp2Error
 from hep2.heads.svm import SVM
-from hep2.nets.weights import read_checkpoint
+from hep2.nets.architectures import read_checkpoint
 from hep2.run import fit
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import pool_of

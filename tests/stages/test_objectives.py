@@ -10,10 +10,9 @@ from conftest import Configure
 
 from hep2.data.fold import open_fold
 from hep2.data.inputs import CellImages
-from hep2.data.orientation import oriented
-from hep2.data.views import standardised
+from hep2.data.views import oriented, standardised
 from hep2.errors import HEp2Error
-from hep2.nets.weights import read_checkpoint
+from hep2.nets.architectures import read_checkpoint
 from hep2.prediction.models import load_ensemble
 from hep2.run import fit
 from hep2.rundir.directory import RunDir

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
-from hep2.data.orientation import oriented
+from hep2.data.views import oriented
 from hep2.errors import HEp2Error
 from hep2.features.extraction import cached, features_by
 from hep2.features.transforms import Encoding

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from hep2.data.orientation import oriented
-from hep2.data.views import standardised
+from hep2.data.views import oriented, standardised
 from hep2.tasks.perturbation import (
     BLURS,
     GAIN,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hep2.nets.weights import check_archive
+from hep2.nets.architectures import check_archive
 from hep2.prediction.exporting.model import Array, ExportedModel, Traced, model_of, unreadable
 
 _TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic")  # what is read back
