@@ -49,8 +49,9 @@ from hep2.features.transforms import Encoding
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import AutoencoderStage
 from hep2.stages.callbacks import EpochSeed, TerminateOnNaN
+from hep2.stages.classifier import chances_of
 from hep2.tasks.classification import Classification
-from hep2.trainer import precision_of
+from hep2.trainer import batches_of_epoch, precision_of
 
 NO_VALIDATION = "all cells are learned from"
 
@@ -202,7 +203,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 label_smoothing=cfg.stage.label_smoothing,
             )
             everyone = _everyone(len(labels))
-            batches = HEp2DataModule(features, labels, everyone, cfg.stage.batch_size, seed)
+            chances = chances_of(cfg.stage.sampling, labels, np.full(len(labels), ""))
+            size = cfg.stage.batch_size
+            batches = HEp2DataModule(features, labels, everyone, size, seed, chances=chances)
             _train(task, batches, len(labels), cfg)
         self.head_ = task.head.cpu().eval().requires_grad_(False)
         return self
@@ -228,8 +231,7 @@ def _check_head(cfg: DictConfig) -> None:
             f"head={cfg.head.name} is an estimator of its own: put one of scikit-learn's behind "
             "hep2.sklearn.Encoder in a Pipeline"
         )
-    ignored = {"stage.class_weights": None, "stage.sampling": "cells",
-               "trainer.gradient_clip_val": None}  # fmt: skip
+    ignored = {"stage.class_weights": None, "trainer.gradient_clip_val": None}
     for key, only in ignored.items():
         if (value := OmegaConf.select(cfg, key)) != only:
             raise HEp2Error(f"{key}={value} is not done here: use hep2.fit")
@@ -283,6 +285,7 @@ def _train(task: L.LightningModule, batches: HEp2DataModule, cells: int, cfg: Di
         devices=1,
         precision=precision,
         max_epochs=cfg.stage.epochs,
+        limit_train_batches=batches_of_epoch(cfg),
         callbacks=[EpochSeed(cfg.seed), TerminateOnNaN(np.arange(cells).astype(np.str_))],
         deterministic=True,
         logger=False,

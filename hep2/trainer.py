@@ -89,6 +89,20 @@ def trainer_faults(trainer: Mapping[str, Any]) -> list[str]:
     return faults
 
 
+def batches_of_epoch(cfg: Any) -> int | float:
+    """How many batches an epoch has at most, or which share of all: `stage.epoch_batches`.
+
+    The trainer's own limit goes before it. HEp2Error where it is no number of batches.
+    """
+    most = cfg.stage.get("epoch_batches")
+    if most is not None and (type(most) is not int or most < 1):
+        raise HEp2Error(
+            f"stage.epoch_batches={most} must be a whole number, 1 or more, or null: all of them"
+        )
+    limit: int | float = cfg.trainer.get("limit_train_batches", most or 1.0)
+    return limit
+
+
 def precision_of(trainer: Mapping[str, Any]) -> str:
     """The precision, of a checked trainer, as Lightning calls it."""
     return PRECISIONS[str(trainer.get("precision"))]

@@ -28,14 +28,16 @@ class MLP(nn.Module):
     Without hidden layers it is a linear classifier. Inputs are standardised by a batch
     normalisation without learned parameters, as is usual for heads on frozen features (He et al.
     2022, Masked autoencoders, appendix A): latents of different encoders have scales that differ
-    by orders of magnitude.
+    by orders of magnitude. Latents of one encoder are of one unit, and those that hardly vary are
+    mostly noise: a mean and a spread that all share leave them small.
 
     Args:
         inputs: length of a feature vector.
         classes: number of patterns.
         widths: neurons of the hidden layers.
         dropout: probability that a hidden neuron is silenced in training.
-        standardise: whether inputs are standardised.
+        standardise: inputs to mean 0 and deviation 1: true, each of them; "together", all by one
+            mean and one deviation; false, none.
         batch_norm: whether hidden layers are normalised batch by batch before their ReLU.
         channels: of the maps that a feature vector holds: their means are what is learned from.
             None: every value is.
@@ -50,7 +52,7 @@ class MLP(nn.Module):
         classes: int,
         widths: Sequence[int] = (250, 50),
         dropout: float = 0.0,
-        standardise: bool = True,
+        standardise: bool | str = True,
         batch_norm: bool = False,
         channels: int | None = None,
     ) -> None:
@@ -60,7 +62,7 @@ class MLP(nn.Module):
             if channels < 1 or inputs % channels:
                 raise TypeError(f"{inputs} values are no maps of channels={channels}")
             layers, inputs = [MapMeans(channels)], channels
-        layers += [nn.BatchNorm1d(inputs, affine=False)] if standardise else []
+        layers += _standardising(inputs, standardise)
         for before, after in itertools.pairwise((inputs, *widths)):
             layers.append(nn.Linear(before, after))
             layers += [nn.BatchNorm1d(after)] if batch_norm else []
@@ -72,3 +74,12 @@ class MLP(nn.Module):
         """Logits of a batch of feature vectors."""
         logits: Tensor = self.layers(features)
         return logits
+
+
+def _standardising(inputs: int, how: bool | str) -> list[nn.Module]:
+    """Layers that keep the shape, (B, inputs)."""
+    if how == "together":
+        return [nn.Unflatten(1, (1, inputs)), nn.BatchNorm1d(1, affine=False), nn.Flatten()]
+    if not isinstance(how, bool):
+        raise TypeError(f"head.standardise={how} must be true, false or together")
+    return [nn.BatchNorm1d(inputs, affine=False)] if how else []

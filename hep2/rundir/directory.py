@@ -49,6 +49,7 @@ LATER: dict[str, Any] = {
     "model.network.bounded": True,
     "protocol.labelled": None,
     "recipe": 1,
+    "stage.epoch_batches": None,
     "stage.objective.name": "reconstruction",
 }
 

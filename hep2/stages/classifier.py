@@ -79,15 +79,9 @@ class ClassifierStage(NetworkStage):
 
     @property
     def chances(self) -> NDArray[np.float64] | None:
-        """As `stage.sampling` asks; HEp2Error where it is unknown, or specimens are."""
-        cells, train, sampling = self.fold.cells, self.fold.split.train, self.cfg.stage.sampling
-        if sampling == "cells":
-            return None
-        if sampling != "specimens":
-            raise HEp2Error(f"stage.sampling={sampling} is unknown: choose cells or specimens")
-        if np.any(cells.specimens[train] == ""):
-            raise HEp2Error("stage.sampling=specimens needs the specimen of every training cell")
-        return even_chances(cells.labels[train], cells.specimens[train])
+        """As `stage.sampling` asks; HEp2Error where it is unknown."""
+        cells, train = self.fold.cells, self.fold.split.train
+        return chances_of(self.cfg.stage.sampling, cells.labels[train], cells.specimens[train])
 
     @property
     def monitor(self) -> str | None:
@@ -256,8 +250,24 @@ def head(cfg: DictConfig, fold: Fold, run: RunDir) -> HeadStage | EstimatorStage
     return (EstimatorStage if is_estimator(cfg.head) else HeadStage)(cfg, fold, run)
 
 
+def chances_of(
+    sampling: str, labels: Labels, specimens: NDArray[np.str_]
+) -> NDArray[np.float64] | None:
+    """The chance of each cell to be drawn, (N,); None: each is drawn once an epoch.
+
+    Raises:
+        HEp2Error: such a sampling is unknown.
+    """
+    if sampling not in ("cells", "specimens"):
+        raise HEp2Error(f"stage.sampling={sampling} is unknown: choose cells or specimens")
+    return None if sampling == "cells" else even_chances(labels, specimens)
+
+
 def even_chances(labels: Labels, specimens: NDArray[np.str_]) -> NDArray[np.float64]:
-    """A chance for each cell, (N,): patterns are equal, and so are the specimens of a pattern."""
+    """A chance for each cell, (N,): patterns are equal, and so are the specimens of a pattern.
+
+    Cells of unknown specimens, "", count as one more.
+    """
     owners, owner = np.unique(specimens, return_inverse=True)
     pairs, pair, sizes = np.unique(
         labels * len(owners) + owner, return_inverse=True, return_counts=True

@@ -28,7 +28,7 @@ from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.directory import RunDir
 from hep2.stages.callbacks import EpochSeed, OwnSignals, TerminateOnNaN
 from hep2.stages.checkpoints import CheckpointFiles, Checkpoints, resume_point
-from hep2.trainer import NO_CLOCK, precision_of
+from hep2.trainer import NO_CLOCK, batches_of_epoch, precision_of
 
 for chatter in ("lightning.pytorch", "lightning.fabric"):  # advice that does not hold here
     logging.getLogger(chatter).setLevel(logging.WARNING)
@@ -160,6 +160,7 @@ class NetworkStage(Stage):
         trainer: L.Trainer = instantiate(
             cfg.trainer,
             callbacks=[*ours, *([keeper] * self.kept), *named],
+            limit_train_batches=batches_of_epoch(cfg),
             enable_checkpointing=self.kept,
             logger=loggers,
             precision=precision_of(cfg.trainer),
