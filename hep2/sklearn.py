@@ -37,13 +37,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hep2.cli import ignore_unfounded, plainly
 from hep2.config import composed, is_estimator, plain
-from hep2.data.cells import Cells
+from hep2.data.cells import NOBODY, Cells
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.images import FULL_SCALE, resize_square
 from hep2.data.inputs import CachedFeatures, CellImages, in_batches
 from hep2.data.protocols import Split
-from hep2.data.validation import NOBODY
 from hep2.errors import HEp2Error
 from hep2.features.transforms import Encoding
 from hep2.rundir.directory import RunDir

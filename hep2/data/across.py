@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells
-from hep2.data.validation import Indices
+from hep2.data.cells import Cells, Indices
 from hep2.errors import HEp2Error
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.opencv import cv2
-from hep2.data.validation import Indices
 from hep2.data.views import ORIENTATIONS, oriented
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 WIDEN = 257  # 255 * 257 = 65535: white stays white beside 16 bits, whatever their files' scale
 
+Indices = NDArray[np.int64]  # positions of cells in their data set
+NOBODY: Indices = np.empty(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -98,6 +101,26 @@ class Cells:
     def full_scale(self) -> int:
         """The pixel value that means 1.0: 255 or 65535."""
         return int(np.iinfo(self.images.dtype).max)
+
+
+class Grouped(Protocol):
+    """What a protocol may look at: one entry a cell, never a pixel."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Indices of patterns, shape (N,)."""
+
+    @property
+    def specimens(self) -> NDArray[np.str_]:
+        """Names of specimens, shape (N,); all empty where they are unknown."""
+
+    @property
+    def pools(self) -> NDArray[np.str_]:
+        """Each "train", "val", "test" or "", shape (N,)."""
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """Where each cell was taken, shape (N,); all empty where that is not told."""
 
 
 def joined(cells: Cells, more: Cells) -> Cells:

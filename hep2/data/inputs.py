@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.data.augment import Augmentation
-from hep2.data.cells import Cells
-from hep2.data.validation import Indices
+from hep2.data.cells import Cells, Indices
 from hep2.data.views import in_unit_range, view_of
 
 BATCH = 256  # cells a pass; a network without gradients needs little memory

@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import WIDEN, Cells, Row
+from hep2.data.cells import WIDEN, Cells, Indices, Row
 from hep2.data.foreign_paths import Finder
 from hep2.data.images import CellImage, check_reading, decoded
 from hep2.data.manifest import by_reason, read_csv, shortened
 from hep2.data.rows import differences
 from hep2.data.spelling import POOLS, nothing, pool_meant
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import progress_bar, reserve
 

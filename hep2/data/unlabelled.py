@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.spelling import spelling_key
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 
 COLUMNS = ("images", "ids", "labels", "specimens", "pools", "sources", "intensities")

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hep2.data.audit import NEAR_CORRELATION, Pairs, closest, look_alikes, shared_specimens
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.split_table import Columns, Held, SplitTable, read_split_table
-from hep2.data.validation import Indices
 from hep2.evaluation.nearest import Worth, worth_of
 from hep2.files import progress_bar
 from hep2.metrics import StringArray

@@ -15,11 +15,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from hep2.config import device, plain
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
 from hep2.data.store import map_npy
-from hep2.data.validation import Indices
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders

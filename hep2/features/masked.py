@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from hep2.data.cells import Indices
 from hep2.data.inputs import CellImages
-from hep2.data.validation import Indices
 
 
 class MaskedImages(CellImages):

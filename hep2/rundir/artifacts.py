@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.opencv import cv2
-from hep2.data.validation import Indices
 from hep2.metrics import FloatArray, StringArray
 from hep2.rundir.directory import damaged
 from hep2.rundir.predictions import cells_table, read_cells_table

@@ -16,10 +16,10 @@ from torch import Tensor
 from hep2.calls.unlike import PERCENTILE
 from hep2.config import device, plain
 from hep2.data.augment import Augmentation
+from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, in_batches
 from hep2.data.protocols import Split
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.nets.architectures import read_checkpoint

@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 
 from hep2.calls.calibration import HeldOut
 from hep2.config import is_estimator, plain
+from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of

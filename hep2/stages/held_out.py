@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 
 from hep2.calls.calibration import Calibration, HeldOut, calibrated
 from hep2.config import plain
+from hep2.data.cells import Indices
 from hep2.data.fold import Fold
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import Probabilities, inner_folds

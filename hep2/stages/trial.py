@@ -8,8 +8,8 @@ from dataclasses import replace
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from hep2.data.cells import NOBODY, Indices
 from hep2.data.protocols import Split
-from hep2.data.validation import NOBODY, Indices
 from hep2.rundir.directory import RunDir
 from hep2.stages.training import S
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.config import plain, redacted
-from hep2.data.validation import Indices
+from hep2.data.cells import Indices
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
