@@ -72,6 +72,21 @@ class CellImages:
         return {"draws": torch.from_numpy(drawn.astype(np.float32))}
 
 
+class MaskedImages(CellImages):
+    """Images and, as a second channel, the data set's masks of 0 and 1: shape (B, 2, H, W).
+
+    They tell a cell from its ground; a mask of zeros says that there is none.
+    """
+
+    def gather(self, positions: Indices, epoch: int | None) -> Tensor:
+        """Two indexed reads of memory maps."""
+        image = super().gather(positions, epoch)
+        if self.cells.masks is None:
+            return torch.cat([image, torch.zeros_like(image)], dim=1)
+        masks = torch.from_numpy(self.cells.masks[positions] > 0)
+        return torch.cat([image, masks.to(image)], dim=1)
+
+
 @dataclass(frozen=True)
 class CachedFeatures:
     """Features of a frozen extractor: the same in training and test, so no epoch changes them."""

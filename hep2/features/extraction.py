@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from hep2.config import device, plain
 from hep2.data.cells import Cells, Indices
 from hep2.data.fold import Fold
-from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
+from hep2.data.inputs import BATCH, CachedFeatures, CellImages, MaskedImages, in_batches
 from hep2.data.store import map_npy
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.fisher import FisherVectors
-from hep2.features.masked import MaskedImages
 from hep2.features.transforms import (
     Encoding,
     Extraction,
