@@ -35,8 +35,7 @@ from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import augmented_images
 from hep2.stages.held_out import calibration_by, held_out, settings_of
 from hep2.stages.scores import novelty_of, score_classifier
-from hep2.stages.training import NetworkStage, Stage
-from hep2.stages.trial import trained_apart
+from hep2.stages.training import NetworkStage, Stage, trained_apart
 from hep2.tasks.classification import Classification, balanced_weights
 
 

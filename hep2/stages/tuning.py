@@ -22,8 +22,7 @@ from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.stages.callbacks import NotFinite
-from hep2.stages.training import S, Stage
-from hep2.stages.trial import trained_apart
+from hep2.stages.training import S, Stage, trained_apart
 
 log = logging.getLogger(__name__)
 
