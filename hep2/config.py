@@ -195,6 +195,11 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+def arguments(group: DictConfig) -> dict[str, Any]:
+    """The settings of a group, plain, without what the group is called."""
+    return {key: value for key, value in plain(group).items() if key != "name"}
+
+
 def device(cfg: DictConfig) -> str:
     """Where the trainer would work, for what is done beside it: "cuda" or "cpu"."""
     import torch

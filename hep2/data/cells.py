@@ -123,12 +123,14 @@ class Grouped(Protocol):
         """Where each cell was taken, shape (N,); all empty where that is not told."""
 
 
+def widened(images: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """The same images; those of 8 bits get 16 where `dtype` asks for it, and white stays white."""
+    return images if images.dtype == dtype else images.astype(dtype) * np.dtype(dtype).type(WIDEN)
+
+
 def joined(cells: Cells, more: Cells) -> Cells:
     """A data set with more cells behind its own; they have the label -1 and no pool."""
     dtype: Any = np.promote_types(cells.images.dtype, more.images.dtype)
-
-    def widened(images: NDArray[Any]) -> NDArray[Any]:
-        return images if images.dtype == dtype else images.astype(dtype) * dtype.type(WIDEN)
 
     def behind(own: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([own, others])
@@ -136,7 +138,7 @@ def joined(cells: Cells, more: Cells) -> Cells:
     empty = np.full(len(more), "")
     return replace(
         cells,
-        images=behind(widened(cells.images), widened(more.images)),
+        images=behind(widened(cells.images, dtype), widened(more.images, dtype)),
         ids=behind(cells.ids, np.array([f"unlabelled/{name}" for name in more.ids])),
         labels=behind(cells.labels, np.full(len(more), -1)),
         specimens=behind(cells.specimens, more.specimens),

@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import WIDEN, Cells, Row, Source
+from hep2.data.cells import Cells, Row, Source, widened
 from hep2.data.images import FULL_SCALE, Pixels, check_reading
 from hep2.errors import HEp2Error
 from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
@@ -180,8 +180,7 @@ def _write_images(
     for image in images:
         if image.shape != shape[2:] or image.dtype not in (np.uint8, dtype):
             raise ValueError(f"a source gave an image {image.shape} {image.dtype}")
-        widened = image if image.dtype == dtype else image.astype(dtype) * dtype.type(WIDEN)
-        file.write(widened.tobytes())
+        file.write(widened(image, dtype).tobytes())
     if file.tell() != length:
         raise ValueError(f"a source gave more or fewer images than its {shape[0]} cells")
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from hep2.calls.unlike import PERCENTILE
-from hep2.config import device, plain
+from hep2.config import arguments, device, plain
 from hep2.data.augment import Augmentation
 from hep2.data.cells import Indices
 from hep2.data.fold import Fold
@@ -77,7 +77,7 @@ class AutoencoderStage(NetworkStage):
     def configure_task(self) -> Reconstruction:
         """A fresh autoencoder."""
         model, stage = self.cfg.model, self.cfg.stage
-        settings = {key: value for key, value in plain(stage.objective).items() if key != "name"}
+        settings = arguments(stage.objective)
         known = inspect.signature(self.objective).parameters
         if unknown := sorted(set(settings) - set(known)):
             raise HEp2Error(
@@ -175,7 +175,7 @@ def augmented_images(
     cfg: DictConfig, fold: Fold, view: str = "intensity", raw: bool = False
 ) -> CellImages:
     """The fold's images, with the augmentation that the configuration asks for."""
-    settings = {key: value for key, value in plain(cfg.augment).items() if key != "name"}
+    settings = arguments(cfg.augment)
     batched = settings.pop("batched", False)
     if not any(settings.values()):
         return CellImages(fold.cells, view=view, raw=raw)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.calls.calibration import HeldOut
-from hep2.config import is_estimator, plain
+from hep2.config import arguments, is_estimator, plain
 from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
@@ -60,7 +60,7 @@ class ClassifierStage(NetworkStage):
         encoder = (start.architecture, start.network) if start else self.fresh_encoder()
         task = Classification(
             *encoder,
-            head={key: value for key, value in plain(cfg.head).items() if key != "name"},
+            head=arguments(cfg.head),
             classes=list(fold.cells.classes),
             freeze=self.freeze,
             optimizer=plain(cfg.stage.optimizer),
