@@ -1,6 +1,5 @@
 """One fold of one data set: its cells, who trains and who tests, and its fingerprint."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from hep2.data.protocols import Split, few_labels, fold_count, make_split
 from hep2.data.spelling import spelling_key
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
+from hep2.files import short_hash
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Fold:
         names = self.cells.ids[self.split.unlabelled].tolist()
         if self.more is not None:
             names += [self.more.key, *self.more.specimens.tolist()]
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        digest = short_hash("\n".join(names))
         own = self.provenance
         return {key: own[key] for key in ("data", "protocol", "seed")} | {"pool": digest}
 

@@ -14,7 +14,6 @@
 from two patients, slides or (but for `source`) laboratories.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from hep2.data.across import ALL, Across, between_sources, tested_sources
 from hep2.data.cells import NOBODY, Grouped, Indices
 from hep2.errors import HEp2Error
+from hep2.files import short_hash
 
 Rng = np.random.Generator
 BY_POOLS = ("pools", "public_split")
@@ -56,7 +56,7 @@ class Split:
     def digest(self, ids: NDArray[np.str_]) -> str:
         """16 hex digits that change when any cell changes sides."""
         parts = ("\n".join(ids[part]) for part in (self.train, self.val, self.test))
-        return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
+        return short_hash("\n\n".join(parts))
 
 
 def fold_count(protocol: str, folds: int, cells: Grouped, across: Across = ALL) -> int:

@@ -1,6 +1,5 @@
 """Features of a fold's cells, computed once and kept: a memory map keyed by what made it."""
 
-import hashlib
 import math
 import zlib
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from hep2.features.transforms import (
     Representation,
     Transform,
 )
-from hep2.files import progress_bar, reserve, whole_file
+from hep2.files import progress_bar, reserve, short_hash, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 Matrix = NDArray[np.float32]
@@ -164,9 +163,9 @@ def features_by(
     size = next(in_batches(images, everyone[:1], transform)).shape[1]
     key = f"{cells.key}-{transform.key}-{orientations}"
     if transform.masked and cells.masks is not None:  # which are no part of the cells' own key
-        key += f"-{hashlib.sha256(cells.masks.data).hexdigest()[:16]}"
+        key += f"-{short_hash(cells.masks.data)}"
     if len(made) < len(cells):
-        key += f"-{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
+        key += f"-{short_hash(made.tobytes())}"
     return cached(cache_dir, key, (len(cells), size), fill)
 
 

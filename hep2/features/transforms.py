@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hep2.data.views import oriented, view_of
 from hep2.features.fisher import FisherVectors, normalised
+from hep2.files import short_hash
 
 Matrix = NDArray[np.float32]
 
@@ -93,7 +94,7 @@ class FisherEncoding(Encoding):
         """Settings, weights, and what was fitted."""
         asked = {name: getattr(self.vectors, name) for name in FisherVectors.__match_args__}
         fitted = {str(number): part for number, part in enumerate(self.vectors.fitted())}
-        settings = hashlib.sha256(json.dumps([asked, self.masked]).encode()).hexdigest()[:16]
+        settings = short_hash(json.dumps([asked, self.masked]))
         return f"fisher-{settings}-{self.view}-{digest(self.encoder.state_dict() | fitted)}"
 
     def maps(self, image: Tensor) -> Tensor:
