@@ -25,6 +25,7 @@ from hep2.data.across import ALL, Across, between_sources, tested_sources
 from hep2.data.cells import NOBODY, Grouped, Indices
 from hep2.errors import HEp2Error
 from hep2.files import short_hash
+from hep2.metrics import group_counts
 
 Rng = np.random.Generator
 BY_POOLS = ("pools", "public_split")
@@ -243,8 +244,7 @@ def choose_validation(
 
 def pattern_of_specimens(labels: NDArray[np.int64], owner: Indices, count: int) -> Indices:
     """The commonest pattern of each specimen (some specimens are mixed); ties: the first."""
-    table = np.zeros((count, int(labels.max()) + 1), dtype=np.int64)
-    np.add.at(table, (owner, labels), 1)
+    table = group_counts(owner, labels, (count, int(labels.max()) + 1))
     return np.asarray(table.argmax(axis=1), dtype=np.int64)
 
 

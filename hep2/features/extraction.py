@@ -61,10 +61,10 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
     checkpoints, where = own_encoders(cfg, fold), device(cfg)
     transforms, latents = list[Transform](), settings.get("latents", True)
     for one in checkpoints:
-        encoder, made_by = one.encoder().to(where), one.made_by
-        transforms += [Encoding(encoder, one.view, made_by)] * latents
+        encoder = one.encoder().to(where)
+        transforms += [Encoding(encoder, one.view, one.made_by)] * latents
         if local := plain(settings.get("local")):
-            transforms.append(fisher_encoding(encoder, one.view, made_by, local, fold))
+            transforms.append(fisher_encoding(encoder, one, local, fold))
     with_labels: bool | None = any(checkpoint.learned_with_labels for checkpoint in checkpoints)
     if not checkpoints:
         transforms = [extraction(plain(settings.extractor), fold)]
@@ -84,11 +84,7 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
 
 
 def fisher_encoding(
-    encoder: nn.Module,
-    view: str,
-    made_by: dict[str, Any],
-    settings: dict[str, Any],
-    fold: Fold,
+    encoder: nn.Module, known: EncoderCheckpoint, settings: dict[str, Any], fold: Fold
 ) -> FisherEncoding:
     """Fisher vectors, fitted to maps of the fold's training cells; they take masks if it has any.
 
@@ -97,10 +93,10 @@ def fisher_encoding(
     """
     vectors: FisherVectors = instantiate(settings, _convert_="all")
     if not hasattr(encoder, "maps"):
-        raise HEp2Error(f"features.local: the encoder {made_by['architecture']} has no maps")
+        raise HEp2Error(f"features.local: the encoder {known.architecture} has no maps")
     masked = fold.cells.masks is not None
-    transform = FisherEncoding(encoder, vectors, view, made_by, masked)
-    images, train = CellImages(fold.cells, view=view), fold.split.train
+    transform = FisherEncoding(encoder, vectors, known.view, known.made_by, masked)
+    images, train = CellImages(fold.cells, view=known.view), fold.split.train
     seed, share = int(fold.provenance["seed"]), -(-vectors.sample // len(train))
     rng = np.random.default_rng(seed)
 

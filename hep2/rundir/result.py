@@ -233,10 +233,10 @@ def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
     }
 
 
-def name_metrics(fold: Fold, part: str, values: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics under names that carry the protocol; NaN, which JSON lacks, becomes null."""
+def name_metrics(fold: Fold, values: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics of the test cells, named with the protocol; NaN, which JSON lacks, becomes null."""
     return {
-        f"{fold.protocol}/{part}/{name}": None if math.isnan(value) else float(value)
+        f"{fold.protocol}/test/{name}": None if math.isnan(value) else float(value)
         for name, value in values.items()
     }
 

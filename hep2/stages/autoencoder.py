@@ -146,7 +146,7 @@ class AutoencoderStage(NetworkStage):
         validation, _ = errors_and_latents(self.task, self.inputs, split.val)
         held_out = np.concatenate([validation, errors])
         return {
-            "metrics": name_metrics(self.fold, "test", asdict(score)),
+            "metrics": name_metrics(self.fold, asdict(score)),
             "collapsed": score.collapsed,
             "labels_in_features": False,
             "novelty": {
