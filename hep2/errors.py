@@ -32,6 +32,11 @@ def asked_to_end(error: BaseException) -> bool:
     return False
 
 
+def whole(value: Any, least: int, most: float = math.inf) -> bool:
+    """Whether a setting is a whole number in these bounds; Python takes True for one as well."""
+    return type(value) is int and least <= value <= most
+
+
 def check_number(key: str, value: Any, below: float = math.inf) -> None:
     """Raise HEp2Error where a setting is not a number from 0 up to, but without, a bound."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:

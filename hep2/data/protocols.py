@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hep2.data.across import ALL, Across, between_sources, tested_sources
 from hep2.data.cells import NOBODY, Grouped, Indices
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 from hep2.files import short_hash
 from hep2.metrics import group_counts
 
@@ -254,7 +254,7 @@ def few_labels(cells: Grouped, split: Split, specimens: int, entropy: list[int])
     Raises:
         HEp2Error: specimens are unknown, or none is asked for.
     """
-    if type(specimens) is not int or specimens < 1:
+    if not whole(specimens, 1):
         raise HEp2Error(f"protocol.labelled={specimens} must be null, or 1 or more specimens")
     train = split.train
     names, owner = np.unique(_known_specimens(cells, "few labels")[train], return_inverse=True)

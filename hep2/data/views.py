@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 
 
 def in_unit_range(pixels: NDArray[Any]) -> NDArray[np.float32]:
@@ -81,5 +81,5 @@ def oriented(image: Images, orientation: int) -> Images:
 
 def check_orientations(orientations: int, key: str = "orientations") -> None:
     """Raise HEp2Error where there are not this many flips and quarter turns of a square."""
-    if type(orientations) is not int or not 1 <= orientations <= ORIENTATIONS:
+    if not whole(orientations, 1, ORIENTATIONS):
         raise HEp2Error(f"{key}={orientations} must be a number from 1 to {ORIENTATIONS}")

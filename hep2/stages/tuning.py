@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hep2.config import plain, redacted
 from hep2.data.cells import Indices
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
 from hep2.rundir.directory import RunDir, configuration_differences
@@ -45,7 +45,7 @@ def tuned(stage: S) -> tuple[S, dict[str, Any]]:
     if tuning.grid is None or not stage.tunable or not cfg.stage.get("tuned", True):
         return stage, {}
     asked = candidates(plain(tuning.grid))
-    if not isinstance(tuning.folds, int) or tuning.folds < 2:
+    if not whole(tuning.folds, 2):
         raise HEp2Error(f"tuning.folds={tuning.folds} must be a whole number, 2 or more")
     if not isinstance(tuning.epochs, int | float) or not 0 < tuning.epochs <= 1:
         raise HEp2Error(
