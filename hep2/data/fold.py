@@ -24,16 +24,6 @@ from hep2.files import short_hash
 
 log = logging.getLogger(__name__)
 
-PER_CELL = (
-    "images",
-    "ids",
-    "labels",
-    "specimens",
-    "pools",
-    "sources",
-    "intensities",
-)  # columns of `Cells`
-
 
 @dataclass(frozen=True)
 class Fold:
