@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -97,15 +97,11 @@ def member_runs(cfg: DictConfig) -> list[RunDir]:
 def runs_behind(cfg: DictConfig) -> list[RunDir]:
     """All finished runs that this one stands on, each once: encoders, members, their encoders."""
     members = member_runs(cfg)
-    theirs = [run.stored() for run in members if run.finished]
-    below = [run for one in theirs for run in encoder_runs(_beside(cfg, one))]
+    beside = {"runs_dir": cfg.runs_dir, "name": cfg.name}  # they lie where this run does
+    theirs = [DictConfig(run.stored() | beside) for run in members if run.finished]
+    below = [run for one in theirs for run in encoder_runs(one)]
     found = {run.path: run for run in [*encoder_runs(cfg), *members, *below] if run.finished}
     return list(found.values())
-
-
-def _beside(cfg: DictConfig, other: Mapping[str, Any]) -> DictConfig:
-    """The configuration of another run, which lies where this one does."""
-    return DictConfig(dict(other, runs_dir=cfg.runs_dir, name=cfg.name))
 
 
 def encoder_runs(cfg: DictConfig) -> list[RunDir]:

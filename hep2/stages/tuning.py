@@ -131,7 +131,7 @@ class Trials:
 
     def __init__(self, run: RunDir, cfg: DictConfig) -> None:
         self.run = run
-        self.configuration = redacted(OmegaConf.to_container(cfg, resolve=True))
+        self.configuration = redacted(plain(cfg))
         self.rows: list[dict[str, Any]] = []
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             stored = json.loads(run.tuning.read_bytes())
