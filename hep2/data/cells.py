@@ -123,6 +123,11 @@ class Grouped(Protocol):
         """Where each cell was taken, shape (N,); all empty where that is not told."""
 
 
+def spread(count: int, most: int) -> Indices:
+    """Of so many positions at most `most`, evenly spaced."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
 def widened(images: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """The same images; those of 8 bits get 16 where `dtype` asks for it, and white stays white."""
     return images if images.dtype == dtype else images.astype(dtype) * np.dtype(dtype).type(WIDEN)

@@ -211,7 +211,8 @@ def _held(path: Path, sides: NDArray[np.str_], by_fold: bool) -> tuple[list[Held
     held = [
         Held(
             f"fold {name}" if by_fold else name,
-            *(np.flatnonzero(sides != name), np.flatnonzero(sides == name)),
+            np.flatnonzero(sides != name),
+            np.flatnonzero(sides == name),
         )
         for name in names
     ]

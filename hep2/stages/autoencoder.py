@@ -16,7 +16,7 @@ from torch import Tensor
 from hep2.calls.unlike import PERCENTILE
 from hep2.config import arguments, device, plain
 from hep2.data.augment import Augmentation
-from hep2.data.cells import Indices
+from hep2.data.cells import Indices, spread
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, in_batches
 from hep2.data.protocols import Split
@@ -238,8 +238,7 @@ def rankme(latents: NDArray[np.float32]) -> float:
     Garrido et al., RankMe, ICML 2023, equations 1 and 2: a greater one goes with better heads,
     and no label is read. Of at most RANKED cells, spread evenly.
     """
-    some = latents[np.linspace(0, len(latents) - 1, min(RANKED, len(latents))).astype(np.int64)]
-    values = np.linalg.svd(some, compute_uv=False)
+    values = np.linalg.svd(latents[spread(len(latents), RANKED)], compute_uv=False)
     shares = values / max(values.sum(), TINY) + TINY
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
