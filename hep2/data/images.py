@@ -172,11 +172,12 @@ def read_image(
         raise ImageError(f"a pixel of {brightest}, above the full scale {full_scale}")
     if header.white_is_zero:
         pixels = np.uint16(full_scale) - pixels
-    if full_scale == FULL_SCALE:
-        return pixels
-    return ((pixels.astype(np.uint32) * FULL_SCALE + full_scale // 2) // full_scale).astype(
-        np.uint16
-    )
+    return pixels if full_scale == FULL_SCALE else rescaled(pixels, full_scale)
+
+
+def rescaled(pixels: Pixels, white: int) -> Pixels:
+    """Values of 16 bits so that `white` becomes 65535, rounded."""
+    return ((pixels.astype(np.uint32) * FULL_SCALE + white // 2) // white).astype(np.uint16)
 
 
 def read_raw(file: Path, channel: str, page: int | None) -> tuple[Pixels, Page]:
