@@ -1,8 +1,7 @@
-"""Files that are written whole or not at all, locks, digests, progress, text for spreadsheets."""
+"""Files that are written whole or not at all, locks, the progress bar, text for spreadsheets."""
 
 import csv
 import errno
-import hashlib
 import io
 import logging
 import os
@@ -134,12 +133,6 @@ def whole_csv(path: Path) -> Iterator[Any]:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         yield csv.writer(text, lineterminator="\n")
         text.detach()  # writes what it holds; the file is not its own to close
-
-
-def short_hash(content: bytes | memoryview | str) -> str:
-    """16 hex digits of bytes, a buffer of them, or a text: what tells contents apart here."""
-    made = content.encode() if isinstance(content, str) else content
-    return hashlib.sha256(made).hexdigest()[:16]
 
 
 def reserve(file: IO[bytes], length: int) -> None:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells, Indices
+from hep2.data.cells import Cells, Indices, short_hash
 from hep2.errors import HEp2Error
-from hep2.files import short_hash
 
 
 class Across(NamedTuple):

@@ -1,5 +1,6 @@
 """What is known of a cell, from the source that lists it to the data set in memory."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,6 +122,12 @@ class Grouped(Protocol):
     @property
     def sources(self) -> NDArray[np.str_]:
         """Where each cell was taken, shape (N,); all empty where that is not told."""
+
+
+def short_hash(content: bytes | memoryview | str) -> str:
+    """16 hex digits of bytes, a buffer of them, or a text: what tells contents apart here."""
+    made = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(made).hexdigest()[:16]
 
 
 def spread(count: int, most: int) -> Indices:

@@ -14,13 +14,12 @@ from omegaconf import DictConfig
 from hep2.config import plain
 from hep2.data.across import across_of, left_out, with_patterns
 from hep2.data.audit import Audit, audit_split
-from hep2.data.cells import NOBODY, Cells, Indices, joined
+from hep2.data.cells import NOBODY, Cells, Indices, joined, short_hash
 from hep2.data.images import FULL_SCALE
 from hep2.data.protocols import Split, few_labels, fold_count, make_split
 from hep2.data.spelling import spelling_key
 from hep2.data.store import open_cells
 from hep2.errors import HEp2Error
-from hep2.files import short_hash
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.across import ALL, Across, between_sources, tested_sources
-from hep2.data.cells import NOBODY, Grouped, Indices
+from hep2.data.cells import NOBODY, Grouped, Indices, short_hash
 from hep2.errors import HEp2Error, whole
-from hep2.files import short_hash
-from hep2.metrics import group_counts
 
 Rng = np.random.Generator
 BY_POOLS = ("pools", "public_split")
@@ -244,7 +242,8 @@ def choose_validation(
 
 def pattern_of_specimens(labels: NDArray[np.int64], owner: Indices, count: int) -> Indices:
     """The commonest pattern of each specimen (some specimens are mixed); ties: the first."""
-    table = group_counts(owner, labels, (count, int(labels.max()) + 1))
+    table = np.zeros((count, int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(table, (owner, labels), 1)
     return np.asarray(table.argmax(axis=1), dtype=np.int64)
 
 

@@ -22,10 +22,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells, Row, Source, widened
+from hep2.data.cells import Cells, Row, Source, short_hash, widened
 from hep2.data.images import FULL_SCALE, Pixels, check_reading
 from hep2.errors import HEp2Error
-from hep2.files import locked, progress_bar, reserve, short_hash, whole_file, write_atomic
+from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
 
 log = logging.getLogger(__name__)
 

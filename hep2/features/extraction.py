@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from hep2.config import device, plain
-from hep2.data.cells import Cells, Indices
+from hep2.data.cells import Cells, Indices, short_hash
 from hep2.data.fold import Fold
 from hep2.data.inputs import BATCH, CachedFeatures, CellImages, MaskedImages, in_batches
 from hep2.data.store import map_npy
@@ -31,7 +31,7 @@ from hep2.features.transforms import (
     Representation,
     Transform,
 )
-from hep2.files import progress_bar, reserve, short_hash, whole_file
+from hep2.files import progress_bar, reserve, whole_file
 
 BLOCK = 1 << 24  # bytes checked at a time
 Matrix = NDArray[np.float32]

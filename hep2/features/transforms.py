@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hep2.data.cells import short_hash
 from hep2.data.views import oriented, view_of
 from hep2.features.fisher import FisherVectors, normalised
-from hep2.files import short_hash
 
 Matrix = NDArray[np.float32]
 

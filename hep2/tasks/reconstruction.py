@@ -49,7 +49,7 @@ class Reconstruction(L.LightningModule):
         optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
         provenance: what the weights were learned from: data key, split hash, protocol, fold, seed.
             Kept in the checkpoint, so that no other fold can use it by mistake.
-        view: of the cells that the networks see, a name in `hep2.data.inputs.VIEWS`; kept, so that
+        view: of the cells that the networks see, a name in `hep2.data.views.VIEWS`; kept, so that
             the encoder is fed with the same later.
     """
 
