@@ -251,10 +251,9 @@ def collapsed_encoders(folders: Iterable[Path]) -> list[str]:
     for run in folders:
         with suppress(HEp2Error):  # one from elsewhere may have no result
             if read_result(RunDir(run).result).get("collapsed"):
-                collapsed.append(run)
-    for run in collapsed:
-        log.warning("the encoder of %s has collapsed: this run's metrics mean nothing", run)
-    return ["/".join(run.parts[-3:]) for run in collapsed]
+                log.warning("the encoder of %s has collapsed: this run's metrics mean nothing", run)
+                collapsed.append("/".join(run.parts[-3:]))
+    return collapsed
 
 
 def seconds_of(runs: Iterable[RunDir]) -> float:
