@@ -6,7 +6,6 @@ Rows are files of conf/experiment (or folders of them), each with the stages tha
 command again goes on with what is missing.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -47,11 +46,7 @@ def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run them; exit code 1 where a job did not end well."""
     die_with_parent()
-    parser = argparse.ArgumentParser(
-        prog="python -m hep2.rows",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = cli.parser("hep2.rows", __doc__)
     parser.add_argument("rows", help="files or folders of conf/experiment with commas between them")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
     parser.add_argument("overrides", nargs="*", help="as for train.py -m")
