@@ -75,14 +75,14 @@ class CellImages:
 class MaskedImages(CellImages):
     """Images and, as a second channel, the data set's masks of 0 and 1: shape (B, 2, H, W).
 
-    They tell a cell from its ground; a mask of zeros says that there is none.
+    They tell a cell from its ground; a mask of zeros says that a cell has none. Features that take
+    them are of data sets that bring some.
     """
 
     def gather(self, positions: Indices, epoch: int | None) -> Tensor:
         """Two indexed reads of memory maps."""
         image = super().gather(positions, epoch)
-        if self.cells.masks is None:
-            return torch.cat([image, torch.zeros_like(image)], dim=1)
+        assert self.cells.masks is not None, "the data set brings no masks"
         masks = torch.from_numpy(self.cells.masks[positions] > 0)
         return torch.cat([image, masks.to(image)], dim=1)
 
