@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hep2.data.across import ALL, Across, between_sources, tested_sources
 from hep2.data.cells import NOBODY, Grouped, Indices, short_hash
-from hep2.errors import HEp2Error, whole
+from hep2.errors import HEp2Error, one_of, whole
 
 Rng = np.random.Generator
 BY_POOLS = ("pools", "public_split")
@@ -91,8 +91,7 @@ def make_split(
     Raises:
         HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
     """
-    if protocol not in PROTOCOLS:
-        raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(PROTOCOLS)}")
+    make = one_of("protocol", protocol, PROTOCOLS)
     if not 0 <= validation < 1:
         raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
     count = fold_count(protocol, folds, cells, across)
@@ -101,7 +100,7 @@ def make_split(
     if not 0 <= fold < count:
         raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
     # A generator of its own: building a network or adding a fold must not move the split.
-    make, rng = PROTOCOLS[protocol], np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     learning, test, leaky = make(cells, fold, folds, rng, across)
     if protocol in BY_POOLS and validation and np.any(cells.pools == "val"):
         val, note = np.flatnonzero(cells.pools == "val"), ""

@@ -20,7 +20,7 @@ from hep2.data.cells import Indices, spread
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, in_batches
 from hep2.data.protocols import Split
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of
 from hep2.files import write_atomic
 from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
@@ -63,16 +63,8 @@ class AutoencoderStage(NetworkStage):
 
     @property
     def objective(self) -> type[Reconstruction]:
-        """What is learned, by its name in OBJECTIVES.
-
-        Raises:
-            HEp2Error: unknown name.
-        """
-        name = self.cfg.stage.objective.name
-        if name not in OBJECTIVES:
-            known = ", ".join(OBJECTIVES)
-            raise HEp2Error(f"stage.objective.name={name} is unknown: choose one of {known}")
-        return OBJECTIVES[name]
+        """What is learned, by its name in OBJECTIVES; HEp2Error where that is unknown."""
+        return one_of("stage.objective.name", self.cfg.stage.objective.name, OBJECTIVES)
 
     def configure_task(self) -> Reconstruction:
         """A fresh autoencoder."""
