@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 an input, a file or a setting's value is wrong; 2 the comm
 130 interrupted; 143 asked to end (SIGTERM). Any other exception is a bug and keeps its traceback.
 """
 
+import argparse
 import difflib
 import importlib
 import inspect
@@ -88,6 +89,15 @@ def clear_errors() -> Iterator[None]:
         if KeyboardInterrupt in (type(error), type(error.__context__)):
             _leave(f"interrupted; {GO_ON}", 130)
         raise
+
+
+def parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """Of the program `python -m <module>`, whose docstring describes it."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
 
 
 def ignore_unfounded() -> None:

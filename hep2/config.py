@@ -127,11 +127,11 @@ def register() -> None:
     Plugins.instance().register(OwnConf)
 
 
-def composed(words: Sequence[str]) -> DictConfig:
-    """The configuration that `train.py` gets with these overrides."""
+def composed(words: Sequence[str], hydra: bool = False) -> DictConfig:
+    """The configuration that `train.py` gets with these overrides, perhaps with Hydra's own."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", list(words))
+        return compose("train", list(words), return_hydra_config=hydra)
 
 
 def called_by_name() -> bool:
@@ -183,16 +183,21 @@ def is_estimator(head: DictConfig) -> bool:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys."""
+    """Nested dictionaries as one, with dotted keys, the first part of which may be given."""
     if not isinstance(node, dict) or not node:
-        return {prefix.removeprefix("."): node}
-    below = (flat(value, f"{prefix}.{key}") for key, value in node.items())
+        return {prefix: node}
+    below = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
     return {key: value for one in below for key, value in one.items()}
 
 
 def plain(node: Any) -> Any:
     """Plain containers: checkpoints and constructors never see a DictConfig."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def arguments(group: DictConfig) -> dict[str, Any]:
+    """The settings of a group, plain, without what the group is called."""
+    return {key: value for key, value in plain(group).items() if key != "name"}
 
 
 def device(cfg: DictConfig) -> str:

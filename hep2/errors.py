@@ -2,9 +2,11 @@
 
 import math
 import signal
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 TERMINATED = 128 + signal.SIGTERM  # exit code: what shells and schedulers know
+T = TypeVar("T")
 
 
 class HEp2Error(Exception):
@@ -30,6 +32,18 @@ def asked_to_end(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def one_of(key: str, name: Any, table: Mapping[str, T]) -> T:
+    """What a table has under the name that a setting gives; HEp2Error where it has none."""
+    if name not in table:
+        raise HEp2Error(f"{key}={name} is unknown: choose one of {', '.join(table)}")
+    return table[name]
+
+
+def whole(value: Any, least: int, most: float = math.inf) -> bool:
+    """Whether a setting is a whole number in these bounds; Python takes True for one as well."""
+    return type(value) is int and least <= value <= most
 
 
 def check_number(key: str, value: Any, below: float = math.inf) -> None:

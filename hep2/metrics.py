@@ -23,8 +23,7 @@ CALIBRATION_BINS = 15
 
 def confusion_counts(targets: IntArray, outputs: IntArray, classes: int) -> FloatArray:
     """Count the cells of each (output class, target class). Class indices (N,) -> (C, C)."""
-    flat = outputs * classes + targets
-    return np.bincount(flat, minlength=classes**2).reshape(classes, classes).astype(np.float64)
+    return group_counts(outputs, targets, (classes, classes)).astype(np.float64)
 
 
 def recalls(confusion: FloatArray) -> FloatArray:
@@ -240,8 +239,7 @@ def match(targets: IntArray, clusters: IntArray, count: int) -> Matching:
     """
     from scipy.optimize import linear_sum_assignment
 
-    together = np.zeros((count, count), dtype=np.int64)  # (cluster, pattern)
-    np.add.at(together, (clusters, targets), 1)
+    together = group_counts(clusters, targets, (count, count))  # (cluster, pattern)
     rows, patterns = linear_sum_assignment(together, maximize=True)
     return Matching(patterns.astype(np.int64), float(together[rows, patterns].sum() / len(targets)))
 

@@ -6,16 +6,14 @@ Rows are files of conf/experiment (or folders of them), each with the stages tha
 command again goes on with what is missing.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hep2 import cli, config
-from hep2.config import PROGRAM, composed
+from hep2 import cli
+from hep2.config import PROGRAM, composed, conf_folders
 from hep2.signals import die_with_parent
 from hep2.sweep.jobs import plan
 from hep2.sweep.launcher import run_jobs
@@ -26,7 +24,7 @@ def names_of(asked: str) -> list[str]:
 
     A user's own folder is searched as well as the one that comes with hep2.
     """
-    places = [place / "experiment" for place in config.conf_folders()]
+    places = [place / "experiment" for place in conf_folders()]
     return [
         name
         for row in asked.split(",")
@@ -37,11 +35,8 @@ def names_of(asked: str) -> list[str]:
 
 def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:
     """The overrides of a row's jobs: every combination of what it and the words sweep over."""
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        cfg = compose("train", [f"experiment={row}"], return_hydra_config=True)
     given = {word.partition("=")[0] for word in words}
-    swept = cfg.hydra.sweeper.params or {}
+    swept = composed([f"experiment={row}"], hydra=True).hydra.sweeper.params or {}
     own = [f"{key}={values}" for key, values in swept.items() if key not in given]
     parsed = OverridesParser.create().parse_overrides([f"experiment={row}", *own, *words])
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
@@ -51,11 +46,7 @@ def jobs_of(row: str, words: Sequence[str]) -> list[list[str]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run them; exit code 1 where a job did not end well."""
     die_with_parent()
-    parser = argparse.ArgumentParser(
-        prog="python -m hep2.rows",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = cli.parser("hep2.rows", __doc__)
     parser.add_argument("rows", help="files or folders of conf/experiment with commas between them")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
     parser.add_argument("overrides", nargs="*", help="as for train.py -m")

@@ -7,7 +7,6 @@ twice at once, two processes share it. Pictures of the study lie in runs/<name>/
 Ranges are in conf/search.yaml. Encoders are trained once a fold and shared by all trials.
 """
 
-import argparse
 import io
 import logging
 import statistics
@@ -136,11 +135,7 @@ def _space() -> Path:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search, and say what was best."""
     die_with_parent()
-    parser = argparse.ArgumentParser(
-        prog="python -m hep2.search",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = cli.parser("hep2.search", __doc__)
     parser.add_argument("--trials", type=int, default=30, help="trials of the study, all in all")
     parser.add_argument(
         "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"

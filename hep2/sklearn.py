@@ -36,14 +36,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hep2.cli import ignore_unfounded, plainly
-from hep2.config import composed, is_estimator, plain
-from hep2.data.cells import Cells
+from hep2.config import arguments, composed, is_estimator, plain
+from hep2.data.cells import NOBODY, Cells
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.images import FULL_SCALE, resize_square
 from hep2.data.inputs import CachedFeatures, CellImages, in_batches
 from hep2.data.protocols import Split
-from hep2.data.validation import NOBODY
 from hep2.errors import HEp2Error
 from hep2.features.transforms import Encoding
 from hep2.rundir.directory import RunDir
@@ -192,7 +191,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             task = Classification(
                 None,
                 {"latent_size": features.size},
-                head={key: value for key, value in plain(cfg.head).items() if key != "name"},
+                head=arguments(cfg.head),
                 classes=[str(name) for name in self.classes_],
                 freeze=True,
                 optimizer=plain(cfg.stage.optimizer),

@@ -7,7 +7,7 @@ asks for a decision.
 from collections.abc import Mapping
 from typing import Any
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 
 # Handed to the Trainer as they are, whatever Lightning allows; some values are refused below.
 WORKS = frozenset((
@@ -108,10 +108,6 @@ def precision_of(trainer: Mapping[str, Any]) -> str:
     return PRECISIONS[str(trainer.get("precision"))]
 
 
-def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
 def _precision(value: Any, trainer: Mapping[str, Any]) -> str:
     if str(value) not in PRECISIONS:
         return "is refused: weights are kept in float32; choose 32-true, bf16-mixed or 16-mixed"
@@ -129,21 +125,21 @@ def _strategy(value: Any, trainer: Mapping[str, Any]) -> str:
 
 
 def _max_epochs(value: Any, trainer: Mapping[str, Any]) -> str:
-    good = _whole(value, 1)
+    good = whole(value, 1)
     return "" if good else "(or stage.epochs) must be a whole number, 1 or more"
 
 
 def _min_epochs(value: Any, trainer: Mapping[str, Any]) -> str:
-    if value is not None and not _whole(value, 0):
+    if value is not None and not whole(value, 0):
         return "must be a whole number, 0 or more"
     most = trainer.get("max_epochs")
-    beyond = value is not None and _whole(most, 1) and value > most
+    beyond = value is not None and whole(most, 1) and value > most
     return f"is more than stage.epochs, {most}: lower it" if beyond else ""
 
 
 def _limit(value: Any, trainer: Mapping[str, Any]) -> str:
     share = type(value) is float and 0 < value <= 1
-    good = value is None or share or _whole(value, 1)
+    good = value is None or share or whole(value, 1)
     return "" if good else "must be a number of batches, from 1, or a share of them, up to 1.0"
 
 
@@ -153,17 +149,12 @@ def _validation_limit(value: Any, trainer: Mapping[str, Any]) -> str:
     return _limit(value, trainer)
 
 
-def _at_least(least: int) -> Any:
+def _at_least(least: int, otherwise: str = "") -> Any:
     def rule(value: Any, trainer: Mapping[str, Any]) -> str:
-        good = value is None or _whole(value, least)
-        return "" if good else f"must be a whole number, {least} or more"
+        good = value is None or whole(value, least)
+        return "" if good else otherwise or f"must be a whole number, {least} or more"
 
     return rule
-
-
-def _sanity(value: Any, trainer: Mapping[str, Any]) -> str:
-    good = value is None or _whole(value, -1)
-    return "" if good else "must be a number of batches, or -1 for all of them"
 
 
 def _clip(value: Any, trainer: Mapping[str, Any]) -> str:
@@ -189,7 +180,7 @@ RULES = {
     "min_epochs": _min_epochs,
     "limit_train_batches": _limit,
     "limit_val_batches": _validation_limit,
-    "num_sanity_val_steps": _sanity,
+    "num_sanity_val_steps": _at_least(-1, "must be a number of batches, or -1 for all of them"),
     "log_every_n_steps": _at_least(0),
     "accumulate_grad_batches": _at_least(1),
     "reload_dataloaders_every_n_epochs": _at_least(0),

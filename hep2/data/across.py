@@ -1,6 +1,5 @@
 """Several sources in one data set: trained on one, tested on another, patterns matched by name."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -8,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells
-from hep2.data.validation import Indices
+from hep2.data.cells import Cells, Indices, short_hash
 from hep2.errors import HEp2Error
 
 
@@ -99,7 +97,7 @@ def with_patterns(cells: Cells, mapping: Mapping[Any, Any] | None) -> Cells:
     ours = [names.get(name, name) for name in cells.classes]
     classes = tuple(dict.fromkeys(ours))
     labels = np.array([classes.index(name) for name in ours], dtype=np.int64)[cells.labels]
-    key = hashlib.sha256(repr((cells.key, sorted(names.items()))).encode()).hexdigest()[:16]
+    key = short_hash(repr((cells.key, sorted(names.items()))))
     return replace(cells, labels=labels, classes=classes, key=key)
 
 

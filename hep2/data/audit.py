@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.opencv import cv2
-from hep2.data.validation import Indices
 from hep2.data.views import ORIENTATIONS, oriented
 
 SIDE = 32  # pixels: images are shrunk to this before they are compared
@@ -56,7 +55,10 @@ def audit_split(cells: Cells, learning: Indices, test: Indices) -> Audit:
     same, near = look_alikes(cells, learning, test)
     kinds = [(*pair, "identical") for pair in same] + [(*pair, "near") for pair in near]
     pairs = [[str(cells.ids[a]), str(cells.ids[b]), kind] for a, b, kind in kinds[:LISTED]]
-    return Audit(*_specimens(cells, learning, test), len(same), len(near), pairs)
+    shared = shared_specimens(cells, learning, test)
+    specimens = None if shared is None else len(shared)
+    of_them = None if shared is None else int(np.isin(cells.specimens[test], shared).sum())
+    return Audit(specimens, of_them, len(same), len(near), pairs)
 
 
 def look_alikes(
@@ -66,7 +68,10 @@ def look_alikes(
     learning = np.sort(learning)
     same = _identical(cells, learning, test)
     rest = np.setdiff1d(test, [cell for cell, _ in same])
-    return same, _near_duplicates(cells, learning, rest, threshold)
+    best, other = closest(cells, rest, learning)
+    order = np.argsort(-best, kind="stable")
+    near = [(int(rest[row]), int(other[row])) for row in order if best[row] >= threshold]
+    return same, near
 
 
 def shared_specimens(cells: Cells, learning: Indices, test: Indices) -> NDArray[np.str_] | None:
@@ -74,13 +79,6 @@ def shared_specimens(cells: Cells, learning: Indices, test: Indices) -> NDArray[
     if np.any(cells.specimens == ""):
         return None
     return np.intersect1d(cells.specimens[learning], cells.specimens[test])
-
-
-def _specimens(cells: Cells, learning: Indices, test: Indices) -> tuple[int | None, int | None]:
-    shared = shared_specimens(cells, learning, test)
-    if shared is None:
-        return None, None
-    return len(shared), int(np.isin(cells.specimens[test], shared).sum())
 
 
 def _identical(cells: Cells, learning: Indices, test: Indices) -> Pairs:
@@ -92,13 +90,6 @@ def _identical(cells: Cells, learning: Indices, test: Indices) -> Pairs:
     first = {digest(cell): cell for cell in reversed(learning.tolist())}
     matches = ((cell, first.get(digest(cell))) for cell in test.tolist())
     return [(cell, other) for cell, other in matches if other is not None]
-
-
-def _near_duplicates(cells: Cells, learning: Indices, test: Indices, threshold: float) -> Pairs:
-    """Pairs (test cell, its closest look-alike), closest first."""
-    best, other = closest(cells, test, learning)
-    order = np.argsort(-best, kind="stable")
-    return [(int(test[row]), int(other[row])) for row in order if best[row] >= threshold]
 
 
 def closest(

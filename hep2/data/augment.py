@@ -1,6 +1,7 @@
 """Augmentation that suits cells: a cell has no up, no left and no fixed brightness."""
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ class Draws(NamedTuple):
     down: Any
 
 
+@dataclass(frozen=True)
 class Augmentation:
     """Random flips, quarter turns, rotation and mild changes of intensity.
 
@@ -46,33 +48,16 @@ class Augmentation:
     order of cells change nothing, and a resumed run sees what an undisturbed one sees. So we draw,
     and albumentations' functions are told what to do: its own pipeline repeats one stream in every
     worker, and takes eight times as long, most of it to seed itself and to draw.
-
-    Args:
-        flips: whether to draw one of the eight flips and quarter turns of a square.
-        rotate: largest free rotation in degrees; what enters from outside is the reflection.
-        brightness: largest shift of intensity, as a share of the full scale.
-        contrast: largest relative change of contrast.
-        scale: largest relative change of size.
-        translate: largest shift either way, as a share of the side.
-        seed: the run's seed.
-        cells: how many cells the data set has.
     """
 
-    def __init__(
-        self,
-        flips: bool,
-        rotate: float,
-        brightness: float,
-        contrast: float,
-        seed: int,
-        cells: int,
-        scale: float = 0.0,
-        translate: float = 0.0,
-    ) -> None:
-        self.flips, self.rotate = flips, rotate
-        self.brightness, self.contrast = brightness, contrast
-        self.scale, self.translate = scale, translate
-        self.seed, self.cells = seed, cells
+    flips: bool  # whether to draw one of the eight flips and quarter turns of a square
+    rotate: float  # largest free rotation in degrees; what enters from outside is the reflection
+    brightness: float  # largest shift of intensity, as a share of the full scale
+    contrast: float  # largest relative change of contrast
+    seed: int  # the run's
+    cells: int  # how many the data set has
+    scale: float = 0.0  # largest relative change of size
+    translate: float = 0.0  # largest shift either way, as a share of the side
 
     def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
         """Decide what is done to some cells, given by their positions in the data set: (B,)."""

@@ -1,5 +1,6 @@
 """What is known of a cell, from the source that lists it to the data set in memory."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDEN = 257  # 255 * 257 = 65535: white stays white beside 16 bits, whatever their files' scale
+
+Indices = NDArray[np.int64]  # positions of cells in their data set
+NOBODY: Indices = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,45 @@ class Cells:
         return int(np.iinfo(self.images.dtype).max)
 
 
+class Grouped(Protocol):
+    """What a protocol may look at: one entry a cell, never a pixel."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Indices of patterns, shape (N,)."""
+
+    @property
+    def specimens(self) -> NDArray[np.str_]:
+        """Names of specimens, shape (N,); all empty where they are unknown."""
+
+    @property
+    def pools(self) -> NDArray[np.str_]:
+        """Each "train", "val", "test" or "", shape (N,)."""
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """Where each cell was taken, shape (N,); all empty where that is not told."""
+
+
+def short_hash(content: bytes | memoryview | str) -> str:
+    """16 hex digits of bytes, a buffer of them, or a text: what tells contents apart here."""
+    made = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(made).hexdigest()[:16]
+
+
+def spread(count: int, most: int) -> Indices:
+    """Of so many positions at most `most`, evenly spaced."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
+def widened(images: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """The same images; those of 8 bits get 16 where `dtype` asks for it, and white stays white."""
+    return images if images.dtype == dtype else images.astype(dtype) * np.dtype(dtype).type(WIDEN)
+
+
 def joined(cells: Cells, more: Cells) -> Cells:
     """A data set with more cells behind its own; they have the label -1 and no pool."""
     dtype: Any = np.promote_types(cells.images.dtype, more.images.dtype)
-
-    def widened(images: NDArray[Any]) -> NDArray[Any]:
-        return images if images.dtype == dtype else images.astype(dtype) * dtype.type(WIDEN)
 
     def behind(own: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([own, others])
@@ -113,7 +150,7 @@ def joined(cells: Cells, more: Cells) -> Cells:
     empty = np.full(len(more), "")
     return replace(
         cells,
-        images=behind(widened(cells.images), widened(more.images)),
+        images=behind(widened(cells.images, dtype), widened(more.images, dtype)),
         ids=behind(cells.ids, np.array([f"unlabelled/{name}" for name in more.ids])),
         labels=behind(cells.labels, np.full(len(more), -1)),
         specimens=behind(cells.specimens, more.specimens),

@@ -7,7 +7,7 @@ from pathlib import Path
 from hep2.data.cells import Row
 from hep2.data.levels import unusual
 from hep2.data.manifest import read_csv
-from hep2.data.spelling import id_key, nothing, spelling_key
+from hep2.data.spelling import id_key, nothing, said, spelling_key
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,8 @@ def labelled_by_csv(
             folders = found[0].relative_to(root).parts[:-1]
             pool = next((POOL_FOLDERS[part] for part in folders if part in POOL_FOLDERS), "")
             specimen, _ = specimens.get(id_key(identity), ("", ""))
-            intensity = "" if nothing(text := cell.get("Intensity", "")) else text
-            yield Row(
-                identity, label, specimen, pool, found[0], origin, intensity=intensity.casefold()
-            )
+            intensity = said(cell.get("Intensity", "")).casefold()
+            yield Row(identity, label, specimen, pool, found[0], origin, intensity=intensity)
     if extra := sum(len(files[key]) for key in files.keys() - keys):
         log.info("%s: %d images that no row of %s names are left out", root, extra, LABELS)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hep2.data.augment import augment_batch
+from hep2.data.cells import Indices
 from hep2.data.inputs import CellImages, Inputs
 from hep2.data.protocols import Split
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 
 FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own

@@ -36,20 +36,11 @@ _AS_NUMBERS = "save one number a pixel, 0 outside (of cellpose *_cp_masks, not i
 
 @dataclass(frozen=True)
 class Cut:
-    """How cells are cut out of fields.
+    """How cells are cut out of fields; HEp2Error where a value cannot be."""
 
-    Args:
-        margin: free space on each end, as a share of the cell's longer side.
-        smallest: the share of the median area of the field's cells below which one is too small.
-        stretch: whether the grey levels of every cell are stretched from black to white.
-
-    Raises:
-        HEp2Error: one of them cannot be.
-    """
-
-    margin: float = MARGIN
-    smallest: float = 0.25
-    stretch: bool = False
+    margin: float = MARGIN  # free space on each end, as a share of the cell's longer side
+    smallest: float = 0.25  # the share of the field's median area below which a cell is too small
+    stretch: bool = False  # whether every cell's grey levels are stretched from black to white
 
     def __post_init__(self) -> None:
         for key, most in (("margin", 2), ("smallest", 1)):

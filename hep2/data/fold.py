@@ -1,11 +1,11 @@
 """One fold of one data set: its cells, who trains and who tests, and its fingerprint."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
@@ -14,12 +14,11 @@ from omegaconf import DictConfig
 from hep2.config import plain
 from hep2.data.across import across_of, left_out, with_patterns
 from hep2.data.audit import Audit, audit_split
-from hep2.data.cells import Cells, joined
+from hep2.data.cells import NOBODY, Cells, Indices, joined, short_hash
 from hep2.data.images import FULL_SCALE
 from hep2.data.protocols import Split, few_labels, fold_count, make_split
+from hep2.data.spelling import spelling_key
 from hep2.data.store import open_cells
-from hep2.data.unlabelled import apart
-from hep2.data.validation import NOBODY
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Fold:
         names = self.cells.ids[self.split.unlabelled].tolist()
         if self.more is not None:
             names += [self.more.key, *self.more.specimens.tolist()]
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        digest = short_hash("\n".join(names))
         own = self.provenance
         return {key: own[key] for key in ("data", "protocol", "seed")} | {"pool": digest}
 
@@ -116,6 +115,38 @@ def _open(data: DictConfig, cache_dir: Path) -> tuple[Cells, Cells | None]:
         return cells, None
     named = {"_target_": "hep2.data.sources.unlabelled", "root": data.unlabelled}
     return cells, open_cells(instantiate(named), cache_dir, *how)
+
+
+def apart(more: Cells, cells: Cells, test: Indices, protocol: str) -> Cells:
+    """Cells without labels that an encoder may learn from: they share no specimen with a test cell.
+
+    Under the protocol `source`, no source either.
+
+    Names are compared as a reader would: "s07" is S07. Where one of the sets has sources and the
+    other has none, "Turin/S07" is S07 as well. Cells of unknown specimens stay.
+
+    Raises:
+        HEp2Error: under `source`, cells whose source is not known.
+    """
+    if protocol == "source" and (unknown := int((more.sources == "").sum())):
+        raise HEp2Error(
+            f"data.unlabelled: {unknown} of the cells are of no source; protocol=source learns "
+            "nothing from that of the test cells; add the column source to the CSV"
+        )
+    by_source = [bool((one.sources != "").any()) for one in (more, cells)]
+    short = by_source[0] != by_source[1]
+    tested = {_key(name, short) for name in cells.specimens[test]} - {""}
+    shared = np.array([_key(name, short) in tested for name in more.specimens], np.bool_)
+    if protocol == "source":
+        theirs = {spelling_key(name) for name in cells.sources[test]}
+        shared |= np.array([spelling_key(name) in theirs for name in more.sources], np.bool_)
+    per_cell = ("images", "ids", "labels", "specimens", "pools", "sources", "intensities")
+    chosen: dict[str, Any] = {name: getattr(more, name)[~shared] for name in per_cell}
+    return replace(more, **chosen)
+
+
+def _key(specimen: str, short: bool) -> str:
+    return spelling_key(specimen.rpartition("/")[2] if short else specimen)
 
 
 def _say_scale(cells: Cells, as_set: bool) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,6 +13,7 @@ from hep2.data.spelling import normal
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Finder:
     """Finds files by the paths of a CSV, also by those of another system or computer.
 
@@ -20,9 +22,8 @@ class Finder:
     alone fits.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.read: dict[str, str] = {}  # paths that were not taken as they are
+    root: Path
+    read: dict[str, str] = field(default_factory=dict)  # paths that were not taken as they are
 
     def file(self, text: str) -> Path:
         """The file of a path, normalised; where there is none, what the path says."""

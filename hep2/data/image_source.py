@@ -1,6 +1,7 @@
-"""A data set of image files: decodes them and names every one that cannot be used."""
+"""A data set of image files and masks: decodes them and names what cannot be used."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hep2.data.cells import Row
 from hep2.data.header import ImageError
-from hep2.data.images import FULL_SCALE, Pixels, decoded
+from hep2.data.images import FULL_SCALE, Pixels, decoded, read_image, resize_square
 from hep2.data.manifest import by_reason, shortened
-from hep2.data.masks import any_mask, mask_images
 from hep2.data.rows import check_rows
 from hep2.data.scale import full_scale_of
 from hep2.errors import HEp2Error
 
+log = logging.getLogger(__name__)
+
+LOSSY = (".jpg", ".jpeg")  # masks whose black is not quite black
 FIELD = 5  # times as long as the others' sides: no cell of the same microscope is
 FEW = 0.2  # share of the images
 
@@ -107,7 +111,38 @@ class ImageSource:
 
     def masks(self, size: int) -> Iterator[NDArray[np.uint8]] | None:
         """The rows' masks, resized as the images are; None where no row has one."""
-        return mask_images(self.rows, size) if any_mask(self.rows) else None
+        some = any(row.mask != Path() for row in self.rows)
+        return mask_images(self.rows, size) if some else None
+
+
+def mask_images(rows: Sequence[Row], size: int) -> Iterator[NDArray[np.uint8]]:
+    """A mask for each row, shape (size, size), uint8: 255 is the cell; resized as its image is.
+
+    Where there is none, or one that cannot be its image's (a warning says which), all is 0.
+    """
+    unused = []
+    for row in rows:
+        made = np.zeros((size, size), np.uint8)
+        if row.mask != Path():
+            try:
+                made = _resized(row, size)
+            except ImageError as error:
+                unused.append(f"{row.mask}: {error}")
+            except Exception:  # Pillow's plug-ins raise all kinds on broken files
+                unused.append(f"{row.mask}: the image cannot be decoded")
+        yield made
+    if unused:
+        lines = shortened(by_reason(unused))
+        log.warning("%s", f"{len(unused)} masks are not used:\n{lines}")
+
+
+def _resized(row: Row, size: int) -> NDArray[np.uint8]:
+    with Image.open(row.file) as image, Image.open(row.mask) as mask:  # before memory is spent
+        if image.size != mask.size:
+            raise ImageError("of another size than its image")
+    pixels = read_image(row.mask, "mean")
+    inside = pixels > (pixels.max() / 2 if row.mask.suffix.lower() in LOSSY else 0)
+    return (resize_square(inside.astype(np.uint8) * 255, size) > 127).astype(np.uint8) * 255
 
 
 def image_source(

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hep2.data.header import TOO_LARGE, ImageError, Page, page_of, too_large
 from hep2.data.opencv import cv2
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 
 F = TypeVar("F")  # a file, or what is read from files
 T = TypeVar("T")
@@ -135,9 +135,9 @@ def check_reading(channel: str, page: object, full_scale: object) -> None:
     """Raise HEp2Error for a channel that does not exist, no page, or no value of 16 bits."""
     if channel not in CHANNELS:
         raise HEp2Error(f"data.channel={channel} is unknown; choose one of {', '.join(CHANNELS)}")
-    if page is not None and not (type(page) is int and page >= 0):
+    if page is not None and not whole(page, 0):
         raise HEp2Error(f"data.page={page} must be a whole number from 0, or null")
-    if full_scale is not None and not (type(full_scale) is int and 255 <= full_scale <= FULL_SCALE):
+    if full_scale is not None and not whole(full_scale, 255, FULL_SCALE):
         raise HEp2Error(
             f"data.full_scale={full_scale} must be a whole number from 255 to 65535 (4095 for 12 "
             "bits), or null"
@@ -172,11 +172,12 @@ def read_image(
         raise ImageError(f"a pixel of {brightest}, above the full scale {full_scale}")
     if header.white_is_zero:
         pixels = np.uint16(full_scale) - pixels
-    if full_scale == FULL_SCALE:
-        return pixels
-    return ((pixels.astype(np.uint32) * FULL_SCALE + full_scale // 2) // full_scale).astype(
-        np.uint16
-    )
+    return pixels if full_scale == FULL_SCALE else rescaled(pixels, full_scale)
+
+
+def rescaled(pixels: Pixels, white: int) -> Pixels:
+    """Values of 16 bits so that `white` becomes 65535, rounded."""
+    return ((pixels.astype(np.uint32) * FULL_SCALE + white // 2) // white).astype(np.uint16)
 
 
 def read_raw(file: Path, channel: str, page: int | None) -> tuple[Pixels, Page]:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hep2.data.augment import Augmentation
-from hep2.data.cells import Cells
-from hep2.data.validation import Indices
+from hep2.data.cells import Cells, Indices
 from hep2.data.views import in_unit_range, view_of
 
 BATCH = 256  # cells a pass; a network without gradients needs little memory
@@ -71,6 +70,21 @@ class CellImages:
             return {}
         drawn = np.stack(self.augmentation.draw(epoch, positions), axis=1)
         return {"draws": torch.from_numpy(drawn.astype(np.float32))}
+
+
+class MaskedImages(CellImages):
+    """Images and, as a second channel, the data set's masks of 0 and 1: shape (B, 2, H, W).
+
+    They tell a cell from its ground; a mask of zeros says that a cell has none. Features that take
+    them are of data sets that bring some.
+    """
+
+    def gather(self, positions: Indices, epoch: int | None) -> Tensor:
+        """Two indexed reads of memory maps."""
+        image = super().gather(positions, epoch)
+        assert self.cells.masks is not None, "the data set brings no masks"
+        masks = torch.from_numpy(self.cells.masks[positions] > 0)
+        return torch.cat([image, masks.to(image)], dim=1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from hep2.data.cells import Row
 from hep2.data.csv_text import fitted, records
 from hep2.data.foreign_paths import Finder
-from hep2.data.spelling import POOLS, nothing, pool_meant, spelling_key
+from hep2.data.spelling import POOLS, pool_meant, said, spelling_key
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -148,16 +148,12 @@ def read_manifest(
         origin = f"{path.name} row {number}"
         if number == 2 and "pool" not in cell:
             _warn_of_unread_pools(path, cell)
-        image = "" if nothing(cell["image"]) else cell["image"]
+        image, mask = said(cell["image"]), said(cell.get("mask", ""))
         file = finder.file(image)
         identity = Path(os.path.relpath(file, root)).as_posix()
-        mask = Path()
-        if (named := cell.get("mask", "")) and not nothing(named):
-            mask = finder.file(named)
-        intensity, source = ("" if nothing(text := cell.get(key, "")) else text
-                             for key in ("intensity", "source"))  # fmt: skip
         row = Row(identity, cell["label"], cell["specimen"], cell.get("pool", ""), file, origin,
-                  mask, intensity, source)  # fmt: skip
+                  finder.file(mask) if mask else Path(),
+                  said(cell.get("intensity", "")), said(cell.get("source", "")))  # fmt: skip
         if problem := _row_problem(row, image, None if allow_outside else real_root):
             problems.append(f"{origin} ({cell['image']}): {problem}")
         else:

@@ -31,7 +31,7 @@ class PatternNames:
     """Names by the data set's own; where there is none, all texts are empty.
 
     Args:
-        names: by the data set's own name; its spelling does not matter.
+        names: by the data set's own name; its spelling does not matter, and a later one counts.
     """
 
     def __init__(self, names: Mapping[str, PatternName]) -> None:
@@ -60,10 +60,7 @@ def pattern_names(own: str | None = None) -> PatternNames:
     """
     names = _read(ICAP)
     if own is not None:
-        mine = _read(Path(own))
-        keys = {label_key(label) for label in mine}
-        names = {label: name for label, name in names.items() if label_key(label) not in keys}
-        names |= mine
+        names |= _read(Path(own))
     return PatternNames(names)
 
 

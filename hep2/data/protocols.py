@@ -14,7 +14,6 @@
 from two patients, slides or (but for `source`) laboratories.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -23,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.across import ALL, Across, between_sources, tested_sources
-from hep2.data.validation import NOBODY, Grouped, Indices, choose_validation, pattern_of_specimens
-from hep2.errors import HEp2Error
+from hep2.data.cells import NOBODY, Grouped, Indices, short_hash
+from hep2.errors import HEp2Error, one_of, whole
 
 Rng = np.random.Generator
 BY_POOLS = ("pools", "public_split")
@@ -56,7 +55,7 @@ class Split:
     def digest(self, ids: NDArray[np.str_]) -> str:
         """16 hex digits that change when any cell changes sides."""
         parts = ("\n".join(ids[part]) for part in (self.train, self.val, self.test))
-        return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
+        return short_hash("\n\n".join(parts))
 
 
 def fold_count(protocol: str, folds: int, cells: Grouped, across: Across = ALL) -> int:
@@ -92,8 +91,7 @@ def make_split(
     Raises:
         HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
     """
-    if protocol not in PROTOCOLS:
-        raise HEp2Error(f"protocol={protocol} is unknown: choose one of {', '.join(PROTOCOLS)}")
+    make = one_of("protocol", protocol, PROTOCOLS)
     if not 0 <= validation < 1:
         raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
     count = fold_count(protocol, folds, cells, across)
@@ -102,7 +100,7 @@ def make_split(
     if not 0 <= fold < count:
         raise HEp2Error(f"fold={fold} is out of range: protocol={protocol} has 0 to {count - 1}")
     # A generator of its own: building a network or adding a fold must not move the split.
-    make, rng = PROTOCOLS[protocol], np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     learning, test, leaky = make(cells, fold, folds, rng, across)
     if protocol in BY_POOLS and validation and np.any(cells.pools == "val"):
         val, note = np.flatnonzero(cells.pools == "val"), ""
@@ -212,13 +210,49 @@ PROTOCOLS: dict[str, Callable[[Grouped, int, int, Rng, Across], Sides]] = {
 }
 
 
+def choose_validation(
+    cells: Grouped, learning: Indices, share: float, leaky: bool, entropy: list[int]
+) -> tuple[Indices, str]:
+    """Set a share of the `learning` cells aside: whole specimens, or cells where it is leaky.
+
+    Returns:
+        Positions of the validation cells, sorted, and why they must not choose between epochs
+        ("" if they may).
+    """
+    if share == 0:
+        return NOBODY, "no validation cells: a fixed number of epochs"
+    rng = np.random.default_rng(entropy)
+    if leaky:
+        return np.sort(rng.permutation(learning)[: round(share * len(learning))]), ""
+    names, owner = np.unique(cells.specimens[learning], return_inverse=True)
+    pattern = pattern_of_specimens(cells.labels[learning], owner, len(names))
+    chosen, short = list[int](), 0
+    for label in np.unique(pattern):
+        members = rng.permutation(np.flatnonzero(pattern == label))
+        # Two specimens must be left to learn from: one alone teaches its staining, not a pattern.
+        if len(members) < 3:
+            short += 1
+        else:
+            chosen.extend(members[: max(1, min(round(share * len(members)), len(members) - 2))])
+    note = f"{short} pattern(s) with fewer than three training specimens have no validation cell"
+    note = f"{note}: a fixed number of epochs" if short else ""
+    return learning[np.isin(owner, chosen)], note
+
+
+def pattern_of_specimens(labels: NDArray[np.int64], owner: Indices, count: int) -> Indices:
+    """The commonest pattern of each specimen (some specimens are mixed); ties: the first."""
+    table = np.zeros((count, int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(table, (owner, labels), 1)
+    return np.asarray(table.argmax(axis=1), dtype=np.int64)
+
+
 def few_labels(cells: Grouped, split: Split, specimens: int, entropy: list[int]) -> Split:
     """The same fold with the labels of this many training specimens of each pattern, or of all.
 
     Raises:
         HEp2Error: specimens are unknown, or none is asked for.
     """
-    if type(specimens) is not int or specimens < 1:
+    if not whole(specimens, 1):
         raise HEp2Error(f"protocol.labelled={specimens} must be null, or 1 or more specimens")
     train = split.train
     names, owner = np.unique(_known_specimens(cells, "few labels")[train], return_inverse=True)

@@ -20,7 +20,7 @@ from hep2.data.mivia import CLASSES, mivia_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.simulator import cells as simulator
 from hep2.data.simulator.mixed import Mixed, mixed_photographs, mixed_specimens
-from hep2.data.spelling import id_key, nothing, pool_meant
+from hep2.data.spelling import id_key, pool_meant, said
 from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
@@ -216,8 +216,7 @@ def unlabelled(root: str) -> ImageSource:
 
 
 def _unlabelled(cell: Mapping[str, str], file: Path) -> Row:
-    specimen, source = ("" if nothing(cell.get(name, "")) else cell[name]
-                        for name in ("specimen", "source"))  # fmt: skip
+    specimen, source = (said(cell.get(name, "")) for name in ("specimen", "source"))
     whole = f"{source}/{specimen}" if source and specimen else specimen
     return Row(cell["image"], "", whole, "", file, source=source)
 

@@ -30,6 +30,11 @@ def nothing(text: str) -> bool:
     return _NOTHING.fullmatch(text.strip().casefold()) is not None
 
 
+def said(text: str) -> str:
+    """A text, or "" where it stands for no value."""
+    return "" if nothing(text) else text
+
+
 def normal(text: str) -> str:
     """A text as it is compared: Unicode's composed form, small letters, nothing invisible."""
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import WIDEN, Cells, Row
+from hep2.data.cells import Cells, Indices, Row, widened
 from hep2.data.foreign_paths import Finder
 from hep2.data.images import CellImage, check_reading, decoded
 from hep2.data.manifest import by_reason, read_csv, shortened
 from hep2.data.rows import differences
-from hep2.data.spelling import POOLS, nothing, pool_meant
-from hep2.data.validation import Indices
+from hep2.data.spelling import POOLS, pool_meant, said
 from hep2.errors import HEp2Error
 from hep2.files import progress_bar, reserve
 
@@ -92,8 +91,7 @@ def read_split_table(
         if not entries:
             found = _found_columns(path, row, columns)
         fields = (found.image, found.label, found.specimen, found.split or found.fold)
-        texts = [row[name] if name else "" for name in fields]
-        entries.append(_Entry(number, *("" if nothing(text) else text for text in texts)))
+        entries.append(_Entry(number, *(said(row[name]) if name else "" for name in fields)))
     problems += _row_problems(path, entries, found)
     _refuse(path, problems)
     by_fold = found.split is None
@@ -213,7 +211,8 @@ def _held(path: Path, sides: NDArray[np.str_], by_fold: bool) -> tuple[list[Held
     held = [
         Held(
             f"fold {name}" if by_fold else name,
-            *(np.flatnonzero(sides != name), np.flatnonzero(sides == name)),
+            np.flatnonzero(sides != name),
+            np.flatnonzero(sides == name),
         )
         for name in names
     ]
@@ -246,8 +245,7 @@ def _images(
     outcomes = progress_bar(decoded(files, IMAGE_SIZE, channel), "cells", len(files))
     for place, (origin, outcome) in enumerate(zip(_origins(path, entries), outcomes, strict=True)):
         if isinstance(outcome, CellImage):
-            widen = WIDEN if outcome.pixels.dtype == np.uint8 else 1
-            images[place, 0] = outcome.pixels.astype(np.uint16) * np.uint16(widen)
+            images[place, 0] = widened(outcome.pixels, np.uint16)
         else:
             problems.append(f"{origin} ({entries[place].image}): {outcome}")
     _refuse(path, problems)

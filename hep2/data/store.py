@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hep2.data.cells import WIDEN, Cells, Row, Source
+from hep2.data.cells import Cells, Row, Source, short_hash, widened
 from hep2.data.images import FULL_SCALE, Pixels, check_reading
 from hep2.errors import HEp2Error
 from hep2.files import locked, progress_bar, reserve, whole_file, write_atomic
@@ -83,7 +83,7 @@ def open_cells(
             f"data.name='{source.name}' may hold letters, digits, '_', '.' and '-' only"
         )
     how = Reading(image_size, channel, page, full_scale)
-    asked = _short_hash(repr((FORMAT, source.fingerprint(), *astuple(how))))
+    asked = short_hash(repr((FORMAT, source.fingerprint(), *astuple(how))))
     folder = Path(cache_dir) / f"{source.name}-{asked}"
     with suppress(BrokenStoreError):
         return _read(folder, source)  # before the lock, which a cache that is read-only has not
@@ -146,15 +146,15 @@ def _write(folder: Path, source: Source, how: Reading) -> None:
         "channel": how.channel,
         "shape": list(shape),
         "dtype": dtype.name,
-        "cells_hash": _short_hash(table),
+        "cells_hash": short_hash(table),
         "images_mtime_ns": pixels.stat().st_mtime_ns,
         "file_scale": scale,
         "notes": notes,
     }
     if brought is not None:
-        meta["masks_hash"] = hashlib.sha256(masks.read_bytes()).hexdigest()[:16]
+        meta["masks_hash"] = short_hash(masks.read_bytes())
     meta["key"] = _content_key(meta, pixels)
-    sealed = {**meta, "checksum": _short_hash(json.dumps(meta))}
+    sealed = {**meta, "checksum": short_hash(json.dumps(meta))}
     write_atomic(folder / "meta.json", json.dumps(sealed, indent=1) + "\n")
 
 
@@ -180,8 +180,7 @@ def _write_images(
     for image in images:
         if image.shape != shape[2:] or image.dtype not in (np.uint8, dtype):
             raise ValueError(f"a source gave an image {image.shape} {image.dtype}")
-        widened = image if image.dtype == dtype else image.astype(dtype) * dtype.type(WIDEN)
-        file.write(widened.tobytes())
+        file.write(widened(image, dtype).tobytes())
     if file.tell() != length:
         raise ValueError(f"a source gave more or fewer images than its {shape[0]} cells")
 
@@ -192,10 +191,10 @@ def _read(folder: Path, source: Source) -> Cells:
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
         checksum = meta.pop("checksum")
-        if meta["store"] != folder.name or _short_hash(json.dumps(meta)) != checksum:
+        if meta["store"] != folder.name or short_hash(json.dumps(meta)) != checksum:
             raise BrokenStoreError("meta.json was changed")
         table = (folder / "cells.csv").read_bytes().decode()
-        if _short_hash(table) != meta["cells_hash"]:
+        if short_hash(table) != meta["cells_hash"]:
             raise BrokenStoreError("cells.csv was changed")
         images = map_npy(pixels)
         if list(images.shape) != meta["shape"] or images.dtype.name != meta["dtype"]:
@@ -204,7 +203,11 @@ def _read(folder: Path, source: Source) -> Cells:
         touched = pixels.stat().st_mtime_ns != meta["images_mtime_ns"]
         if touched and _content_key(meta, pixels) != meta["key"]:
             raise BrokenStoreError("images.npy was changed")
-        masks = _masks(folder / "masks.npy", meta) if "masks_hash" in meta else None
+        masks = None
+        if "masks_hash" in meta:
+            masks = map_npy(folder / "masks.npy")
+            if short_hash((folder / "masks.npy").read_bytes()) != meta["masks_hash"]:
+                raise BrokenStoreError("masks.npy was changed")
         (_, _, _, _, *more), *records = csv.reader(io.StringIO(table, newline=""))
         ids, labels, specimens, pools, *extra = map(np.array, zip(*records, strict=True))
         known = dict(zip(more, extra, strict=True))
@@ -218,19 +221,6 @@ def _read(folder: Path, source: Source) -> Cells:
     for note in notes:
         log.warning("%s", note)
     return Cells(images, ids, indices, specimens, pools, *of_source, sources, intensities, masks)
-
-
-def _masks(file: Path, meta: dict[str, Any]) -> NDArray[np.uint8]:
-    """Map the masks, which must be those that were written."""
-    if hashlib.sha256(file.read_bytes()).hexdigest()[:16] != meta["masks_hash"]:
-        raise BrokenStoreError("masks.npy was changed")
-    masks: NDArray[np.uint8] = map_npy(file)
-    return masks
-
-
-def _short_hash(text: str) -> str:
-    """16 hex digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _content_key(meta: dict[str, Any], images: Path) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of, whole
 
 
 def in_unit_range(pixels: NDArray[Any]) -> NDArray[np.float32]:
@@ -58,9 +58,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def view_of(name: str) -> Callable[[Tensor], Tensor]:
     """The view of a name, or HEp2Error where it is unknown."""
-    if name not in VIEWS:
-        raise HEp2Error(f"stage.view={name} is unknown: choose one of {', '.join(VIEWS)}")
-    return VIEWS[name]
+    return one_of("stage.view", name, VIEWS)
 
 
 ORIENTATIONS = 8  # flips and quarter turns of a square; their order is that of `oriented`
@@ -81,5 +79,5 @@ def oriented(image: Images, orientation: int) -> Images:
 
 def check_orientations(orientations: int, key: str = "orientations") -> None:
     """Raise HEp2Error where there are not this many flips and quarter turns of a square."""
-    if type(orientations) is not int or not 1 <= orientations <= ORIENTATIONS:
+    if not whole(orientations, 1, ORIENTATIONS):
         raise HEp2Error(f"{key}={orientations} must be a number from 1 to {ORIENTATIONS}")

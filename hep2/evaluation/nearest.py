@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from hep2 import metrics
 from hep2.data.audit import CELLS
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.protocols import make_split
 from hep2.data.split_table import Held
-from hep2.data.validation import Indices
 from hep2.evaluation.statistics import Interval, paired_difference, specimen_confusions
 from hep2.files import progress_bar
 from hep2.metrics import FloatArray, IntArray

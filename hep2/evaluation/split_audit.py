@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hep2.data.audit import NEAR_CORRELATION, Pairs, closest, look_alikes, shared_specimens
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices, spread
 from hep2.data.split_table import Columns, Held, SplitTable, read_split_table
-from hep2.data.validation import Indices
 from hep2.evaluation.nearest import Worth, worth_of
 from hep2.files import progress_bar
 from hep2.metrics import StringArray
@@ -114,6 +113,6 @@ def _compared(cells: Cells, held: Held) -> Finding:
 
 def _ordinary(cells: Cells, learning: Indices) -> float:
     """How well the closest cells of different specimens correlate, all but CHANCE of them."""
-    probed = learning[np.linspace(0, len(learning) - 1, min(PROBED, len(learning))).astype(int)]
+    probed = learning[spread(len(learning), PROBED)]
     best, _ = closest(cells, probed, learning, strangers=True)
     return min(COPY, float(np.nextafter(np.quantile(best, 1 - CHANCE), 1)))

@@ -26,7 +26,7 @@ class EncoderCheckpoint:
     path: Path
     architecture: str
     network: dict[str, Any]
-    view: str  # of the cells: "intensity" or "gradient"
+    view: str  # of the cells, a name in `hep2.data.views.VIEWS`
     learned_with_labels: bool
     content: dict[str, Any]  # all of the checkpoint
 

@@ -1,6 +1,5 @@
 """Features of a fold's cells, computed once and kept: a memory map keyed by what made it."""
 
-import hashlib
 import math
 import zlib
 from collections.abc import Callable
@@ -15,16 +14,14 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from hep2.config import device, plain
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices, short_hash
 from hep2.data.fold import Fold
-from hep2.data.inputs import BATCH, CachedFeatures, CellImages, in_batches
+from hep2.data.inputs import BATCH, CachedFeatures, CellImages, MaskedImages, in_batches
 from hep2.data.store import map_npy
-from hep2.data.validation import Indices
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.fisher import FisherVectors
-from hep2.features.masked import MaskedImages
 from hep2.features.transforms import (
     Encoding,
     Extraction,
@@ -64,10 +61,10 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
     checkpoints, where = own_encoders(cfg, fold), device(cfg)
     transforms, latents = list[Transform](), settings.get("latents", True)
     for one in checkpoints:
-        encoder, made_by = one.encoder().to(where), one.made_by
-        transforms += [Encoding(encoder, one.view, made_by)] * latents
+        encoder = one.encoder().to(where)
+        transforms += [Encoding(encoder, one.view, one.made_by)] * latents
         if local := plain(settings.get("local")):
-            transforms.append(fisher_encoding(encoder, one.view, made_by, local, fold))
+            transforms.append(fisher_encoding(encoder, one, local, fold))
     with_labels: bool | None = any(checkpoint.learned_with_labels for checkpoint in checkpoints)
     if not checkpoints:
         transforms = [extraction(plain(settings.extractor), fold)]
@@ -87,11 +84,7 @@ def features_of(cfg: DictConfig, fold: Fold) -> Features:
 
 
 def fisher_encoding(
-    encoder: nn.Module,
-    view: str,
-    made_by: dict[str, Any],
-    settings: dict[str, Any],
-    fold: Fold,
+    encoder: nn.Module, known: EncoderCheckpoint, settings: dict[str, Any], fold: Fold
 ) -> FisherEncoding:
     """Fisher vectors, fitted to maps of the fold's training cells; they take masks if it has any.
 
@@ -100,10 +93,10 @@ def fisher_encoding(
     """
     vectors: FisherVectors = instantiate(settings, _convert_="all")
     if not hasattr(encoder, "maps"):
-        raise HEp2Error(f"features.local: the encoder {made_by['architecture']} has no maps")
+        raise HEp2Error(f"features.local: the encoder {known.architecture} has no maps")
     masked = fold.cells.masks is not None
-    transform = FisherEncoding(encoder, vectors, view, made_by, masked)
-    images, train = CellImages(fold.cells, view=view), fold.split.train
+    transform = FisherEncoding(encoder, vectors, known.view, known.made_by, masked)
+    images, train = CellImages(fold.cells, view=known.view), fold.split.train
     seed, share = int(fold.provenance["seed"]), -(-vectors.sample // len(train))
     rng = np.random.default_rng(seed)
 
@@ -166,9 +159,9 @@ def features_by(
     size = next(in_batches(images, everyone[:1], transform)).shape[1]
     key = f"{cells.key}-{transform.key}-{orientations}"
     if transform.masked and cells.masks is not None:  # which are no part of the cells' own key
-        key += f"-{hashlib.sha256(cells.masks.data).hexdigest()[:16]}"
+        key += f"-{short_hash(cells.masks.data)}"
     if len(made) < len(cells):
-        key += f"-{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
+        key += f"-{short_hash(made.tobytes())}"
     return cached(cache_dir, key, (len(cells), size), fill)
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hep2.data.cells import short_hash
 from hep2.data.views import oriented, view_of
 from hep2.features.fisher import FisherVectors, normalised
 
@@ -93,7 +94,7 @@ class FisherEncoding(Encoding):
         """Settings, weights, and what was fitted."""
         asked = {name: getattr(self.vectors, name) for name in FisherVectors.__match_args__}
         fitted = {str(number): part for number, part in enumerate(self.vectors.fitted())}
-        settings = hashlib.sha256(json.dumps([asked, self.masked]).encode()).hexdigest()[:16]
+        settings = short_hash(json.dumps([asked, self.masked]))
         return f"fisher-{settings}-{self.view}-{digest(self.encoder.state_dict() | fitted)}"
 
     def maps(self, image: Tensor) -> Tensor:

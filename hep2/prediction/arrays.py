@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hep2.data.fields import Cut
-from hep2.data.images import FULL_SCALE, resize_square
+from hep2.data.images import FULL_SCALE, rescaled, resize_square
 from hep2.data.views import in_unit_range
 from hep2.errors import HEp2Error
 from hep2.prediction.cells import BATCH, CellBatch, NamedImage, find_images, scale_of
@@ -87,8 +87,7 @@ def unit_square(image: NDArray[Any], size: int, white: int, name: str) -> NDArra
     if image.dtype == np.uint16:
         if (brightest := int(image.max())) > white:
             raise HEp2Error(f"{name} has a pixel of {brightest}, above full_scale={white}")
-        wide = (image.astype(np.uint32) * FULL_SCALE + white // 2) // white
-        return in_unit_range(resize_square(wide.astype(np.uint16), size))
+        return in_unit_range(resize_square(rescaled(image, white), size))
     if not np.issubdtype(image.dtype, np.floating):
         raise HEp2Error(f"{name} is {image.dtype}: give uint8, uint16 or floats in [0, 1]")
     low, high = float(image.min()), float(image.max())

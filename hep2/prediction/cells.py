@@ -14,10 +14,9 @@ from torch import Tensor
 
 from hep2.data.cells import Row
 from hep2.data.foreign_paths import Finder
-from hep2.data.image_source import whole_fields
+from hep2.data.image_source import mask_images, whole_fields
 from hep2.data.images import FULL_SCALE, SUFFIXES, CellImage, decoded, image_files
 from hep2.data.manifest import by_reason, read_csv, shortened
-from hep2.data.masks import mask_images
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.scale import full_scale_of
 from hep2.data.spelling import nothing, shown, spelling_key, spellings

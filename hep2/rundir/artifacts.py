@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.data.cells import Indices, spread
 from hep2.data.fold import Fold
 from hep2.data.opencv import cv2
-from hep2.data.validation import Indices
 from hep2.metrics import FloatArray, StringArray
 from hep2.rundir.directory import damaged
 from hep2.rundir.predictions import cells_table, read_cells_table
@@ -233,14 +233,13 @@ def latent_map(latents: NDArray[np.float32], seed: int) -> Rows:
     places = np.full((len(latents), 4), np.nan)
     if len(latents) < FEWEST_MAPPED:
         return places
-    count = min(MAPPED, len(latents))
-    shown = np.linspace(0, len(latents) - 1, count).astype(np.int64)
-    components = min(50, count - 1, latents.shape[1])
+    shown = spread(len(latents), MAPPED)
+    components = min(50, len(shown) - 1, latents.shape[1])
     pca = PCA(components, svd_solver="randomized", random_state=seed)
     scores = pca.fit_transform(latents[shown])
     if components < 2 or not scores[:, 0].std() > 0:
         return places
-    tsne = TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=seed)
+    tsne = TSNE(perplexity=min(30.0, (len(shown) - 1) / 3), init="pca", random_state=seed)
     places[shown] = np.hstack([scores[:, :2], tsne.fit_transform(scores)])
     return places
 

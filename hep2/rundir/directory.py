@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.config import flat, is_estimator, redacted
+from hep2.config import flat, is_estimator, plain, redacted
 from hep2.errors import HEp2Error, asked_to_end
 from hep2.files import write_atomic
 
@@ -102,8 +102,7 @@ class RunDir:
             for file in self.path.glob(f"{name}.?*"):  # which a killed process had begun to write
                 file.unlink(missing_ok=True)
         if not self._worth_keeping():
-            asked = redacted(OmegaConf.to_container(cfg, resolve=True))
-            write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(asked)))
+            write_atomic(self.config, OmegaConf.to_yaml(OmegaConf.create(redacted(plain(cfg)))))
 
     def check(self, cfg: DictConfig) -> None:
         """Make sure that a run kept here is the one that is asked for. Nothing is written.
@@ -197,9 +196,7 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     Settings that do not change the run's numbers are left out: INCIDENTAL, what the stage does not
     read, and what its features or its head do not.
     """
-    new = LATER | flat(
-        _with_callbacks_that_act(redacted(OmegaConf.to_container(asked, resolve=True)))
-    )
+    new = LATER | flat(_with_callbacks_that_act(redacted(plain(asked))))
     old = LATER | _with_encoders(flat(_with_callbacks_that_act(stored)), new)
     ignored = [*INCIDENTAL, *asked.stage.unread]
     if asked.stage.get("learn_from") == "pool":  # whoever's labels are read, and wherever

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hep2.config import called_by_name, override, plain, program_flags, redacted_words
+from hep2.config import called_by_name, flat, override, plain, program_flags, redacted_words
 from hep2.data.protocols import ONE_POOL
 from hep2.errors import HEp2Error
 from hep2.rundir.directory import RunDir
@@ -97,15 +97,11 @@ def member_runs(cfg: DictConfig) -> list[RunDir]:
 def runs_behind(cfg: DictConfig) -> list[RunDir]:
     """All finished runs that this one stands on, each once: encoders, members, their encoders."""
     members = member_runs(cfg)
-    theirs = [run.stored() for run in members if run.finished]
-    below = [run for one in theirs for run in encoder_runs(_beside(cfg, one))]
+    beside = {"runs_dir": cfg.runs_dir, "name": cfg.name}  # they lie where this run does
+    theirs = [DictConfig(run.stored() | beside) for run in members if run.finished]
+    below = [run for one in theirs for run in encoder_runs(one)]
     found = {run.path: run for run in [*encoder_runs(cfg), *members, *below] if run.finished}
     return list(found.values())
-
-
-def _beside(cfg: DictConfig, other: Mapping[str, Any]) -> DictConfig:
-    """The configuration of another run, which lies where this one does."""
-    return DictConfig(dict(other, runs_dir=cfg.runs_dir, name=cfg.name))
 
 
 def encoder_runs(cfg: DictConfig) -> list[RunDir]:
@@ -189,16 +185,9 @@ def _told(cfg: DictConfig, model: str) -> Iterator[str]:
     for key in ("fold", "seed", "name", "runs_dir", "cache_dir"):
         yield override(key, cfg[key])
     for group in ("data", "protocol", *(["model"] if cfg.model.name == model else [])):
-        yield from _leaves(group, plain(cfg[group]))
-
-
-def _leaves(key: str, value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, below in value.items():
-            if name not in ("name", "_target_"):
-                yield from _leaves(f"{key}.{name}", below)
-    elif value is not None:
-        yield override(key, value)
+        for key, value in flat(plain(cfg[group]), group).items():
+            if value not in (None, {}) and not key.endswith((".name", "._target_")):
+                yield override(key, value)
 
 
 def _path_of(cfg: DictConfig, leaf: str, seed: int | None = None) -> Path:

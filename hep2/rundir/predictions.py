@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hep2.calls.calibration import HeldOut
 from hep2.calls.unlike import is_unlike
-from hep2.data.cells import Cells
+from hep2.data.cells import Cells, Indices
 from hep2.data.manifest import LONGEST
-from hep2.data.validation import Indices
 from hep2.metrics import FloatArray, IntArray, StringArray, confusion_counts
 from hep2.rundir.directory import damaged
 

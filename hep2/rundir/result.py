@@ -233,10 +233,10 @@ def describe(identity: Identity, kind: str, fold: Fold) -> dict[str, Any]:
     }
 
 
-def name_metrics(fold: Fold, part: str, values: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics under names that carry the protocol; NaN, which JSON lacks, becomes null."""
+def name_metrics(fold: Fold, values: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics of the test cells, named with the protocol; NaN, which JSON lacks, becomes null."""
     return {
-        f"{fold.protocol}/{part}/{name}": None if math.isnan(value) else float(value)
+        f"{fold.protocol}/test/{name}": None if math.isnan(value) else float(value)
         for name, value in values.items()
     }
 
@@ -251,10 +251,9 @@ def collapsed_encoders(folders: Iterable[Path]) -> list[str]:
     for run in folders:
         with suppress(HEp2Error):  # one from elsewhere may have no result
             if read_result(RunDir(run).result).get("collapsed"):
-                collapsed.append(run)
-    for run in collapsed:
-        log.warning("the encoder of %s has collapsed: this run's metrics mean nothing", run)
-    return ["/".join(run.parts[-3:]) for run in collapsed]
+                log.warning("the encoder of %s has collapsed: this run's metrics mean nothing", run)
+                collapsed.append("/".join(run.parts[-3:]))
+    return collapsed
 
 
 def seconds_of(runs: Iterable[RunDir]) -> float:

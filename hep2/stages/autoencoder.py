@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from hep2.calls.unlike import PERCENTILE
-from hep2.config import device, plain
+from hep2.config import arguments, device, plain
 from hep2.data.augment import Augmentation
+from hep2.data.cells import Indices, spread
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, in_batches
 from hep2.data.protocols import Split
-from hep2.data.validation import Indices
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of
 from hep2.files import write_atomic
 from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
@@ -63,21 +63,13 @@ class AutoencoderStage(NetworkStage):
 
     @property
     def objective(self) -> type[Reconstruction]:
-        """What is learned, by its name in OBJECTIVES.
-
-        Raises:
-            HEp2Error: unknown name.
-        """
-        name = self.cfg.stage.objective.name
-        if name not in OBJECTIVES:
-            known = ", ".join(OBJECTIVES)
-            raise HEp2Error(f"stage.objective.name={name} is unknown: choose one of {known}")
-        return OBJECTIVES[name]
+        """What is learned, by its name in OBJECTIVES; HEp2Error where that is unknown."""
+        return one_of("stage.objective.name", self.cfg.stage.objective.name, OBJECTIVES)
 
     def configure_task(self) -> Reconstruction:
         """A fresh autoencoder."""
         model, stage = self.cfg.model, self.cfg.stage
-        settings = {key: value for key, value in plain(stage.objective).items() if key != "name"}
+        settings = arguments(stage.objective)
         known = inspect.signature(self.objective).parameters
         if unknown := sorted(set(settings) - set(known)):
             raise HEp2Error(
@@ -146,7 +138,7 @@ class AutoencoderStage(NetworkStage):
         validation, _ = errors_and_latents(self.task, self.inputs, split.val)
         held_out = np.concatenate([validation, errors])
         return {
-            "metrics": name_metrics(self.fold, "test", asdict(score)),
+            "metrics": name_metrics(self.fold, asdict(score)),
             "collapsed": score.collapsed,
             "labels_in_features": False,
             "novelty": {
@@ -175,7 +167,7 @@ def augmented_images(
     cfg: DictConfig, fold: Fold, view: str = "intensity", raw: bool = False
 ) -> CellImages:
     """The fold's images, with the augmentation that the configuration asks for."""
-    settings = {key: value for key, value in plain(cfg.augment).items() if key != "name"}
+    settings = arguments(cfg.augment)
     batched = settings.pop("batched", False)
     if not any(settings.values()):
         return CellImages(fold.cells, view=view, raw=raw)
@@ -238,8 +230,7 @@ def rankme(latents: NDArray[np.float32]) -> float:
     Garrido et al., RankMe, ICML 2023, equations 1 and 2: a greater one goes with better heads,
     and no label is read. Of at most RANKED cells, spread evenly.
     """
-    some = latents[np.linspace(0, len(latents) - 1, min(RANKED, len(latents))).astype(np.int64)]
-    values = np.linalg.svd(some, compute_uv=False)
+    values = np.linalg.svd(latents[spread(len(latents), RANKED)], compute_uv=False)
     shares = values / max(values.sum(), TINY) + TINY
     return float(np.exp(-(shares * np.log(shares)).sum()))
 

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hep2.data.cells import spread
 from hep2.data.inputs import in_batches
 from hep2.errors import HEp2Error
 from hep2.metrics import confusion_counts, mca
@@ -90,8 +91,7 @@ class EveryEpochs(Callback, ABC):
 
     def _some(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cells spread evenly over a part, always the same ones."""
-        count = min(self.cells, len(cells))
-        return cells[np.linspace(0, len(cells) - 1, count).astype(np.int64)]
+        return cells[spread(len(cells), self.cells)]
 
 
 class ReconstructionPictures(EveryEpochs):

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.calls.calibration import HeldOut
-from hep2.config import is_estimator, plain
+from hep2.config import arguments, is_estimator, plain
+from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
@@ -35,8 +35,7 @@ from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import augmented_images
 from hep2.stages.held_out import calibration_by, held_out, settings_of
 from hep2.stages.scores import novelty_of, score_classifier
-from hep2.stages.training import NetworkStage, Stage
-from hep2.stages.trial import trained_apart
+from hep2.stages.training import NetworkStage, Stage, trained_apart
 from hep2.tasks.classification import Classification, balanced_weights
 
 
@@ -61,7 +60,7 @@ class ClassifierStage(NetworkStage):
         encoder = (start.architecture, start.network) if start else self.fresh_encoder()
         task = Classification(
             *encoder,
-            head={key: value for key, value in plain(cfg.head).items() if key != "name"},
+            head=arguments(cfg.head),
             classes=list(fold.cells.classes),
             freeze=self.freeze,
             optimizer=plain(cfg.stage.optimizer),

@@ -62,4 +62,4 @@ class ClusteringStage(NetworkStage):
             "accuracy_matched_in_training": float((clusters == targets).mean()),
             **agreement(targets, clusters),
         }
-        return {"labels_in_features": False, "metrics": name_metrics(self.fold, "test", metrics)}
+        return {"labels_in_features": False, "metrics": name_metrics(self.fold, metrics)}

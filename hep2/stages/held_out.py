@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from hep2.calls.calibration import Calibration, HeldOut, calibrated
 from hep2.config import plain
+from hep2.data.cells import Indices
 from hep2.data.fold import Fold
-from hep2.data.validation import Indices
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 from hep2.files import write_atomic
 from hep2.heads.estimator import Probabilities, inner_folds
 from hep2.rundir.predictions import held_out_csv
@@ -39,9 +39,9 @@ def settings_of(cfg: DictConfig) -> Settings:
     asked = {"folds": 0, "trainings": None, "epochs": 1.0, "alpha": [0.1], "fewest_cells": 1}
     asked |= plain(cfg.stage.get("calibration")) or {}
     good: dict[str, tuple[bool, str]] = {
-        "folds": (_whole(asked["folds"], 0) and asked["folds"] != 1, "0, or a number from 2"),
+        "folds": (whole(asked["folds"], 0) and asked["folds"] != 1, "0, or a number from 2"),
         "trainings": (
-            asked["trainings"] is None or _whole(asked["trainings"], 1),
+            asked["trainings"] is None or whole(asked["trainings"], 1),
             "null, or a number from 1",
         ),
         "epochs": (_share(asked["epochs"]), "a share of stage.epochs, above 0, up to 1"),
@@ -51,7 +51,7 @@ def settings_of(cfg: DictConfig) -> Settings:
             and all(_share(alpha) and alpha < 1 for alpha in asked["alpha"]),
             "a list of numbers between 0 and 1, for example [0.1, 0.05]",
         ),
-        "fewest_cells": (_whole(asked["fewest_cells"], 1), "a number from 1"),
+        "fewest_cells": (whole(asked["fewest_cells"], 1), "a number from 1"),
     }
     for key in asked:
         if key not in good:
@@ -69,10 +69,6 @@ def calibration_by(stage: Stage, held: HeldOut | str) -> Calibration | str:
     write_atomic(stage.run.held_out, held_out_csv(held, stage.fold.cells.classes))
     asked = settings_of(stage.cfg)
     return calibrated(held, asked["alpha"], asked["fewest_cells"])
-
-
-def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
 
 
 def _share(value: Any) -> bool:

@@ -66,7 +66,7 @@ def score_classifier(
     recall = recalls(confusion_counts(targets, outputs, len(classes))).tolist()
     strengths = by_group(fold.cells.intensities[test], targets, outputs, len(classes))
     return {
-        "metrics": name_metrics(fold, "test", metrics),
+        "metrics": name_metrics(fold, metrics),
         "recall": {k: None if np.isnan(v) else v for k, v in zip(classes, recall, strict=True)},
         "mistakes": mistakes_record(fold, probabilities),
         "calibration": as_record(calibration, classes),

@@ -2,9 +2,11 @@
 
 import copy
 import logging
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,10 +18,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hep2.config import plain
+from hep2.data.cells import NOBODY, Indices
 from hep2.data.datamodule import HEp2DataModule
 from hep2.data.fold import Fold
 from hep2.data.protocols import Split
@@ -96,6 +100,35 @@ class Stage(ABC):
     def held_out_score(self) -> float:
         """How good on the fold's test cells, in a trial those held out; the greater the better."""
         raise NotImplementedError
+
+
+@contextmanager
+def trained_apart(
+    stage: S, cfg: DictConfig, learning: Indices, held: Indices, scratch: RunDir
+) -> Iterator[S]:
+    """The stage with the settings of `cfg`, trained on some of its training cells: a trial.
+
+    `learning` and `held` are rows of the training cells; those held are the trial's test cells.
+    What it writes into `scratch` is gone afterwards.
+    """
+    cfg = cfg.copy()
+    cfg.callbacks = {}
+    cfg.trainer.enable_progress_bar = False
+    cells, leaky = stage.fold.split.train, stage.fold.split.leaky
+    split = Split(cells[learning], NOBODY, cells[held], leaky, "an inner fold")
+    _discard(scratch)  # what a killed process may have left
+    trial = stage.variant(cfg, replace(stage.fold, split=split), scratch)
+    trial.kept = False  # without validation cells the last epoch counts, and is at hand
+    try:
+        trial.train([])
+        yield trial
+    finally:
+        _discard(scratch)
+
+
+@rank_zero_only
+def _discard(scratch: RunDir) -> None:
+    shutil.rmtree(scratch.path, ignore_errors=True)
 
 
 class NetworkStage(Stage):

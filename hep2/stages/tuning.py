@@ -16,14 +16,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from hep2.config import plain, redacted
-from hep2.data.validation import Indices
-from hep2.errors import HEp2Error
+from hep2.data.cells import Indices
+from hep2.errors import HEp2Error, whole
 from hep2.files import write_atomic
 from hep2.heads.estimator import InnerFolds, Settings, combinations, inner_folds
 from hep2.rundir.directory import RunDir, configuration_differences
 from hep2.stages.callbacks import NotFinite
-from hep2.stages.training import S, Stage
-from hep2.stages.trial import trained_apart
+from hep2.stages.training import S, Stage, trained_apart
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def tuned(stage: S) -> tuple[S, dict[str, Any]]:
     if tuning.grid is None or not stage.tunable or not cfg.stage.get("tuned", True):
         return stage, {}
     asked = candidates(plain(tuning.grid))
-    if not isinstance(tuning.folds, int) or tuning.folds < 2:
+    if not whole(tuning.folds, 2):
         raise HEp2Error(f"tuning.folds={tuning.folds} must be a whole number, 2 or more")
     if not isinstance(tuning.epochs, int | float) or not 0 < tuning.epochs <= 1:
         raise HEp2Error(
@@ -132,7 +131,7 @@ class Trials:
 
     def __init__(self, run: RunDir, cfg: DictConfig) -> None:
         self.run = run
-        self.configuration = redacted(OmegaConf.to_container(cfg, resolve=True))
+        self.configuration = redacted(plain(cfg))
         self.rows: list[dict[str, Any]] = []
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             stored = json.loads(run.tuning.read_bytes())

@@ -7,7 +7,6 @@ program of a W&B sweep (conf/sweep_bayes.yaml) it logs the mean, fold after fold
 A search never sees the test cells; and never one fold alone, for it would pick the easiest.
 """
 
-import argparse
 import hashlib
 import os
 import statistics
@@ -95,11 +94,7 @@ def fold_numbers(text: str) -> list[int]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the mean validation MCA of a configuration; log it where a W&B agent asks for it."""
     die_with_parent()
-    parser = argparse.ArgumentParser(
-        prog="python -m hep2.sweep.folds",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = cli.parser("hep2.sweep.folds", __doc__)
     parser.add_argument(
         "--folds", type=fold_numbers, default="0,1,2,3,4", help="numbers with commas between them"
     )

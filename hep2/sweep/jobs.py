@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -77,9 +76,7 @@ def plan(overrides: Sequence[Sequence[str]], configurations: Sequence[DictConfig
 
 
 def _check_same(first: Job, cfg: DictConfig) -> None:
-    known: Any = OmegaConf.to_container(first.cfg, resolve=True)
-    differences = configuration_differences(known, cfg)
-    if differences:
+    if differences := configuration_differences(plain(first.cfg), cfg):
         key, _, values = differences[0].partition(": ")
         there, _, asked = values.partition(" there, ")
         both = f"{key}={there} and {key}={asked.removesuffix(' asked')}"

@@ -51,34 +51,22 @@ class Running:
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass(eq=False)
 class Schedule:
-    """The state of a sweep, driven by `steps`.
+    """The state of a sweep, driven by `steps`."""
 
-    Args:
-        jobs: as `plan` made them.
-        command: the command line of a job.
-        n_jobs: at most this many processes at a time.
-        fail_fast: the first failure stops all others.
-        resources: what the jobs share; None: this machine's cores, and no GPU.
-        start: as `hep2.sweep.processes.start`.
-    """
+    jobs: Sequence[Job]  # as `plan` made them
+    command: Callable[[Job], list[str]]  # the command line of a job
+    n_jobs: int = 1  # at most this many processes at a time
+    fail_fast: bool = False  # the first failure stops all others
+    resources: Resources = field(default_factory=Resources)  # what the jobs share
+    start: Start = start
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        command: Callable[[Job], list[str]],
-        n_jobs: int = 1,
-        fail_fast: bool = False,
-        resources: Resources | None = None,
-        start: Start = start,
-    ) -> None:
-        if n_jobs < 1:
-            raise HEp2Error(f"hydra.launcher.n_jobs={n_jobs} must be 1 or more")
-        self.jobs, self.command = jobs, command
-        self.n_jobs, self.fail_fast = n_jobs, fail_fast
-        self.resources, self.start = resources or Resources(), start
-        self.estimates = Estimates(jobs)
-        self.waiting: list[Job] = list(jobs)
+    def __post_init__(self) -> None:
+        if self.n_jobs < 1:
+            raise HEp2Error(f"hydra.launcher.n_jobs={self.n_jobs} must be 1 or more")
+        self.estimates = Estimates(self.jobs)
+        self.waiting: list[Job] = list(self.jobs)
         self.running: list[Running] = []
         self.outcomes: dict[int, Outcome] = {}
         self.held: dict[int, str] = {}  # by job: who else is at work in its directory

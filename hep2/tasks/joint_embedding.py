@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from hep2.data.views import standardised
-from hep2.errors import HEp2Error, check_number
+from hep2.errors import HEp2Error, check_number, one_of
 from hep2.tasks.denoising import Denoising
 from hep2.tasks.perturbation import perturbed, posed
 
@@ -60,17 +60,14 @@ class JointEmbedding(Denoising):
             raise HEp2Error(
                 f"stage.objective.projector={projector} must be a list of widths, e.g. [512,512]"
             )
-        if agreement not in AGREEMENTS:
-            raise HEp2Error(
-                f"stage.agreement={agreement} is unknown: choose one of {', '.join(AGREEMENTS)}"
-            )
+        agree = one_of("stage.agreement", agreement, AGREEMENTS)
         if "widths" not in arguments["network"]:
             raise HEp2Error(
                 f"stage={arguments['architecture']}: its latent is not a map of features"
             )
         self.channels = int(arguments["network"]["widths"][-1])
         self.projector = _projector(self.channels, projector)
-        self.agreement = partial(AGREEMENTS[agreement], temperature=temperature)
+        self.agreement = partial(agree, temperature=temperature)
         self.train_agreement = MeanMetric()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from hep2.errors import HEp2Error, check_number
+from hep2.errors import check_number, one_of
 
 
 def adamw(
@@ -28,8 +28,5 @@ def adamw(
         "cosine": lambda: CosineAnnealingLR(optimizer, T_max=steps),
         "constant": None,
     }
-    if schedule not in schedules:
-        known = ", ".join(schedules)
-        raise HEp2Error(f"stage.optimizer.schedule={schedule} is unknown: choose one of {known}")
-    new = schedules[schedule]
+    new = one_of("stage.optimizer.schedule", schedule, schedules)
     return [optimizer], [{"scheduler": new(), "interval": "step"}] if new else []

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from hep2.data.datamodule import HEp2DataModule, TrainingOrder
 from hep2.errors import HEp2Error
+from hep2.files import progress_bar
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.tasks.reconstruction import Reconstruction
 
@@ -39,7 +39,7 @@ def pretrain_layers(
         done, pair = 0, nn.Sequential(inward, outward)
         optimizer = torch.optim.Adam(pair.parameters(), lr=lr)
         name = f"layer {depth + 1} of {len(levels)}"
-        for _ in tqdm(range(epochs), name, leave=False, disable=None):
+        for _ in progress_bar(range(epochs), name):
             for key in order:
                 batch = {k: value.to(task.device) for k, value in datamodule.batches[key].items()}
                 image = datamodule.on_after_batch_transfer(batch, 0)["image"]

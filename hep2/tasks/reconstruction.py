@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from hep2.errors import HEp2Error
+from hep2.errors import one_of
 from hep2.nets.architectures import DECODERS, ENCODERS, build
 from hep2.tasks.optim import adamw
 
@@ -32,9 +32,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def reconstruction_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of a name; HEp2Error where it is unknown."""
-    if name not in LOSSES:
-        raise HEp2Error(f"stage.loss={name} is unknown: choose one of {', '.join(LOSSES)}")
-    return LOSSES[name]
+    return one_of("stage.loss", name, LOSSES)
 
 
 class Reconstruction(L.LightningModule):
@@ -49,7 +47,7 @@ class Reconstruction(L.LightningModule):
         optimizer: arguments of `hep2.tasks.optim.adamw` but for `parameters` and `steps`.
         provenance: what the weights were learned from: data key, split hash, protocol, fold, seed.
             Kept in the checkpoint, so that no other fold can use it by mistake.
-        view: of the cells that the networks see, a name in `hep2.data.inputs.VIEWS`; kept, so that
+        view: of the cells that the networks see, a name in `hep2.data.views.VIEWS`; kept, so that
             the encoder is fed with the same later.
     """
 

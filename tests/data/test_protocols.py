@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hep2.data.cells import Indices
 from hep2.data.protocols import Split, few_labels, fold_count, make_split
-from hep2.data.validation import Indices
 from hep2.errors import HEp2Error
 
 

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from hep2.data.cells import Cells
-from hep2.data.fold import Fold
+from hep2.data.fold import Fold, apart
 from hep2.data.sources import unlabelled
 from hep2.data.store import open_cells
-from hep2.data.unlabelled import apart
 from hep2.errors import HEp2Error
 
 

@@ -24,8 +24,7 @@ from hep2.rundir.result import read_run
 from hep2.stages.callbacks import NotFinite
 from hep2.stages.classifier import head
 from hep2.stages.held_out import settings_of
-from hep2.stages.training import NetworkStage
-from hep2.stages.trial import trained_apart
+from hep2.stages.training import NetworkStage, trained_apart
 
 PIXELS = ("stage=head", "features=pixels", "stage.epochs=2", "protocol.validation=0")
 

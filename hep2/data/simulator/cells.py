@@ -44,9 +44,6 @@ class SyntheticCells:
     specimens: NDArray[np.str_]  # each of one pattern and one pool
     pools: NDArray[np.str_]  # each "train" or "test"
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
 
 def simulate(
     cells: int = 1884, specimens: int = 40, image_size: int = 64, seed: int = 0
