@@ -204,9 +204,16 @@ def test_a_share_that_is_no_batch_is_one_sentence(limit: float, configure: Confi
         fit(cfg)
 
 
-@pytest.mark.parametrize("limit", [3, 0.4])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "+trainer.limit_train_batches=3",
+        "+trainer.limit_train_batches=0.4",
+        "+stage.epoch_batches=3",
+    ],
+)
 def test_short_epochs_are_all_of_one_length(
-    limit: float, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    limit: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight batches make an epoch of this fold; the schedule ends with the training."""
     seen: list[tuple[int, list[int]]] = []
@@ -221,7 +228,7 @@ def test_short_epochs_are_all_of_one_length(
         return step(self, batch, number)
 
     monkeypatch.setattr(Reconstruction, "training_step", watched)
-    cfg = configure("stage=dcae", "stage.epochs=4", f"+trainer.limit_train_batches={limit}")
+    cfg = configure("stage=dcae", "stage.epochs=4", limit)
     stopped_at = 8  # in the third epoch
     with pytest.raises(KeyError):
         fit(cfg)
@@ -235,7 +242,6 @@ def test_short_epochs_are_all_of_one_length(
         cells = [cell for _, batch in whole[start : start + 3] for cell in batch]
         assert len(set(cells)) == len(cells), "no cell twice in an epoch"
     seen.clear()
-    other = fit(configure("stage=dcae", "stage.epochs=4", "name=other",
-                          f"+trainer.limit_train_batches={limit}"))  # fmt: skip
+    other = fit(configure("stage=dcae", "stage.epochs=4", "name=other", limit))
     assert seen == whole
     assert predictions(run) == predictions(other)

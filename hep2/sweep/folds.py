@@ -109,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             agent = wandb.init()
         scores: list[float] = []
-        for score in fold_by_fold(given, tuned, asked.folds):
+        by_fold = fold_by_fold(given, tuned, asked.folds)
+        for fold, score in zip(asked.folds, by_fold, strict=True):
             scores.append(score)
-            print(f"fold {len(scores)}: validation MCA {score:.4f}", flush=True)
+            print(f"fold {fold}: validation MCA {score:.4f}", flush=True)
             if agent is not None:
                 agent.log({METRIC: statistics.fmean(scores), "folds": len(scores)})
         print(f"{METRIC} {statistics.fmean(scores):.4f}")

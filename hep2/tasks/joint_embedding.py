@@ -60,10 +60,11 @@ class JointEmbedding(Denoising):
             raise HEp2Error(
                 f"stage.objective.projector={projector} must be a list of widths, e.g. [512,512]"
             )
-        agree = one_of("stage.agreement", agreement, AGREEMENTS)
+        agree = one_of("stage.objective.agreement", agreement, AGREEMENTS)
         if "widths" not in arguments["network"]:
             raise HEp2Error(
-                f"stage={arguments['architecture']}: its latent is not a map of features"
+                f"model.architecture={arguments['architecture']}: its latent is not a map of "
+                "features; choose model=dcae"
             )
         self.channels = int(arguments["network"]["widths"][-1])
         self.projector = _projector(self.channels, projector)

@@ -173,3 +173,8 @@ def test_patterns_and_their_specimens_are_drawn_alike() -> None:
     chances = even_chances(labels, specimens)
     wanted = [1 / 18, 1 / 18, 1 / 18, 1 / 6, 1 / 12, 1 / 12, 1 / 6, 1 / 3]
     assert np.allclose(chances, wanted)
+
+
+def test_cells_of_unknown_specimens_are_one_more() -> None:
+    chances = even_chances(np.array([0, 0, 0, 1]), np.array(["", "a", "", ""]))
+    assert np.allclose(chances, [1 / 8, 1 / 4, 1 / 8, 1 / 2])

@@ -105,3 +105,22 @@ def test_a_head_on_maps_sees_their_means() -> None:
     assert torch.allclose(head(features), head.layers[1:](means), atol=1e-6)
     with pytest.raises(HEp2Error, match=r"12 values are no maps of channels=5"):
         build(HEADS, "mlp", inputs=12, classes=2, channels=5)
+
+
+def test_inputs_are_brought_to_one_scale_each_or_together() -> None:
+    inputs = 5 + torch.randn(4000, 3) * torch.tensor([0.1, 1.0, 10.0])
+    seen = {
+        how: MLP(3, 2, widths=(), standardise=how).layers[:-1](inputs)
+        for how in (True, "together", False)
+    }
+    assert torch.allclose(seen[True].std(dim=0), torch.ones(3), atol=1e-3)
+    together = (inputs - inputs.mean()) / inputs.std(correction=0)
+    assert torch.allclose(seen["together"], together, atol=1e-4)
+    assert torch.equal(seen[False], inputs)
+
+
+@pytest.mark.parametrize("how", ["apart", 1, None])
+def test_another_way_to_standardise_is_refused(how: Any) -> None:
+    message = r"head.standardise=.* must be true, false or together"
+    with pytest.raises(HEp2Error, match=message):
+        build(HEADS, "mlp", inputs=3, classes=2, standardise=how)

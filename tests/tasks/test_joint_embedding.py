@@ -56,7 +56,7 @@ ARGUMENTS = {
 
 
 def test_an_unknown_agreement_names_the_known_ones() -> None:
-    with pytest.raises(HEp2Error, match=r"stage.agreement=x is unknown: .* nt_xent, vicreg"):
+    with pytest.raises(HEp2Error, match=r"objective.agreement=x is unknown: .* nt_xent, vicreg"):
         JointEmbedding("x", 0.5, POSE, [8], 0.2, **ARGUMENTS)
 
 
