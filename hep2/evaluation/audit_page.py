@@ -11,8 +11,7 @@ import numpy as np
 
 from hep2.data.cells import Cells
 from hep2.data.opencv import cv2
-from hep2.evaluation.formats import NOTHING, Table, interval_text
-from hep2.evaluation.html import render
+from hep2.evaluation.formats import NOTHING, Table, interval_text, render
 from hep2.evaluation.nearest import Scores
 from hep2.evaluation.split_audit import SURE, SplitAudit
 from hep2.files import escape_formula, write_atomic

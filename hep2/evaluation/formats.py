@@ -1,10 +1,10 @@
-"""A table: captioned rows of text, as aligned text for the terminal, Markdown and LaTeX."""
+"""Tables as text for the terminal, Markdown and LaTeX; pages of tables and pictures as HTML."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from hep2.evaluation.results import Spread
 from hep2.evaluation.statistics import Interval
@@ -110,3 +110,33 @@ _SPECIAL = str.maketrans({
 def escaped(text: str) -> str:
     """Text that LaTeX prints unchanged."""
     return text.translate(_SPECIAL)
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of hep2/evaluation/templates; a value that it lacks is an error.
+
+    Pages load nothing from elsewhere, and in HTML everything is escaped.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("hep2.evaluation"),
+        autoescape=select_autoescape(disabled_extensions=["md.j2"], default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["header_column"] = _header_column
+    environment.tests["number_text"] = _is_number
+    return environment.get_template(template).render(**values)
+
+
+def _header_column(table: Table) -> int:
+    """The column that names a row."""
+    names = ("method", "other method", "published method", "cell", "run")
+    return next((place for place, title in enumerate(table.heading) if title in names), 0)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a table's text is a number, which no line break may split."""
+    return text[:1].isdigit() or text[:1] in {"+", "-", "<", NOTHING}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from hep2.config import override
 from hep2.errors import HEp2Error
-from hep2.evaluation.formats import Table
-from hep2.evaluation.html import render
+from hep2.evaluation.formats import Table, render
 from hep2.evaluation.leak import leak_gaps
 from hep2.evaluation.page import Page, encoder_pictures, make_page, show_method
 from hep2.evaluation.plots.confusion import confusion_csv, confusion_picture

@@ -8,7 +8,7 @@ from pathlib import Path
 from hep2.calls.answer import Call
 from hep2.data.opencv import cv2
 from hep2.data.patterns import PatternName, PatternNames
-from hep2.evaluation.html import render
+from hep2.evaluation.formats import render
 from hep2.files import write_atomic
 from hep2.prediction.calls import Opinion
 from hep2.prediction.gathered import WHITEST, Named, Pixels8, Shown, ShownField, Specimen

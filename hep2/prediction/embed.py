@@ -17,7 +17,7 @@ from hep2.files import progress_bar
 from hep2.prediction.cells import BATCH, batches, find_images, say_masks, scale_of
 from hep2.prediction.judge import Result
 from hep2.prediction.member import read_representation
-from hep2.prediction.models import find_runs
+from hep2.prediction.models import find_runs, opened_again
 from hep2.prediction.vector_files import SINKS, Vectors
 from hep2.rundir.directory import RunDir
 
@@ -131,8 +131,6 @@ def _foreign(
 
 def _own(found: dict[Path, Result], turns: int | None) -> tuple[int, Iterator[Batch]]:
     """How many cells the runs' data set has, and their batches, fold by fold."""
-    from hep2.prediction.opened import opened_again  # more packages than other cells need
-
     folds = {path: opened_again(path, result, every_label=True) for path, result in found.items()}
     owners = dict[Path, NDArray[np.int64]]()
     left = np.arange(len(next(iter(folds.values())).cells))

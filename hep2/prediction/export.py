@@ -9,7 +9,6 @@ import torch
 
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting.bioimageio import write_bioimageio
 from hep2.prediction.exporting.card import Terms, make_card
 from hep2.prediction.exporting.hub import may_write, write_hub
@@ -17,6 +16,7 @@ from hep2.prediction.exporting.onnx import write_onnx
 from hep2.prediction.exporting.pt2 import write_pt2
 from hep2.prediction.exporting.runs import SUFFIX, write_runs
 from hep2.prediction.exporting.traced import trace, trial_cells
+from hep2.prediction.loaded import load_exported
 from hep2.prediction.member import members_of
 from hep2.prediction.models import Ensemble, load_ensemble
 from hep2.rundir.directory import RunDir

@@ -21,8 +21,11 @@ from hep2.errors import HEp2Error
 from hep2.prediction.arrays import Images, batches_of
 from hep2.prediction.calls import opinion
 from hep2.prediction.cells import CellBatch
-from hep2.prediction.exported import load_exported
-from hep2.prediction.exporting.hub import CONFIG
+from hep2.prediction.exporting.bioimageio import read_bioimageio
+from hep2.prediction.exporting.hub import CONFIG, read_hub
+from hep2.prediction.exporting.model import ExportedModel
+from hep2.prediction.exporting.onnx import read_onnx
+from hep2.prediction.exporting.pt2 import read_pt2
 from hep2.prediction.models import Ensemble, Outputs, load_ensemble, outputs_of
 from hep2.prediction.outcome import Row, cell_columns, cell_rows, shares, specimen_row
 
@@ -31,8 +34,12 @@ if TYPE_CHECKING:
 
     from hep2.prediction.nearest import TrainingCells
 
-EXPORTED = (".onnx", ".pt2", ".zip")
 Vectors = Callable[[CellBatch], Tensor]  # (B, D)
+_READERS: dict[str, Callable[[Path], ExportedModel]] = {
+    ".onnx": read_onnx,
+    ".pt2": read_pt2,
+    ".zip": read_bioimageio,
+}
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ def load(run: str | Path, runs_dir: str | Path = "runs", orientations: int | Non
         HEp2Error: nothing of the kind is there, or it is damaged; the message says what to do.
     """
     path = Path(run)
-    if path.suffix in EXPORTED or (path / CONFIG).is_file():
+    if path.suffix in _READERS or (path / CONFIG).is_file():
         return _exported(path)
     return _of_runs(load_ensemble(str(run), Path(runs_dir), orientations), str(run))
 
@@ -259,3 +266,21 @@ def _exported(path: Path) -> Loaded:
     reading = (model.image_size, model.channel, None, model.full_scale)
     return Loaded(model.classes, *reading, False, str(path), model.calibration, outputs, encoder,
                   training)  # fmt: skip
+
+
+def load_exported(path: Path) -> ExportedModel:
+    """Load what `hep2.prediction.export.export` wrote: .onnx, .pt2, bioimage.io zip, hub folder.
+
+    ONNX Runtime runs all of them but .pt2, for which torch is needed. None runs code of the file's.
+
+    Raises:
+        HEp2Error: there is no such file, it was not exported from here, it was changed since, or a
+            package that it needs is not installed.
+    """
+    if path.is_dir():
+        return read_hub(path)
+    if path.suffix not in _READERS:
+        raise HEp2Error(f"{path} is no exported model: .onnx, .pt2, .zip, or a folder for the hub")
+    if not path.is_file():
+        raise HEp2Error(f"there is no {path}")
+    return _READERS[path.suffix](path)

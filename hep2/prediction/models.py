@@ -1,27 +1,34 @@
-"""Finished runs found and loaded, to name the patterns of other cells."""
+"""Finished runs found and loaded, to name the patterns of other cells; their data sets as well."""
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from hep2.calls.calibration import Calibration, together
+from hep2.config import plain
 from hep2.data.views import check_orientations
 from hep2.errors import HEp2Error
 from hep2.prediction.cells import CellBatch
 from hep2.prediction.exporting.runs import SUFFIX, unpacked
 from hep2.prediction.judge import Result
 from hep2.prediction.member import mean_of, members_of, read_one_run
-from hep2.rundir.directory import RunDir
+from hep2.rundir.directory import RunDir, damaged
 from hep2.rundir.result import read_result
+
+if TYPE_CHECKING:
+    from hep2.data.fold import Fold
 
 log = logging.getLogger(__name__)
 
+SOURCE = re.compile(r"hep2\.data\.sources\.\w+")  # what a stored configuration may open
 Outputs = tuple[NDArray[Any], NDArray[Any]]  # (n, classes), (n,)
 
 
@@ -172,3 +179,30 @@ def find_runs(run: str | None, runs_dir: Path, embed: bool = False) -> dict[Path
         if any(other.get(key) != first.get(key) for other in others):
             raise HEp2Error(f"the runs below {root} differ in {key}: choose one fold of them")
     return found
+
+
+def opened_again(path: Path, result: dict[str, Any], every_label: bool = False) -> "Fold":
+    """The cells and the split of a finished run, opened again from its configuration.
+
+    Where it learned from few labels, `every_label` gives all training cells all the same.
+
+    Raises:
+        HEp2Error: it names no source of ours, or the data set is not what it was.
+    """
+    from hep2.data.fold import open_fold  # more packages than a prediction needs
+
+    file = RunDir(path).config
+    cfg: Any = OmegaConf.create(RunDir(path).stored())
+    source = plain(cfg.data.source)
+    target = source.get("_target_") if isinstance(source, dict) else source
+    targets = [target, *re.findall("_target_", str(plain(cfg.data)))[1:]]
+    if len(targets) > 1 or not SOURCE.fullmatch(str(targets[0])):
+        raise damaged(file, f"data.source is {str(targets[0])!r}, none of hep2.data.sources")
+    if every_label:
+        cfg.protocol.labelled = None  # which takes labels away, and no cell
+    fold = open_fold(cfg)
+    if fold.cells.key != result.get("data_key"):
+        raise HEp2Error(
+            f"the data set of {path} is not what it was: name its cells by images=, or train again"
+        )
+    return fold

@@ -16,7 +16,7 @@ from hep2.errors import HEp2Error
 from hep2.files import progress_bar
 from hep2.prediction.cells import BATCH
 from hep2.prediction.member import members_of
-from hep2.prediction.models import Ensemble
+from hep2.prediction.models import Ensemble, opened_again
 from hep2.rundir.directory import RunDir
 from hep2.rundir.result import read_result
 
@@ -70,8 +70,6 @@ class TrainingCells:
 
 def training_cells(ensemble: Ensemble) -> TrainingCells | str:
     """The training cells, or in a few words why there are none: the data set may be elsewhere."""
-    from hep2.prediction.opened import opened_again  # more packages than a prediction needs
-
     path = ensemble.runs[0]
     if ensemble.handed_on:
         return "it was handed on without the data set that it learned from"

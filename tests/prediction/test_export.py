@@ -12,10 +12,10 @@ from hep2.data.views import standardised
 from hep2.errors import HEp2Error
 from hep2.prediction import export as module
 from hep2.prediction.export import export
-from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting.model import Traced
 from hep2.prediction.exporting.onnx import write_onnx
 from hep2.prediction.exporting.traced import TRIED, description
+from hep2.prediction.loaded import load_exported
 from hep2.prediction.models import load_ensemble
 
 TELLS = {"classes", "image_size", "channel", "orientations", "runs", "data", "synthetic",

@@ -20,11 +20,11 @@ from helpers.trained_runs import CLASSES, write_pair
 from hep2.errors import HEp2Error
 from hep2.evaluation.results import group_runs, summarise_group
 from hep2.prediction import export as exporting
-from hep2.prediction.exported import load_exported
 from hep2.prediction.exporting import bioimageio, hub, onnx, pt2
 from hep2.prediction.exporting.card import Terms, make_card
 from hep2.prediction.exporting.onnx import onnx_model
 from hep2.prediction.exporting.traced import trace
+from hep2.prediction.loaded import load_exported
 from hep2.prediction.models import load_ensemble
 from hep2.rundir.result import read_run
 

@@ -15,8 +15,14 @@ import yaml
 from hep2 import __version__
 from hep2.errors import HEp2Error
 from hep2.evaluation import provenance, tables
-from hep2.evaluation.formats import NOTHING, Table, caption, interval_text, spread_text
-from hep2.evaluation.html import render
+from hep2.evaluation.formats import (
+    NOTHING,
+    Table,
+    caption,
+    interval_text,
+    render,
+    spread_text,
+)
 from hep2.evaluation.page import protocol_words
 from hep2.evaluation.plots.confusion import confusion_picture
 from hep2.evaluation.published import CITATION
