@@ -112,12 +112,12 @@ def steadiness(probabilities: FloatArray, seed: int = 0) -> dict[str, float]:
     return found
 
 
-def cells_needed(probabilities: FloatArray, seed: int = 0) -> int:
+def cells_needed(probabilities: FloatArray) -> int:
     """The size of the smallest part of the cells that is STEADY, as all greater ones are.
 
     All of them where no part is. Probabilities of the cells of one specimen, (n, C).
     """
-    return needed_by(steadiness(probabilities, seed), len(probabilities))
+    return needed_by(steadiness(probabilities), len(probabilities))
 
 
 def needed_by(same: Mapping[str, float], count: int) -> int:

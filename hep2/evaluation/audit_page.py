@@ -1,6 +1,5 @@
 """The audit of a split in words, tables and pictures."""
 
-import base64
 import csv
 import io
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from hep2.data.cells import Cells
-from hep2.data.opencv import cv2
 from hep2.evaluation.formats import NOTHING, Table, interval_text, render
 from hep2.evaluation.nearest import Scores
+from hep2.evaluation.plots.style import png_uri
 from hep2.evaluation.split_audit import SURE, SplitAudit
 from hep2.files import escape_formula, write_atomic
 
@@ -148,6 +147,4 @@ def _pictured(audit: SplitAudit) -> list[tuple[Sequence[tuple[str, str, str]], s
 
 def _uri(cells: Cells, cell: int) -> str:
     pixels = cells.images[cell, 0].astype(np.float32)
-    grey = (pixels * (255 / max(1.0, float(pixels.max())))).astype(np.uint8)
-    png = cv2.imencode(".png", grey)[1].tobytes()
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return png_uri((pixels * (255 / max(1.0, float(pixels.max())))).astype(np.uint8))

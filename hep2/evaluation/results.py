@@ -86,6 +86,10 @@ class Result:
         """Its name."""
         return self.group.first.method
 
+    def measure(self, name: str) -> Spread:
+        """A metric over folds; NaN where no run has it."""
+        return self.measures.get(name, Spread(NAN, NAN, 0))
+
 
 @dataclass(frozen=True)
 class Comparison:

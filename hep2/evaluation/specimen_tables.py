@@ -9,7 +9,7 @@ from hep2 import metrics
 from hep2.calls.figures import level_of
 from hep2.evaluation.formats import NOTHING, Table, caption, interval_text, spread_text
 from hep2.evaluation.plots.style import plain_name
-from hep2.evaluation.results import NAN, Group, Result, Spread
+from hep2.evaluation.results import NAN, Group, Result
 from hep2.evaluation.specimens import Answer, Answers
 from hep2.evaluation.statistics import Interval
 from hep2.rundir.result import Run, protocol_label
@@ -66,7 +66,7 @@ def _set_columns(results: Sequence[Result]) -> Iterator[tuple[str, Callable[[Res
 
 
 def _measure(name: str, scale: int = 1) -> Callable[[Result], str]:
-    return lambda result: spread_text(result.measures.get(name, Spread(NAN, NAN, 0)), scale)
+    return lambda result: spread_text(result.measure(name), scale)
 
 
 def _temperature(group: Group) -> str:

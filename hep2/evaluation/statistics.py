@@ -112,7 +112,6 @@ def paired_difference(
     second: FloatArray,
     statistic: ConfusionStatistic,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """Interval of `statistic(first) - statistic(second)`, two methods on the same cells.
@@ -129,7 +128,7 @@ def paired_difference(
     here = drawn.estimate
     if not drawn.error > _NO_SPREAD:
         return Interval(here, math.nan, math.nan)
-    reach = _critical_value(drawn.estimates - here, drawn.errors, level) * drawn.error
+    reach = _critical_value(drawn.estimates - here, drawn.errors, LEVEL) * drawn.error
     return Interval(here, max(-1.0, here - reach), min(1.0, here + reach))
 
 
@@ -138,7 +137,6 @@ def percentile_interval(
     statistic: ConfusionStatistic,
     other: FloatArray | None = None,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """Interval of a metric of calls of specimens by bootstrap, or of its gain over `other`.
@@ -156,7 +154,7 @@ def percentile_interval(
         return statistic((weights @ of.reshape(len(of), -1)).reshape(-1, *of.shape[1:]))
 
     found = values(confusions) - (0 if other is None else values(other))
-    low, high = np.nanquantile(found[1:], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(found[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if high - low < _NO_SPREAD:
         low = high = math.nan
     return Interval(float(found[0]), float(low), float(high))

@@ -15,7 +15,7 @@ from hep2.evaluation.formats import NOTHING, Table, caption, cells_label, interv
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.plots.style import plain_name
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import NAN, Comparison, Group, Result, Spread
+from hep2.evaluation.results import Comparison, Group, Result
 from hep2.metrics import HEADLINE, RANKED_BY, SECONDARY, Metric
 from hep2.rundir.result import Run, protocol_label
 
@@ -109,7 +109,7 @@ def _columns(
 
 
 def _mean_and_deviation(metric: Metric, result: Result) -> str:
-    return spread_text(result.measures.get(metric.name, Spread(NAN, NAN, 0)), metric.scale)
+    return spread_text(result.measure(metric.name), metric.scale)
 
 
 def comparisons(run: Run, pairs: Sequence[Comparison]) -> Table:

@@ -1,17 +1,16 @@
 """The page of a batch: specimens, those that need an eye first on top, and what they rest on."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hep2.calls.answer import Call
-from hep2.data.opencv import cv2
 from hep2.data.patterns import PatternName, PatternNames
 from hep2.evaluation.formats import render
+from hep2.evaluation.plots.style import data_uri, png_uri
 from hep2.files import write_atomic
 from hep2.prediction.calls import Opinion
-from hep2.prediction.gathered import WHITEST, Named, Pixels8, Shown, ShownField, Specimen
+from hep2.prediction.gathered import WHITEST, Named, Shown, ShownField, Specimen
 from hep2.prediction.models import Ensemble
 from hep2.prediction.nearest import TrainingCells, training_cells
 
@@ -139,7 +138,7 @@ class _Beside:
 
     def pictures(self, shown: Shown) -> list[tuple[str, str]]:
         return [
-            (f"{one.label}, {one.specimen or 'specimen unknown'}", _png(one.image))
+            (f"{one.label}, {one.specimen or 'specimen unknown'}", png_uri(one.image))
             for one in self.training.nearest(shown.image, self.count)
         ]
 
@@ -208,8 +207,8 @@ def _cell(
         name=f"#{shown.cell.id.rpartition('#')[2]}" if short else shown.cell.id,
         words=words,
         brief=words if shown.cell.unlike else f"{100 * shown.cell.probability:.0f} %",
-        uri=_png(shown.image),
-        error="" if shown.error is None else _png(shown.error),
+        uri=png_uri(shown.image),
+        error="" if shown.error is None else png_uri(shown.error),
         near=beside.pictures(shown) if beside else [],
     )
 
@@ -243,10 +242,5 @@ def _field(shown: ShownField, patterns: Sequence[Pattern]) -> Field:
     ]
     without = sum(named is None for _, named in shown.cells)
     words = ", ".join([*counts, *([f"{without} without a call"] if without else [])])
-    uri = f"data:image/jpeg;base64,{base64.b64encode(shown.jpeg).decode()}"
+    uri = data_uri("jpeg", shown.jpeg)
     return Field(shown.id, uri, shown.width, shown.height, outlines, words)
-
-
-def _png(pixels: Pixels8) -> str:
-    png = cv2.imencode(".png", pixels)[1].tobytes()
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

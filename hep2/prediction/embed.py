@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,15 @@ def embed(
         count, made = _foreign(path, result, images, orientations, page, full_scale)
     done = Embedded()
     try:
-        with SINKS[target.suffix](target, count, done.files) as write:
-            for rows, vectors in progress_bar(made, "embedding cells"):
+        first = next(made)  # before a file is opened: it tells the length of a vector
+        length = first[1].shape[1]
+        with SINKS[target.suffix](target, (count, length), done.files) as write:
+            for rows, vectors in progress_bar(chain([first], made), "embedding cells"):
+                if vectors.shape[1] != length:
+                    raise HEp2Error(
+                        f"the folds make vectors of {length} and of {vectors.shape[1]} values: "
+                        "choose one fold by run=<its directory>"
+                    )
                 write(rows, vectors)
                 done.cells += len(rows)
                 done.unreadable += sum(bool(row[4]) for row in rows)
@@ -117,13 +125,12 @@ def _foreign(
             rows = [[cell.id, cell.specimen, fold, "", problem]
                     for cell, problem in zip(batch.cells, batch.problems, strict=True)]  # fmt: skip
             read = [place for place, problem in enumerate(batch.problems) if not problem]
-            if not read:  # the length of a vector is still to be known
-                blank = _vectors(representation, torch.zeros(1, 1, size, size), turns, None)
-                yield rows, np.full((len(rows), blank.shape[1]), np.nan, np.float32)
-                continue
-            some = _vectors(representation, batch.image, turns, batch.masks)
+            # Of a blank cell where none could be read: the length of a vector is still to be known.
+            blank = (torch.zeros(1, 1, size, size), turns, None)
+            known = (batch.image, turns, batch.masks) if read else blank
+            some = _vectors(representation, *known)
             vectors = np.full((len(rows), some.shape[1]), np.nan, np.float32)
-            vectors[read] = some
+            vectors[read] = some[: len(read)]
             yield rows, vectors
 
     return len(cells), made()

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +138,9 @@ def _with_specimens(fields: Sequence[Field]) -> list[Field]:
     log.warning("specimens are not given: each field's %s is taken for its specimen",
                 "folder" if several else "file name")  # fmt: skip
     return [
-        field if field.specimen else Field(field.id, _default(field, several), field.folder,
-                                           field.mask)
+        field if field.specimen else replace(field, specimen=_default(field, several))
         for field in fields
-    ]  # fmt: skip
+    ]
 
 
 def _default(field: Field, several: bool) -> str:

@@ -6,7 +6,6 @@ every other cell its probabilities are kept.
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hep2.calls.calibration import Calibration
 from hep2.calls.unlike import is_unlike, unlike_of
 from hep2.data.fields import FieldCell
 from hep2.prediction.calls import Floats, Opinion, opinion
@@ -91,8 +89,6 @@ class Specimen:
     """One specimen's cells so far."""
 
     name: str
-    classes: Sequence[str]
-    calibration: Calibration | None
     probabilities: list[Floats] = field(default_factory=list)  # of each cell with a call
     novelties: list[float] = field(default_factory=list)  # of each; NaN: nobody can tell
     without: Counter[str] = field(default_factory=Counter)  # cells without a call, by reason
@@ -101,12 +97,12 @@ class Specimen:
     typical: dict[int, Strip] = field(default_factory=dict)  # by what they are called
     unlike: Strip = field(default_factory=Strip)
 
-    def opinion(self) -> Opinion:
+    def opinion(self, ensemble: Ensemble) -> Opinion:
         """What is said of it."""
-        rows = np.array(self.probabilities).reshape(-1, len(self.classes))
-        without = sum(self.without.values())
+        classes, without = ensemble.classes, sum(self.without.values())
+        rows = np.array(self.probabilities).reshape(-1, len(classes))
         strange = unlike_of(np.array(self.novelties))
-        return opinion(rows, strange, without, self.classes, self.calibration)
+        return opinion(rows, strange, without, classes, ensemble.calibration)
 
 
 class Gathered:
@@ -117,8 +113,7 @@ class Gathered:
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
-        self.classes, self.network = ensemble.classes, ensemble.network
-        self.calibration = ensemble.calibration
+        self.ensemble = ensemble
         self.specimens: dict[str, Specimen] = {}
 
     def add(self, batch: CellBatch, probabilities: Floats, novelties: Floats) -> None:
@@ -142,7 +137,7 @@ class Gathered:
 
     def _of(self, name: str) -> Specimen:
         if name not in self.specimens:
-            self.specimens[name] = Specimen(name, self.classes, self.calibration)
+            self.specimens[name] = Specimen(name)
         return self.specimens[name]
 
     def _show(self, specimen: Specimen, named: Named, image: Tensor) -> None:
@@ -152,7 +147,10 @@ class Gathered:
             strip = specimen.typical.setdefault(named.output, Strip())
             score = named.probability
         if strip.wants(score):
-            error = _grey(error_map(self.network, image)) if named.unlike else None
+            error = None
+            if named.unlike:  # a picture from 0 to 1, on the same scale for all cells
+                errors = novelty_map(self.ensemble.network, image) / WHITEST
+                error = _grey(errors.sqrt().clamp(0, 1))
             strip.add(score, Shown(named, _grey(image[0]), error))
 
     def _picture(self, batch: FieldBatch, names: list[Named | None]) -> None:
@@ -162,16 +160,6 @@ class Gathered:
             cells = list(zip(batch.cut.cells, names, strict=True))
             size = (batch.cut.width, batch.cut.height)
             specimen.picture = ShownField(batch.field.id, batch.cut.picture, *size, cells)
-
-
-def error_map(network: Runs, image: Tensor) -> Tensor:
-    """Where autoencoders cannot draw a cell: a picture from 0 to 1.
-
-    It is the root of `novelty_map` over that of WHITEST, the same scale for all cells.
-
-    Shape: (1, H, W), in [0, 1] -> (H, W)
-    """
-    return (novelty_map(network, image) / WHITEST).sqrt().clamp(0, 1)
 
 
 def novelty_map(network: Runs, image: Tensor) -> Tensor:

@@ -115,6 +115,7 @@ def _ensemble(
         check_orientations(orientations)
     path, result = next(iter(found.items()))
     data = RunDir(path).stored()["data"]
+    known = [run.calibration for run in network if isinstance(run.calibration, Calibration)]
     return Ensemble(
         network=network.eval().requires_grad_(False),
         runs=called,
@@ -123,7 +124,7 @@ def _ensemble(
         of_networks=all(member.of_networks for member in members),
         masked=any(member.representation.masked for member in members),
         classes=tuple(map(str, result["classes"])),
-        calibration=together(known) if len(known := _calibrations(network)) == len(found) else None,
+        calibration=together(known) if len(known) == len(found) else None,
         image_size=int(data["image_size"]),
         channel=str(data["channel"]),
         page=data.get("page"),
@@ -140,10 +141,6 @@ def outputs_of(ensemble: Ensemble, batch: CellBatch) -> Outputs:
     with torch.inference_mode():
         made = ensemble.network(batch.image, ensemble.orientations, batch.masks)
     return made[0].numpy(), made[1].numpy()
-
-
-def _calibrations(network: Runs) -> list[Calibration]:
-    return [run.calibration for run in network if isinstance(run.calibration, Calibration)]
 
 
 def find_runs(run: str | None, runs_dir: Path, embed: bool = False) -> dict[Path, Result]:

@@ -87,7 +87,7 @@ def predict(
                           gathered, summary))  # fmt: skip
     summary.files.append(target)
     if specimens:
-        said = [(one, one.opinion()) for one in gathered.specimens.values() if one.name]
+        said = [(one, one.opinion(ensemble)) for one in gathered.specimens.values() if one.name]
         table, shown = target.with_name(f"{target.stem}-specimens.csv"), target.with_suffix(".html")
         _write(table, _specimens(ensemble.classes, said, known))
         write_page(shown, said, ensemble, known, nearest)

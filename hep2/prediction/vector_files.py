@@ -18,41 +18,29 @@ Write = Callable[[list[list[str]], Vectors], None]  # rows of COLUMNS, and the v
 
 
 @contextmanager
-def _npy(target: Path, count: int, written: list[Path]) -> Iterator[Write]:
+def _npy(target: Path, shape: tuple[int, int], written: list[Path]) -> Iterator[Write]:
     """The vectors as one array, and a table beside it."""
     table = target.with_suffix(".csv")
     with ExitStack() as stack:
         file = stack.enter_context(whole_file(target))
-        write_row = stack.enter_context(_rows(table, COLUMNS))
-        length = 0
+        write_rows = stack.enter_context(_rows(table, COLUMNS))
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
 
         def write(rows: list[list[str]], vectors: Vectors) -> None:
-            nonlocal length
-            if not length:
-                length = vectors.shape[1]
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, length)}
-                np.lib.format.write_array_header_1_0(file, header)
-            _check_length(length, vectors)
             file.write(vectors.astype("<f4").tobytes())
-            write_row(rows)
+            write_rows(rows)
 
         yield write
     written += [target, table]
 
 
 @contextmanager
-def _csv(target: Path, count: int, written: list[Path]) -> Iterator[Write]:
+def _csv(target: Path, shape: tuple[int, int], written: list[Path]) -> Iterator[Write]:
     """One row a cell, with its vector's values behind."""
-    with ExitStack() as stack:
-        length, write_rows = 0, None
+    with _rows(target, [*COLUMNS, *(f"v{place}" for place in range(shape[1]))]) as write_rows:
 
         def write(rows: list[list[str]], vectors: Vectors) -> None:
-            nonlocal length, write_rows
-            if write_rows is None:
-                length = vectors.shape[1]
-                header = [*COLUMNS, *(f"v{place}" for place in range(length))]
-                write_rows = stack.enter_context(_rows(target, header))
-            _check_length(length, vectors)
             values = ([f"{value:.9g}" for value in row] for row in vectors)
             write_rows([[*row, *more] for row, more in zip(rows, values, strict=True)])
 
@@ -74,7 +62,7 @@ def _rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[list[list[str
 
 
 @contextmanager
-def _parquet(target: Path, count: int, written: list[Path]) -> Iterator[Write]:
+def _parquet(target: Path, shape: tuple[int, int], written: list[Path]) -> Iterator[Write]:
     """COLUMNS and a column `vector` of lists."""
     try:
         import pyarrow
@@ -83,32 +71,19 @@ def _parquet(target: Path, count: int, written: list[Path]) -> Iterator[Write]:
         raise HEp2Error(
             f"out={target} needs the package pyarrow: pip install pyarrow, or choose .npy or .csv"
         ) from error
-    with ExitStack() as stack:
-        file, length, writer = stack.enter_context(whole_file(target)), 0, None
+    vector = pyarrow.list_(pyarrow.float32(), shape[1])
+    schema = pyarrow.schema([*((name, pyarrow.string()) for name in COLUMNS), ("vector", vector)])
+    with whole_file(target) as file, ParquetWriter(file, schema) as writer:
 
         def write(rows: list[list[str]], vectors: Vectors) -> None:
-            nonlocal length, writer
-            length = length or vectors.shape[1]
-            _check_length(length, vectors)
             columns = dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
             flat = pyarrow.array(vectors.ravel())
-            made = pyarrow.FixedSizeListArray.from_arrays(flat, length)
-            table = pyarrow.table({**columns, "vector": made})
-            if writer is None:
-                writer = stack.enter_context(ParquetWriter(file, table.schema))
-            writer.write_table(table)
+            made = pyarrow.FixedSizeListArray.from_arrays(flat, shape[1])
+            writer.write_table(pyarrow.table({**columns, "vector": made}))
 
         yield write
     written.append(target)
 
 
-def _check_length(length: int, vectors: Vectors) -> None:
-    if vectors.shape[1] != length:
-        raise HEp2Error(
-            f"the folds make vectors of {length} and of {vectors.shape[1]} values: choose one fold "
-            "by run=<its directory>"
-        )
-
-
-# By suffix: a context of a file, the number of cells, and a list that is told what was written.
+# By suffix: a context of a file, the shape of all vectors, a list that is told what was written.
 SINKS: dict[str, Any] = {".npy": _npy, ".csv": _csv, ".parquet": _parquet}

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hep2.data.opencv import cv2
 from hep2.rundir.result import Run, data_label, protocol_label
 
 if TYPE_CHECKING:
@@ -75,8 +79,7 @@ class Picture:
         """The SVG as a data URI whose ink follows the reader's colour scheme."""
         svg = self.svg.decode().replace(INK, "currentColor")
         start = svg.index(">", svg.index("<svg")) + 1
-        styled = f"{svg[:start]}{_SCHEME}{svg[start:]}".encode()
-        return f"data:image/svg+xml;base64,{base64.b64encode(styled).decode()}"
+        return data_uri("svg+xml", f"{svg[:start]}{_SCHEME}{svg[start:]}".encode())
 
 
 def make_picture(
@@ -141,3 +144,13 @@ def percent_axis(axes: "Axes", values: Sequence[float]) -> None:
 def stem_of(run: Run, what: str) -> str:
     """The name of a picture's file."""
     return f"{what}-{data_label(run)}-{protocol_label(run)}-{run.method}"
+
+
+def png_uri(grey: NDArray[np.uint8]) -> str:
+    """An image, (H, W), for a page."""
+    return data_uri("png", cv2.imencode(".png", grey)[1].tobytes())
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture for a page, which loads nothing from elsewhere."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

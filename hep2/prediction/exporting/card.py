@@ -184,10 +184,6 @@ def _figures_table(result: Result) -> Table:
     """Every metric, a row each."""
     said = answers_of(result.group)
 
-    def spread(row: Figure) -> str:
-        values = result.measures.get(row.name)
-        return spread_text(values, row.scale) if values else NOTHING
-
     def pooled(row: Figure) -> str:
         found = result.pooled.get(row.name, NO_INTERVAL)
         if row.name == CALLED and said:
@@ -199,7 +195,9 @@ def _figures_table(result: Result) -> Table:
         FIGURES,
         {
             "metric": lambda row: f"{row.title}{' %' if row.scale == 100 else ''}",
-            "mean ± standard deviation over folds": spread,
+            "mean ± standard deviation over folds": lambda row: spread_text(
+                result.measure(row.name), row.scale
+            ),
             "all folds pooled [95 % interval over specimens]": pooled,
         },
         [*tables.folds_and_seeds(result), *tables.intervals(result)],
