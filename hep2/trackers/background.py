@@ -1,8 +1,6 @@
 """A tracker that a training never waits for: a thread of its own does what the library does."""
 
 import io
-import logging
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +13,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from hep2.trackers.loggers import RunLogger, one_line
-
-log = logging.getLogger(__name__)
+from hep2.trackers.loggers import Tracker, one_line
 
 PATIENCE = 60.0  # seconds, for one call of a library, and for all that is left when a run ends
 
@@ -49,7 +45,7 @@ class OpenRun(ABC):
 Action = Callable[[OpenRun], None]
 
 
-class Background(RunLogger):
+class Background(Tracker):
     """Hands everything to an `OpenRun` in a thread, which starts with the first thing logged.
 
     The first exception, or a call that takes longer than PATIENCE, ends the tracker with one
@@ -65,10 +61,8 @@ class Background(RunLogger):
     def __init__(
         self, run_dir: Path, title: str, package: str, start: Callable[[], OpenRun]
     ) -> None:
-        super().__init__(run_dir)
-        self._title, self._package, self._start = title, package, start
-        self._process = os.getpid()
-        self._lost = False
+        super().__init__(run_dir, title)
+        self._package, self._start = package, start
         self._thread: Thread | None = None
         self._waiting: SimpleQueue[Action | None] | None = None  # None in it: there is no more
         self._busy_since: float | None = None
@@ -111,11 +105,6 @@ class Background(RunLogger):
 
         self._do(send)
 
-    def finalize(self, status: str) -> None:
-        """End the run here where Lightning forked this process, which exits after the fit."""
-        if os.getpid() != self._process:
-            self.finish(0 if status == "success" else 1)
-
     def finish(self, exit_code: int) -> None:
         """End the run with the job's exit code, in bounded time and without raising."""
         thread, waiting = self._thread, self._waiting
@@ -155,11 +144,6 @@ class Background(RunLogger):
             self._give_up(f"{what} is not installed: pip install {self._package}")
         except BaseException as error:  # of a library that would end the process as well
             self._give_up(one_line(error))
-
-    def _give_up(self, why: str) -> None:
-        if not self._lost:
-            log.warning("%s is off from here on (%s); metrics.csv goes on", self._title, why)
-        self._lost = True
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """The loggers of a run while it trains: its files always, and trackers where there are any."""
 
 import io
+import logging
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,8 @@ from hep2.files import write_atomic
 from hep2.rundir.directory import RunDir
 from hep2.rundir.layout import Identity
 from hep2.rundir.metrics_csv import MetricsCsv
+
+log = logging.getLogger(__name__)
 
 BEGUN_ANEW = ("metrics.csv", "*/run-id", "tensorboard/events.*")
 
@@ -56,6 +60,26 @@ class RunLogger(Logger):
 
     def finish(self, exit_code: int) -> None:
         """End with the job's exit code, in bounded time and without raising."""
+
+
+class Tracker(RunLogger):
+    """A logger that may be lost at any moment, with one warning: `metrics.csv` is the record."""
+
+    def __init__(self, run_dir: Path, title: str) -> None:
+        super().__init__(run_dir)
+        self._title = title  # what it is called in a sentence
+        self._process = os.getpid()
+        self._lost = False
+
+    def finalize(self, status: str) -> None:
+        """End the run here where Lightning forked this process, which exits after the fit."""
+        if os.getpid() != self._process:
+            self.finish(0 if status == "success" else 1)
+
+    def _give_up(self, why: str) -> None:
+        if not self._lost:
+            log.warning("%s is off from here on (%s); metrics.csv goes on", self._title, why)
+        self._lost = True
 
 
 class TrackerSettings(ABC):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hep2.config import ONE_RUN, in_sweep
 from hep2.errors import HEp2Error
 from hep2.files import write_atomic
-from hep2.trackers.loggers import RunLogger, TrackerSettings, one_line, within
+from hep2.trackers.loggers import Tracker, TrackerSettings, one_line, within
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class WandbSettings(TrackerSettings):
         return WandbRun(run_dir, mode, whose | description, self.record)
 
 
-class WandbRun(RunLogger):
+class WandbRun(Tracker):
     """One W&B run, opened at its first use on rank zero, without ever asking the user.
 
     Where there is no API key, or an online start fails within START_SECONDS, it runs offline. The
@@ -82,13 +82,12 @@ class WandbRun(RunLogger):
     def __init__(
         self, run_dir: Path, mode: str, description: Mapping[str, Any], record: bool = True
     ) -> None:
-        super().__init__(run_dir)
+        super().__init__(run_dir, "W&B")
         self._mode, self._record = mode, record
         self._description = dict(description)
         self._run: Any = None
-        self._lost = self._borrowed = False
+        self._borrowed = False
         self._set_variables: list[str] = []
-        self._process = os.getpid()
 
     @property
     @rank_zero_experiment
@@ -138,11 +137,6 @@ class WandbRun(RunLogger):
         """Set the run's final metrics."""
         self._attempt(lambda run: run.summary.update(dict(metrics)))
 
-    def finalize(self, status: str) -> None:
-        """End the run here where Lightning forked this process, which exits after the fit."""
-        if os.getpid() != self._process:
-            self.finish(0 if status == "success" else 1)
-
     def finish(self, exit_code: int) -> None:
         """End the run with the job's exit code, in bounded time and without raising."""
         run, self._run = self._run, None
@@ -170,11 +164,6 @@ class WandbRun(RunLogger):
         except Exception as error:
             self._give_up(one_line(error))
         return None
-
-    def _give_up(self, why: str) -> None:
-        if not self._lost:
-            log.warning("W&B is off from here on (%s); metrics.csv goes on", why)
-        self._lost = True
 
     def _open(self) -> Any:
         # W&B's own telemetry would hold Python's exit for 12 s when the server does not answer.
