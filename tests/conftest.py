@@ -6,6 +6,7 @@ os.environ["WANDB_MODE"] = "disabled"
 os.environ["TQDM_DISABLE"] = "1"
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from hep2 import config
@@ -98,6 +100,31 @@ def fold(cache_dir: Path) -> "Fold":
     from hep2.data.fold import open_fold
 
     return open_fold(composed(*TINY_DATA, *CHOOSING, f"cache_dir={cache_dir}"))
+
+
+InProcess = Callable[..., tuple[object, str, str]]
+
+
+@pytest.fixture
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> InProcess:
+    """Any program in this process, in this test's own folder: exit code, output, errors."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as main sets it: taken back after the test
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
+    monkeypatch.chdir(tmp_path)
+
+    def run(main: Callable[[], None], *words: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", [*words])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(autouse=True)

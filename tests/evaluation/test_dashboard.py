@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT
 from helpers.made_up_runs import FIVE, write_run
 from helpers.trained_runs import NETWORK, OPTIMIZER
+from helpers.wandb_runs import records
 from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 
@@ -141,23 +142,12 @@ def test_the_last_epoch_is_probed():
     assert len(trainer.loggers[0].rows) == 1
 
 
-def inspected(folder):
-    """What W&B's own reader finds in an offline run, by type of record."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = {}
-    for record in map(json.loads, text.splitlines()):
-        found.setdefault(record["type"], []).append(record[record["type"]])
-    return found
-
-
 def test_an_offline_run_of_stage_one_holds_what_a_dashboard_shows(tmp_path, configure, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "offline")
     every = ("callbacks.pictures.every=2", "callbacks.probe.every=2", "stage.epochs=3")
     run = fit(configure("stage=dcae", "logger=wandb", *every))
-    (folder,) = (run.path / "wandb").glob("offline-run-*")
-    found = inspected(folder)
+    found = records(run.path)
     (told,) = found["run"]
     assert told["run_group"] == "default-synthetic-specimen-dcae"
     assert told["tags"] == ["synthetic", "specimen", "dcae"]
@@ -188,7 +178,7 @@ def test_wandb_gets_the_predictions_and_the_report_s_pictures(tmp_path, monkeypa
     log_record([logger], partial(record_of, run_dir))
     logger.finish(0)
     (folder,) = (run_dir / "wandb").glob("offline-run-*")
-    items = [entry["item"] for entry in inspected(folder)["history"]]
+    items = [entry["item"] for entry in records(run_dir)["history"]]
     shown = {key.split(".")[0]: items[0] for key in items[0] if key.startswith("report/")}
     names = ("matrix", "specimens", "reliability", "called", "predictions")
     assert shown.keys() == {f"report/{name}" for name in names}

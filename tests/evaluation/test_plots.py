@@ -18,6 +18,7 @@ from hep2.evaluation.plots import methods as plots
 from hep2.evaluation.plots import networks as training_plots
 from hep2.evaluation.published import PAPER_CONFUSION
 from hep2.evaluation.results import group_runs, rank, summarise_group
+from hep2.programs import evaluate
 from hep2.rundir.result import read_run
 
 
@@ -152,29 +153,25 @@ def test_the_picture_is_a_png_and_the_same_every_time(tmp_path):
     assert image.width > 1.9 * image.height  # two panels
 
 
-def evaluate(tmp_path, *overrides):
-    command = [sys.executable, str(ROOT / "evaluate.py"), *overrides]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-
-def test_the_command_prints_the_table_and_leaves_no_other_file(tmp_path):
+def test_the_command_prints_the_table_and_leaves_no_other_file(tmp_path, in_process):
     write_run(tmp_path / "runs", name="x")
-    done = evaluate(tmp_path, "name=x")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("runs/x: finished 1\n\n")
-    assert "MCA %" in done.stdout and "reports/x/results.md" in done.stdout
+    code, out, err = in_process(evaluate.main, "evaluate.py", "name=x")
+    assert code == 0, err
+    assert out.startswith("runs/x: finished 1\n\n")
+    assert "MCA %" in out and "reports/x/results.md" in out
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "reports"}
 
 
-def test_the_command_fails_in_one_sentence(tmp_path):
-    done = evaluate(tmp_path, "name=nothing")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: runs/nothing has no finished run")
-    assert done.stderr.count("\n") == 1
+def test_the_command_fails_in_one_sentence(in_process):
+    code, _, err = in_process(evaluate.main, "evaluate.py", "name=nothing")
+    assert code == 1
+    assert err.startswith("error: runs/nothing has no finished run")
+    assert err.count("\n") == 1
 
 
 def test_a_misspelt_key_is_an_error(tmp_path):
-    done = evaluate(tmp_path, "nmae=x")
+    command = [sys.executable, str(ROOT / "evaluate.py"), "nmae=x"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "nmae" in done.stderr and "Traceback" not in done.stderr

@@ -1,19 +1,17 @@
 """The audit of anybody's split: leaks that were planted are found, an honest split is called so."""
 
 import csv
-import logging
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.core.hydra_config import HydraConfig
+from conftest import InProcess
 from numpy.typing import NDArray
 from PIL import Image
 
-from hep2 import cli
 from hep2.data.cells import Cells
 from hep2.data.split_table import Columns, Held
 from hep2.data.views import oriented
@@ -202,37 +200,8 @@ def test_hostile_names_are_text_on_the_page_and_no_formula(tmp_path: Path) -> No
     assert f"'{hostile}3x" in pairs
 
 
-Command = Callable[..., tuple[object, str, str]]
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Command]:
-    """`python evaluate.py task=audit ...` in this process: exit code, output, errors."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
-    monkeypatch.chdir(tmp_path)
-    able = [log for log in map(logging.getLogger, logging.root.manager.loggerDict)
-            if not log.disabled]  # fmt: skip
-
-    def run(*words: str) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", "task=audit", *words])
-        code: object = 0
-        try:
-            cli.main(evaluate.evaluate, "evaluate")
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    yield run
-    for log in able:  # Hydra's logging "disabled" turns off all there are
-        log.disabled = False
-
-
-def test_the_exit_code_tells_whether_it_leaks(tmp_path: Path, command: Command) -> None:
+def test_the_exit_code_tells_whether_it_leaks(tmp_path: Path, in_process: InProcess) -> None:
+    command = partial(in_process, evaluate.main, "evaluate.py", "task=audit")
     path = write_table(tmp_path / "x", images(), header="image,label,slide,set")
     words = (f"images={path}", "columns.split=set", "columns.specimen=slide")
     code, out, err = command(*words)

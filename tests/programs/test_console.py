@@ -7,11 +7,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import CONF, ROOT, TINY, composed
-from hydra.core.hydra_config import HydraConfig
+from conftest import CONF, ROOT, TINY, InProcess, composed
 
 from hep2 import __version__, config
 from hep2.programs import console
@@ -22,24 +22,9 @@ Command = Callable[..., tuple[object, str, str]]
 
 
 @pytest.fixture
-def hep2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
+def hep2(in_process: InProcess) -> Command:
     """`hep2 ...` in this process, in this test's own folder: exit code, output, errors."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", HydraConfig.instance().cfg)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["/somewhere/bin/hep2", *words])
-        code: object = 0
-        try:
-            console.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(in_process, console.main, "/somewhere/bin/hep2")
 
 
 def test_help_and_version_import_nothing_heavy() -> None:

@@ -1,12 +1,10 @@
 import csv
-import json
 import logging
 import math
 import os
 import pickle
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT
 from helpers.trainers import short_trainer
+from helpers.wandb_runs import records
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch import LightningModule
@@ -78,21 +77,6 @@ def run_dir(tmp_path: Path) -> Path:
 def rows(run_dir: Path) -> list[dict[str, str]]:
     with (run_dir / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def records(run_dir: Path) -> dict[str, list[dict]]:
-    """What an offline run holds, by type of record."""
-    (folder,) = (run_dir / "wandb").glob("offline-run-*")
-    text = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    found: dict[str, list[dict]] = {}
-    for record in map(json.loads, text.splitlines()):
-        found.setdefault(record["type"], []).append(record[record["type"]])
-    return found
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
