@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CHOOSING, TINY_DATA, Configure, composed
+from conftest import CHOOSING, TINY, TINY_DATA, Configure, composed
 from helpers.trained_runs import check_predicts_as_tested, write_test_cells
 
 from hep2 import run as runs
@@ -23,9 +23,24 @@ from hep2.rundir.directory import RunDir
 
 CODEBOOK = ("stage=head", "features=codebook", "head=nch", "features.extractor.words=8",
             "features.extractor.sample=1000")  # fmt: skip
-PLUS = ("augment=pose", "model.network.bounded=false", "stage.epochs=3")
+PLUS = ("augment=pose", "model.network.bounded=false", "stage.epochs=1")
 FISHER = (*PLUS, "stage=head", "features=dcae_fisher", "features.local.components=4",
           "features.local.gaussians=2", "features.local.sample=500")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> RunDir:
+    """A run of a codebook, fold 0. Read only."""
+    where = (f"runs_dir={tmp_path_factory.mktemp('fitted')}/runs", f"cache_dir={cache_dir}")
+    return runs.fit(composed(*TINY, *where, *CODEBOOK))
+
+
+@pytest.fixture
+def codebook(fitted: RunDir, tmp_path: Path) -> RunDir:
+    """The same, among the runs of `configure`, to be changed."""
+    root = fitted.path.parents[4]
+    shutil.copytree(root, tmp_path / "runs")
+    return RunDir(tmp_path / "runs" / fitted.path.relative_to(root))
 
 
 def masked(fold: Fold) -> Fold:
@@ -76,29 +91,27 @@ def test_masks_beside_cells_are_those_of_training(
     check_predicts_as_tested(run, tmp_path / "listed.csv", tmp_path)
 
 
-def test_a_run_that_has_kept_nothing(configure: Configure) -> None:
-    run = runs.fit(configure(*CODEBOOK))
-    run.fitted.unlink()
+def test_a_run_that_has_kept_nothing(codebook: RunDir, configure: Configure) -> None:
+    codebook.fitted.unlink()
     with pytest.raises(HEp2Error, match=r"has not kept what it has learned.*overwrite=true"):
-        load_ensemble(str(run.path), Path())
+        load_ensemble(str(codebook.path), Path())
     again = runs.fit(configure(*CODEBOOK, "overwrite=true"))
     assert load_ensemble(str(again.path), Path()).classes
 
 
-def test_what_another_fold_has_kept_is_refused(configure: Configure) -> None:
-    run, other = (runs.fit(configure(*CODEBOOK, f"fold={fold}")) for fold in (0, 1))
-    shutil.copy(other.fitted, run.fitted)
+def test_what_another_fold_has_kept_is_refused(codebook: RunDir, configure: Configure) -> None:
+    other = runs.fit(configure(*CODEBOOK, "fold=1"))
+    shutil.copy(other.fitted, codebook.fitted)
     with pytest.raises(HEp2Error, match=r"fitted\.ckpt is damaged.*another run.*split, fold"):
-        load_ensemble(str(run.path), Path())
+        load_ensemble(str(codebook.path), Path())
 
 
-def test_what_does_not_fit_together_is_one_sentence(configure: Configure) -> None:
-    run = runs.fit(configure(*CODEBOOK))
-    content = torch.load(run.fitted, weights_only=True)
+def test_what_does_not_fit_together_is_one_sentence(codebook: RunDir) -> None:
+    content = torch.load(codebook.fitted, weights_only=True)
     content["state_dict"]["estimator"]["state"]["classes"] = 4
-    torch.save(content, run.fitted)
+    torch.save(content, codebook.fitted)
     with pytest.raises(HEp2Error, match=r"does not fit together.*overwrite=true"):
-        load_ensemble(str(run.path), Path())
+        load_ensemble(str(codebook.path), Path())
 
 
 def test_clusters_have_no_patterns(tmp_path: Path) -> None:
@@ -130,8 +143,7 @@ def test_what_torch_alone_computes_is_exported(
     check_that_a_batch_without_a_usable_cell_is_borne(run, tmp_path)
 
 
-def test_what_is_not_networks_is_not_exported(configure: Configure, tmp_path: Path) -> None:
-    run = runs.fit(configure(*CODEBOOK))
+def test_what_is_not_networks_is_not_exported(fitted: RunDir, tmp_path: Path) -> None:
     with pytest.raises(HEp2Error, match=r"not made of networks alone.*out=model\.hep2 hands it on"):
-        export(str(run.path), tmp_path, str(tmp_path / "m.pt2"), None)
-    assert json.loads(run.result.read_text())["method"] == "codebook-nch"
+        export(str(fitted.path), tmp_path, str(tmp_path / "m.pt2"), None)
+    assert json.loads(fitted.result.read_text())["method"] == "codebook-nch"
