@@ -174,8 +174,8 @@ def _specimens(results: list[Result], said: list[Answers | None]) -> list[Table]
     answered = [(result, one) for result, one in zip(results, said, strict=True) if one]
     shown = [specimen_tables.calibration(results), *specimen_tables.cell_sets(results)]
     if answered:
-        shown.append(specimen_tables.calls(answered))
         shown += [
+            specimen_tables.calls(answered),
             specimen_tables.surest(answered),
             *specimen_tables.sets(answered),
             *specimen_tables.rules(answered),

@@ -21,7 +21,9 @@ DRAWN = (
 )
 SURE = (0.5, 0.7, 0.8, 0.9, 1.0)  # shares of the specimens
 SHOWN = 20  # specimens of a method that are wrong or not called
-Answered = Sequence[tuple[Result, Answers]]
+Pair = tuple[Result, Answers]
+Answered = Sequence[Pair]
+Columns = dict[str, Callable[[Pair], str]]
 
 
 def calibration(results: Sequence[Result]) -> Table:
@@ -50,19 +52,23 @@ def _runs(results: Sequence[Result]) -> Iterator[Run]:
 
 def cell_sets(results: Sequence[Result]) -> list[Table]:
     """Sets of patterns for cells, promised and measured; none where nothing is calibrated."""
-    if not (columns := dict(_set_columns(results))):
+    known = [run.calibration for run in _runs(results) if run.calibration]
+    if not known:
         return []
-    of: dict[str, Callable[[Result], str]] = {"method": lambda result: result.method}
+    run = results[0].group.first
+    columns: dict[str, Callable[[Result], str]] = {"method": lambda result: result.method}
+    for level in [level_of(one.alpha) for one in known[0].limits]:  # as the first that has any
+        within, size = _set_headings(run, level)
+        columns[within] = _measure(f"cell_coverage_{level}", 100)
+        columns[size] = _measure(f"cell_set_size_{level}")
     what = "sets of patterns for cells, promised and measured, mean ± standard deviation over folds"
-    return [Table.of(caption(results[0].group.first, what), results, of | columns)]
+    return [Table.of(caption(run, what), results, columns)]
 
 
-def _set_columns(results: Sequence[Result]) -> Iterator[tuple[str, Callable[[Result], str]]]:
-    of = protocol_label(results[0].group.first)
-    for level in _levels(results):
-        within, size = _measure(f"cell_coverage_{level}", 100), _measure(f"cell_set_size_{level}")
-        yield f"within their set %,\n{level} promised ({of})", within
-        yield f"patterns in\n{level} % sets ({of})", size
+def _set_headings(run: Run, level: str) -> tuple[str, str]:
+    """How often sets that promise so many per cent hold the right pattern, and how many others."""
+    of = protocol_label(run)
+    return f"within their set %,\n{level} promised ({of})", f"patterns in\n{level} % sets ({of})"
 
 
 def _measure(name: str, scale: int = 1) -> Callable[[Result], str]:
@@ -74,14 +80,6 @@ def _temperature(group: Group) -> str:
     if not any(found):
         return NOT_CALIBRATED
     return spread_text(group.spread([one.temperature if one else NAN for one in found]), 1)
-
-
-def _levels(results: Sequence[Result]) -> list[str]:
-    """What sets promise, in per cent, in the order of the first run that has any."""
-    for run in _runs(results):
-        if known := run.calibration:
-            return [level_of(one.alpha) for one in known.limits]
-    return []
 
 
 def _how(results: Sequence[Result]) -> list[str]:
@@ -148,19 +146,17 @@ def sets(answered: Answered) -> list[Table]:
     if not answered:
         return []
     run = answered[0][0].group.first
-    of, alphas = protocol_label(run), answered[0][1].alphas
 
-    def coverage(alpha: float, pair: tuple[Result, Answers]) -> str:
+    def coverage(alpha: float, pair: Pair) -> str:
         return interval_text(pair[1].coverage(alpha)) if alpha in pair[1].alphas else NOTHING
 
-    def size(alpha: float, pair: tuple[Result, Answers]) -> str:
+    def size(alpha: float, pair: Pair) -> str:
         return f"{pair[1].set_size(alpha):.2f}" if alpha in pair[1].alphas else NOTHING
 
-    columns: dict[str, Callable[[tuple[Result, Answers]], str]] = {"method": lambda a: a[0].method}
-    for alpha in alphas:
-        level = level_of(alpha)
-        columns[f"within their set %,\n{level} promised ({of})"] = partial(coverage, alpha)
-        columns[f"patterns in\n{level} % sets ({of})"] = partial(size, alpha)
+    columns: Columns = {"method": lambda a: a[0].method}
+    for alpha in answered[0][1].alphas:
+        within, patterns = _set_headings(run, level_of(alpha))
+        columns[within], columns[patterns] = partial(coverage, alpha), partial(size, alpha)
     return [
         Table.of(
             caption(run, "sets of patterns for specimens, promised and measured"),
@@ -179,11 +175,11 @@ def surest(answered: Answered) -> Table:
     """The error among the specimens that are called first, as the picture of the curve has it."""
     run = answered[0][0].group.first
 
-    def error(share: float, pair: tuple[Result, Answers]) -> str:
+    def error(share: float, pair: Pair) -> str:
         found = pair[1].error_of_surest(share)
         return NOTHING if np.isnan(found) else f"{100 * found:.1f}"
 
-    columns: dict[str, Callable[[tuple[Result, Answers]], str]] = {"method": lambda a: a[0].method}
+    columns: Columns = {"method": lambda a: a[0].method}
     for share in SURE:
         columns[f"of {100 * share:.0f} %\n({protocol_label(run)})"] = partial(error, share)
     return Table.of(
@@ -229,7 +225,7 @@ def seconds(answered: Answered) -> list[Table]:
         return []
     run = answered[0][0].group.first
     of = protocol_label(run)
-    columns: dict[str, Callable[[tuple[Result, Answers]], str]] = {
+    columns: Columns = {
         "method": lambda a: a[0].method,
         f"second invented %,\nof one pattern ({of})": lambda a: interval_text(a[1].invented),
     }
@@ -251,7 +247,7 @@ def seconds(answered: Answered) -> list[Table]:
     ]
 
 
-def _both_named(tenths: int, pair: tuple[Result, Answers]) -> str:
+def _both_named(tenths: int, pair: Pair) -> str:
     return interval_text(pair[1].both_named(tenths))
 
 

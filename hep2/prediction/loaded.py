@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from hep2.prediction.exporting.hub import CONFIG, read_hub
 from hep2.prediction.exporting.model import ExportedModel
 from hep2.prediction.exporting.onnx import read_onnx
 from hep2.prediction.exporting.pt2 import read_pt2
+from hep2.prediction.member import members_of
 from hep2.prediction.models import Ensemble, Outputs, load_ensemble, outputs_of
 from hep2.prediction.outcome import Row, cell_columns, cell_rows, shares, specimen_row
 
@@ -219,15 +220,14 @@ def load(run: str | Path, runs_dir: str | Path = "runs", orientations: int | Non
 
 def _of_runs(ensemble: Ensemble, name: str) -> Loaded:
     """All that is known here of how runs compute."""
-    runs: list[Any] = list(ensemble.network)
-    members = [member for run in runs for member in run.members]
+    members = members_of(ensemble.network)
 
     def encoder() -> Vectors:
         if len(members) > 1:
             one = f"load one of them, e.g. {str(ensemble.runs[0])!r}"
             raise HEp2Error(
                 f"{name} holds {len(members)} encoders, whose vectors have nothing in common: "
-                f"{one if len(runs) > 1 else 'load a run of one of them'}"
+                f"{one if len(ensemble.runs) > 1 else 'load a run of one of them'}"
             )
         (member,) = members
         return lambda batch: member.representation(batch.image, ensemble.orientations, batch.masks)
