@@ -1,6 +1,5 @@
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers.made_up_runs import FIVE, cells_of_fold, write_run
+from helpers.results import keep
 from PIL import Image
 
 from hep2.evaluation import published
@@ -79,12 +79,7 @@ def drawn_texts(drawn, result):
 def test_nothing_leaves_its_picture(tmp_path, drawn):
     names = {"data": "snphep2", "protocol": "public_split", "leaky": True}
     run = write_run(tmp_path, method="dcae_gradient-mlp_small", **names)
-    (run[0] / "result.json").write_text(
-        json.dumps(
-            json.loads((run[0] / "result.json").read_text())
-            | {"curves": {"train/loss": [[0, 1.0], [1, 0.5]]}}
-        )
-    )
+    keep(run[0], curves={"train/loss": [[0, 1.0], [1, 0.5]]})
     result = result_of(run)
     figures.confusion_picture(result, large=True)
     figures.confusion_picture(result)

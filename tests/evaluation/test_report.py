@@ -2,7 +2,6 @@
 
 import base64
 import itertools
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.made_up_runs import cells_of_fold, write_reconstruction, write_run
+from helpers.results import keep
 
 from hep2 import metrics
 from hep2.errors import HEp2Error
@@ -33,11 +33,6 @@ def strip(images):
     done, data = cv2.imencode(".png", images)
     assert done
     return base64.b64encode(data.tobytes()).decode()
-
-
-def keep(path, **kept):
-    result = json.loads((path / "result.json").read_text())
-    (path / "result.json").write_text(json.dumps(result | kept))
 
 
 def write_all(root):

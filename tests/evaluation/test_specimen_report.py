@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers.made_up_runs import cells_of_fold, write_run
+from helpers.results import keep
 
 from hep2 import metrics
 from hep2.calls.answer import UNLIKE
@@ -32,8 +33,7 @@ def calibrate(path, seed=0, specimens=24, alphas=(0.1, 0.05)):
     ids = np.array([f"h{i}" for i in range(len(owner))])
     held = HeldOut(ids, names, labels, shares, "specimens made up")
     record = as_record(calibrated(held, list(alphas), 4), CLASSES)
-    result = json.loads((path / "result.json").read_text())
-    (path / "result.json").write_text(json.dumps(result | {"calibration": record}))
+    keep(path, calibration=record)
     (path / "held_out.csv").write_text(held_out_csv(held, CLASSES))
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Trained
+from helpers.results import keep
 from helpers.trained_runs import write_test_cells
 from PIL import Image
 
@@ -35,8 +36,7 @@ def calibrated(trained: Trained, fold: Fold, tmp_path: Path) -> Path:
     classes = fold.cells.classes
     limits = Limits(0.1, np.full(5, 0.5), np.full(5, 0.6), np.zeros(5, dtype=np.bool_))
     record = as_record(Calibration(T, "made up", 20, 400, (limits,), 0.3, 10), classes)
-    result = json.loads((path / "result.json").read_text())
-    (path / "result.json").write_text(json.dumps(result | {"calibration": record}))
+    keep(path, calibration=record)
     return path
 
 

@@ -1,6 +1,5 @@
 """Vectors of cells are those of training, by encoders that have not seen the cells."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY, Trained, composed
+from helpers.results import keep
 from helpers.trained_runs import write_test_cells
 from numpy.typing import NDArray
 
@@ -104,8 +104,7 @@ def copied(trained: Trained, tmp_path: Path) -> RunDir:
 
 def test_another_data_set_is_refused(trained: Trained, tmp_path: Path) -> None:
     run = copied(trained, tmp_path)
-    result = json.loads(run.result.read_text())
-    run.result.write_text(json.dumps(result | {"data_key": "f" * 16}))
+    keep(run.path, data_key="f" * 16)
     with pytest.raises(HEp2Error, match=r"the data set of .* is not what it was"):
         embed(str(run.path), tmp_path, None, str(tmp_path / "v.npy"))
     assert not (tmp_path / "v.npy").exists()

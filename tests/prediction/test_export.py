@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.results import keep
 from helpers.trained_runs import CLASSES, write_pair
 
 from hep2.data.simulator.cells import simulate
@@ -92,8 +93,7 @@ def test_what_onnx_adds_up_is_as_exact_as_torchs(tmp_path):
 )
 def test_a_file_tells_what_was_white(tmp_path, learned, told):
     path, _ = write_pair(tmp_path / "runs")
-    result = json.loads((path / "result.json").read_text())
-    (path / "result.json").write_text(json.dumps(result | {"full_scale": learned}))
+    keep(path, full_scale=learned)
     facts = description(load_ensemble("default", tmp_path / "runs"))
     assert facts["full_scale"] == str(learned) and told in facts["preprocessing"]
 

@@ -1,6 +1,5 @@
 """Fields and masks find each other; their cells are called like the same cells as images."""
 
-import csv
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.results import rows_of
 from helpers.small_fields import BOXES, WHOLE, write_fields
 from helpers.trained_runs import CLASSES, write_pair
 
@@ -26,11 +26,6 @@ def ask(root: Path, **other: Any) -> tuple[Summary, list[Row], list[Row]]:
     out = root / "out/calls.csv"
     summary = predict("default", root / "runs", out=str(out), orientations=1, **asked)
     return summary, rows_of(out), rows_of(out.with_name("calls-specimens.csv"))
-
-
-def rows_of(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_cells_of_fields_are_called_like_the_same_cells_as_images(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed
+from helpers.results import keep
 from helpers.small_fields import write_fields
 from helpers.trained_runs import write_pair
 from omegaconf import OmegaConf
@@ -27,9 +28,7 @@ def learned(tmp_path: Path) -> tuple[Path, Fold]:
     cfg = composed("stage=head", *small, "protocol.folds=2", f"cache_dir={tmp_path / 'cache'}")
     fold = open_fold(cfg)
     OmegaConf.save(cfg, path / "config.yaml", resolve=True)
-    result = json.loads((path / "result.json").read_text())
-    result |= {"data_key": fold.provenance["data"], "split_hash": fold.provenance["split"]}
-    (path / "result.json").write_text(json.dumps(result))
+    keep(path, data_key=fold.provenance["data"], split_hash=fold.provenance["split"])
     return path, fold
 
 
@@ -61,8 +60,7 @@ def test_a_table_of_them_for_the_cells_that_are_asked_for(learned: tuple[Path, F
     assert first.specimen.tolist() == fold.cells.specimens[cells].tolist()
     assert first.distance.tolist() == pytest.approx([0, 0], abs=1e-2)
     assert (found[found["rank"] == 2].distance > 0.1).all()
-    result = json.loads((path / "result.json").read_text())
-    (path / "result.json").write_text(json.dumps(result | {"data_key": "0" * 16}))
+    keep(path, data_key="0" * 16)
     with pytest.raises(HEp2Error, match="cannot be opened here"):
         model.nearest(fold.cells.images[cells, 0])
 

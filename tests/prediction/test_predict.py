@@ -1,7 +1,5 @@
 """Predictions on other cells are those of the run's own networks on the training's own images."""
 
-import csv
-import json
 import re
 import shutil
 
@@ -9,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.results import keep, rows_of
 from helpers.tiffs import tiff, write
 from helpers.trained_runs import CLASSES, write_pair
 
@@ -34,11 +33,6 @@ def write_images(folder, images, prefix="c"):
     for place, image in enumerate(images):
         assert cv2.imwrite(str(folder / f"{prefix}{place:03d}.png"), image)
     return folder
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def shares(rows):
@@ -141,8 +135,7 @@ def test_sizes_and_bit_depths_are_treated_as_in_training(tmp_path):
 
 def learned_from(path, full_scale=None, page=None):
     """Make a finished run say what was white in its images, and which page they were."""
-    result = json.loads((path / "result.json").read_text())
-    (path / "result.json").write_text(json.dumps(result | {"full_scale": full_scale}))
+    keep(path, full_scale=full_scale)
     if page is not None:
         config = (path / "config.yaml").read_text()
         (path / "config.yaml").write_text(f"{config}  page: {page}\n")

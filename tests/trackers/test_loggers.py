@@ -1,4 +1,3 @@
-import csv
 import logging
 import math
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from helpers.results import rows_of
 from helpers.trainers import short_trainer
 from helpers.wandb_runs import records
 from hydra import compose, initialize_config_dir
@@ -75,8 +75,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return rows_of(run_dir / "metrics.csv")
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
