@@ -170,7 +170,7 @@ def novelty_map(network: Runs, image: Tensor) -> Tensor:
     maps = []
     with torch.inference_mode():
         for run in network:
-            judges = [member.judge for member in members_of([run]) if member.judge]
+            judges = [member.judge for member in members_of(run) if member.judge]
             each = [judge.error(image[None])[0].mean(dim=0) / judge.limit for judge in judges]
             maps.append(torch.stack(each).mean(dim=0))
     return torch.stack(maps).mean(dim=0)

@@ -1,7 +1,6 @@
 """What one finished run has learned, read from its directory: cells to vectors, to patterns."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,6 @@ class Member(nn.Module):
         self.representation, self.head, self.judge = representation, head, judge
 
     @property
-    def members(self) -> list["Member"]:
-        """Itself."""
-        return [self]
-
-    @property
     def of_networks(self) -> bool:
         """Whether torch alone computes it."""
         parts = self.representation.transforms
@@ -99,11 +93,6 @@ class OneRun(nn.Module):
         super().__init__()
         self.parts, self.calibration = nn.ModuleList(parts), calibration
 
-    @property
-    def members(self) -> list[Member]:
-        """All of them, those of ensembles in it as well."""
-        return members_of(self.parts)
-
     def forward(
         self, image: Tensor, orientations: int | None = None, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -115,9 +104,9 @@ class OneRun(nn.Module):
         return scores.softmax(dim=1), novelty
 
 
-def members_of(parts: Iterable[Any]) -> list[Member]:
-    """The members of runs, or of parts of them."""
-    return [member for part in parts for member in part.members]
+def members_of(network: nn.Module) -> list[Member]:
+    """All members of a run, or of several, those of ensembles among them as well."""
+    return [part for part in network.modules() if isinstance(part, Member)]
 
 
 def mean_of(

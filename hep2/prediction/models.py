@@ -102,9 +102,7 @@ def _ensemble(
     judges = all(member.judge is not None for member in members)
     if not judges:
         log.warning("no autoencoder beside %s: strange cells are not recognised", called[0])
-    turns = [
-        {member.representation.orientations for member in members_of([one])} for one in network
-    ]
+    turns = [{member.representation.orientations for member in members_of(run)} for run in network]
     if orientations is None and any(one != turns[0] for one in turns):
         raise HEp2Error(
             "the runs were tested in different numbers of orientations: give orientations=<1 to 8>"

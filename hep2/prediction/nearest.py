@@ -89,7 +89,7 @@ def _vectors(ensemble: Ensemble, images: Tensor) -> Tensor:
 
     Shape: (B, 1, H, W) -> (B, D)
     """
-    first = members_of([ensemble.network[0]])[0]
+    first = members_of(ensemble.network)[0]
     with torch.inference_mode():
         vectors: Tensor = first.representation(images, 1)
     return vectors
