@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of
 
 
 class LeNet(nn.Module):
@@ -45,13 +45,12 @@ class LeNet(nn.Module):
     ) -> None:
         super().__init__()
         windows = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
-        if pooling not in windows:
-            raise HEp2Error(f"model.network.pooling={pooling} is unknown: choose average or max")
+        window = one_of("model.network.pooling", pooling, windows)
         self.latent_size = hidden
         levels: list[nn.Module] = [nn.BatchNorm2d(1, affine=False)]
         channels, side = 1, image_size
         for width, kernel, pool in zip(maps, kernels, pools, strict=True):
-            levels += [nn.Conv2d(channels, width, kernel), nn.Tanh(), windows[pooling](pool)]
+            levels += [nn.Conv2d(channels, width, kernel), nn.Tanh(), window(pool)]
             channels, side = width, (side - kernel + 1) // pool
             if side < 1:
                 raise HEp2Error(

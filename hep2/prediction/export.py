@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of
 from hep2.files import write_atomic
 from hep2.prediction.exporting.bioimageio import write_bioimageio
 from hep2.prediction.exporting.card import Terms, make_card
@@ -127,9 +127,7 @@ def _target(out: str | None, format: str | None) -> tuple[Path, str]:
                 "format=bioimageio, a .zip, and format=hub, a folder"
             )
         return target, found
-    if format not in SUFFIXES:
-        raise HEp2Error(f"format={format} is unknown: choose one of {', '.join(SUFFIXES)}")
-    suffix = SUFFIXES[format]
+    suffix = one_of("format", format, SUFFIXES)
     if out is None or (suffix and target.suffix != suffix):
         kind = f"a file that ends in {suffix}" if suffix else "a folder"
         raise HEp2Error(f"out={out} must name {kind} for format={format}")

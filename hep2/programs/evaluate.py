@@ -12,7 +12,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 
 from hep2 import cli, config
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of
 
 
 @dataclass
@@ -68,9 +68,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
     """Do one task; heavy imports wait until the configuration is known to be right."""
     tasks = {"report": report, "predict": predict, "embed": embed, "export": export, "audit": audit}
     with cli.clear_errors():
-        if cfg.task not in tasks:
-            raise HEp2Error(f"task={cfg.task} is unknown: choose one of {', '.join(tasks)}")
-        tasks[cfg.task](cfg)
+        one_of("task", cfg.task, tasks)(cfg)
 
 
 def report(cfg: EvaluateConfig) -> None:
