@@ -206,3 +206,9 @@ def by_reason(problems: Sequence[str]) -> list[str]:
         elif problem.startswith(f"{alike[0]}: "):
             lines.append(f"{reason}: {len(alike)} rows, e.g. {', '.join(alike[:ALIKE])}")
     return lines
+
+
+def refuse_rows(path: Path, problems: Sequence[str]) -> None:
+    """Raise HEp2Error where rows of a CSV have problems; all of them are named."""
+    if problems:
+        raise HEp2Error(f"{path}: mend or remove these rows:\n{shortened(by_reason(problems))}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hep2.data.cells import Cells, Indices, Row, widened
 from hep2.data.foreign_paths import Finder
 from hep2.data.images import CellImage, check_reading, decoded
-from hep2.data.manifest import by_reason, read_csv, shortened
+from hep2.data.manifest import read_csv, refuse_rows
 from hep2.data.rows import differences
 from hep2.data.spelling import POOLS, pool_meant, said
 from hep2.errors import HEp2Error
@@ -93,7 +93,7 @@ def read_split_table(
         fields = (found.image, found.label, found.specimen, found.split or found.fold)
         entries.append(_Entry(number, *(said(row[name]) if name else "" for name in fields)))
     problems += _row_problems(path, entries, found)
-    _refuse(path, problems)
+    refuse_rows(path, problems)
     by_fold = found.split is None
     sides = [str(int(float(e.side))) if by_fold else pool_meant(e.side) for e in entries]
     named = sorted(zip(_identities(entries), entries, sides, strict=True))
@@ -107,7 +107,9 @@ def read_split_table(
     labels = [entry.label for entry in entries]
     specimens = [entry.specimen for entry in entries]
     rows = map(Row, ids, labels, specimens, [""] * len(ids), files, _origins(path, entries))
-    _refuse(path, [f"one thing under two spellings: {line}" for line in differences(list(rows))])
+    refuse_rows(
+        path, [f"one thing under two spellings: {line}" for line in differences(list(rows))]
+    )
     images = _images(path, entries, files, channel)
     classes, indices = np.unique(labels, return_inverse=True)
     cells = Cells(
@@ -248,10 +250,5 @@ def _images(
             images[place, 0] = widened(outcome.pixels, np.uint16)
         else:
             problems.append(f"{origin} ({entries[place].image}): {outcome}")
-    _refuse(path, problems)
+    refuse_rows(path, problems)
     return images
-
-
-def _refuse(path: Path, problems: Sequence[str]) -> None:
-    if problems:
-        raise HEp2Error(f"{path}: mend or remove these rows:\n{shortened(by_reason(problems))}")

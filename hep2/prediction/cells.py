@@ -16,10 +16,10 @@ from hep2.data.cells import Row
 from hep2.data.foreign_paths import Finder
 from hep2.data.image_source import mask_images, whole_fields
 from hep2.data.images import FULL_SCALE, SUFFIXES, CellImage, decoded, image_files
-from hep2.data.manifest import by_reason, read_csv, shortened
+from hep2.data.manifest import read_csv, refuse_rows
 from hep2.data.no_cells import say_left_out, told_apart
 from hep2.data.scale import full_scale_of
-from hep2.data.spelling import nothing, shown, spelling_key, spellings
+from hep2.data.spelling import nothing, said, shown, spelling_key, spellings
 from hep2.data.views import in_unit_range
 from hep2.errors import HEp2Error
 
@@ -88,17 +88,15 @@ def _listed(path: Path) -> list[NamedImage]:
         if nothing(row["image"]):
             problems.append(f"{path.name} row {number} ({row['image']}): no image is named")
             continue
-        file, specimen = finder.file(row["image"]), row.get("specimen", "")
+        file = finder.file(row["image"])
         name = os.path.relpath(file, folder) if row["image"] in finder.read else row["image"]
         mask = None if nothing(row.get("mask", "")) else finder.file(row["mask"])
-        cells.append(NamedImage(name, "" if nothing(specimen) else specimen, folder, mask))
+        cells.append(NamedImage(name, said(row.get("specimen", "")), folder, mask))
         places.setdefault(file, f"{path.name} row {number} ({row['image']})")
     for file, why in told_apart(places, folder).no_cells.items():
         problems.append(f"{places[file]}: {why}, no cell")
     problems = [*two_spellings([cell.specimen for cell in cells], "cells"), *problems]
-    if problems:
-        lines = shortened(by_reason(problems))
-        raise HEp2Error(f"{path}: mend or remove these rows:\n{lines}")
+    refuse_rows(path, problems)
     finder.warn(path.name)
     return cells
 

@@ -14,9 +14,9 @@ from hep2.data.fields import Cut, CutField, cut_field
 from hep2.data.foreign_paths import Finder
 from hep2.data.header import ImageError
 from hep2.data.images import ahead, image_files
-from hep2.data.manifest import by_reason, read_csv, shortened
+from hep2.data.manifest import read_csv, refuse_rows, shortened
 from hep2.data.no_cells import told_apart
-from hep2.data.spelling import nothing
+from hep2.data.spelling import nothing, said
 from hep2.data.views import in_unit_range
 from hep2.errors import HEp2Error
 from hep2.prediction.cells import (
@@ -116,16 +116,13 @@ def _listed(path: Path, column: str) -> list[Field]:
         if nothing(row["image"]):
             problems.append(f"{path.name} row {number} ({row['image']}): no image is named")
             continue
-        specimen, mask = row.get("specimen", ""), row[column]
         name = os.path.relpath(finder.file(row["image"]), folder)
-        fields.append(Field(name, "" if nothing(specimen) else specimen, folder,
-                            None if nothing(mask) else finder.file(mask)))  # fmt: skip
+        mask = None if nothing(row[column]) else finder.file(row[column])
+        fields.append(Field(name, said(row.get("specimen", "")), folder, mask))
     problems = [*two_spellings([field.specimen for field in fields], "fields"), *problems]
     if len({field.id for field in fields}) < len(fields):
         problems.append(f"{path.name}: a field stands in several rows; keep one of them")
-    if problems:
-        lines = shortened(by_reason(problems))
-        raise HEp2Error(f"{path}: mend or remove these rows:\n{lines}")
+    refuse_rows(path, problems)
     finder.warn(path.name)
     return fields
 
