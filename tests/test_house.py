@@ -63,10 +63,13 @@ def test_the_root_is_the_main_road() -> None:
     assert len([name for name in modules(ROOT) if name.count(".") == 1]) <= 13
 
 
-@pytest.mark.parametrize("command", ["--help", *LIGHT])
-def test_what_is_read_first_is_light(command: str) -> None:
-    run = "sys.argv = ['train.py', '--help']; runpy.run_path('train.py', run_name='__main__')"
-    code = run if command == "--help" else f"import {command}"
+@pytest.mark.parametrize(
+    "code",
+    ["sys.argv = ['train.py', '--help']; runpy.run_path('train.py', run_name='__main__')",
+     f"import {', '.join(LIGHT)}"],
+    ids=["--help", "modules"],
+)  # fmt: skip
+def test_what_is_read_first_is_light(code: str) -> None:
     code = f"import runpy, sys\ntry: {code}\nexcept SystemExit: pass\n"
     code += f"print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run(

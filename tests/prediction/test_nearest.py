@@ -21,11 +21,11 @@ from hep2.prediction.predict import predict
 
 
 @pytest.fixture
-def learned(tmp_path: Path) -> tuple[Path, Fold]:
+def learned(tmp_path: Path, cache_dir: Path) -> tuple[Path, Fold]:
     """A run with the configuration and the split of a small simulated data set."""
     path, _ = write_pair(tmp_path / "runs", limit=0.1)
     small = ("data.source.cells=60", "data.source.specimens=20", "data.image_size=16")
-    cfg = composed("stage=head", *small, "protocol.folds=2", f"cache_dir={tmp_path / 'cache'}")
+    cfg = composed("stage=head", *small, "protocol.folds=2", f"cache_dir={cache_dir}")
     fold = open_fold(cfg)
     OmegaConf.save(cfg, path / "config.yaml", resolve=True)
     keep(path, data_key=fold.provenance["data"], split_hash=fold.provenance["split"])
