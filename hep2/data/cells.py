@@ -159,3 +159,11 @@ def joined(cells: Cells, more: Cells) -> Cells:
         intensities=behind(cells.intensities, empty),
         masks=None,
     )
+
+
+def numbered(specimens: NDArray[np.str_]) -> Indices:
+    """A number a cell, (N,): equal within a specimen; a cell of an unknown one has its own."""
+    numbers = np.unique(specimens, return_inverse=True)[1].astype(np.int64)
+    unknown = np.flatnonzero(specimens == "")
+    numbers[unknown] = len(specimens) + unknown
+    return numbers

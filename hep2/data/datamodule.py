@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hep2.data.augment import augment_batch
-from hep2.data.cells import Indices
+from hep2.data.cells import Indices, numbered
 from hep2.data.inputs import CellImages, Inputs
 from hep2.data.protocols import Split
 from hep2.errors import HEp2Error
@@ -25,11 +25,16 @@ Key = tuple[int | None, Indices]  # epoch (None in evaluation) and the cells of 
 
 
 class CellBatches(Dataset[dict[str, Tensor]]):
-    """Whole batches, gathered at once: {inputs.key: ..., "label": (B,), "index": (B,)}."""
+    """Whole batches, gathered at once: {inputs.key: ..., "label": (B,), "index": (B,)}.
+
+    Batches of images say as well which cells are of one specimen: "specimen", (B,), numbers.
+    """
 
     def __init__(self, inputs: Inputs, labels: Indices) -> None:
         self.inputs = inputs
         self.labels = torch.from_numpy(labels)
+        if isinstance(inputs, CellImages):
+            self.specimens = torch.from_numpy(numbered(inputs.cells.specimens))
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         epoch, positions = key
@@ -40,7 +45,7 @@ class CellBatches(Dataset[dict[str, Tensor]]):
             "index": index,
         }
         if isinstance(self.inputs, CellImages):
-            batch |= self.inputs.draws(positions, epoch)
+            batch |= {"specimen": self.specimens[index], **self.inputs.draws(positions, epoch)}
         return batch
 
 

@@ -51,6 +51,7 @@ LATER: dict[str, Any] = {
     "recipe": 1,
     "stage.epoch_batches": None,
     "stage.objective.name": "reconstruction",
+    "stage.objective.positives": "cell",
 }
 
 

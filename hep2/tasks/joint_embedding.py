@@ -16,6 +16,7 @@ from hep2.tasks.denoising import Denoising
 from hep2.tasks.perturbation import perturbed, posed
 
 POSE = ("rotate", "scale", "translate")
+POSITIVES = {"specimen": "specimen", "cell": "index"}  # and what batches call the numbers of them
 
 
 class JointEmbedding(Denoising):
@@ -28,6 +29,8 @@ class JointEmbedding(Denoising):
 
     Args:
         agreement: "nt_xent" or "vicreg".
+        positives: of "nt_xent", what shall agree: "specimen", all views of the cells of a specimen,
+            which has one pattern whatever its name; "cell", the two views of a cell.
         weight: of the agreement beside the reconstruction.
         pose: of the second view: largest rotation in degrees, relative change of size, and shift
             as a share of the side.
@@ -42,6 +45,7 @@ class JointEmbedding(Denoising):
     def __init__(
         self,
         agreement: str,
+        positives: str,
         weight: float,
         pose: Mapping[str, float],
         projector: Sequence[int],
@@ -69,6 +73,7 @@ class JointEmbedding(Denoising):
         self.channels = int(arguments["network"]["widths"][-1])
         self.projector = _projector(self.channels, projector)
         self.agreement = partial(agree, temperature=temperature)
+        self.positives = one_of("stage.objective.positives", positives, POSITIVES)
         self.train_agreement = MeanMetric()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -80,7 +85,7 @@ class JointEmbedding(Denoising):
         latent = self.encoder(torch.cat(views))
         rebuilt = self.loss(self.decoder(latent), standardised(torch.cat(clean)))
         pooled = latent.view(2 * count, self.channels, -1).mean(dim=2)
-        agreed = self.agreement(*self.projector(pooled).split(count))
+        agreed = self.agreement(*self.projector(pooled).split(count), batch[self.positives])
         self.train_loss.update(rebuilt.detach(), weight=count)
         self.train_agreement.update(agreed.detach(), weight=count)
         loss: Tensor = rebuilt + self.hparams["weight"] * agreed
@@ -99,26 +104,31 @@ def _projector(channels: int, widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-2])  # the last is linear
 
 
-def nt_xent(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross-entropy (Chen et al., ICML 2020, equation 1).
+def nt_xent(one: Tensor, other: Tensor, groups: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross-entropy of the views that are to agree.
 
-    The positive of a view is the other view of its cell; all others of the batch are negatives.
+    The positives of a view are all other views of its group, all others of the batch are negatives
+    (Khosla et al., NeurIPS 2020, equation 2, there with labels); where each cell is a group of its
+    own, the other view of the cell (Chen et al., ICML 2020, equation 1).
 
     Shape:
-        two of (B, D) -> ()
+        two of (B, D), and numbers of groups, (B,) -> ()
     """
     both = F.normalize(torch.cat([one, other]), dim=1)
     itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
-    similar = (both @ both.T / temperature).masked_fill(itself, -torch.inf)
-    partner = torch.arange(len(both), device=both.device).roll(len(one))
-    return F.cross_entropy(similar, partner)
+    similar = (both @ both.T / temperature).masked_fill(itself, -torch.inf).log_softmax(dim=1)
+    group = groups.repeat(2)
+    positive = (group[:, None] == group) & ~itself
+    agreed = similar.masked_fill(~positive, 0).sum(dim=1) / positive.sum(dim=1)
+    return -agreed.mean()
 
 
-def vicreg(one: Tensor, other: Tensor, temperature: float = 0.0) -> Tensor:
+def vicreg(one: Tensor, other: Tensor, groups: Tensor, temperature: float) -> Tensor:
     """Variance, invariance and covariance (Bardes, Ponce and LeCun, ICLR 2022, equations 1 to 6).
 
     With the authors' weights 25, 25 and 1, all divided by 25: so the invariance has weight 1, and
-    the sum is of the size of a reconstruction's error. There is no temperature.
+    the sum is of the size of a reconstruction's error. There are no negatives, so neither groups
+    nor a temperature are read.
 
     Shape:
         two of (B, D) -> ()

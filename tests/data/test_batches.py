@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hep2.data.augment import Augmentation
+from hep2.data.cells import numbered
 from hep2.data.datamodule import EvaluationOrder, HEp2DataModule, TrainingOrder
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages
@@ -178,3 +179,8 @@ def test_patterns_and_their_specimens_are_drawn_alike() -> None:
 def test_cells_of_unknown_specimens_are_one_more() -> None:
     chances = even_chances(np.array([0, 0, 0, 1]), np.array(["", "a", "", ""]))
     assert np.allclose(chances, [1 / 8, 1 / 4, 1 / 8, 1 / 2])
+
+
+def test_cells_of_a_specimen_share_a_number_and_unknown_ones_none() -> None:
+    numbers = numbered(np.array(["b", "", "a", "b", ""]))
+    assert numbers[0] == numbers[3] and len(set(numbers.tolist())) == 4
