@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -153,7 +153,8 @@ def _defaults(constructors: list[Any]) -> dict[str, list[Any]]:
         for key, one in arguments.items():
             default = None if one.default is inspect.Parameter.empty else one.default
             if one.kind is not inspect.Parameter.VAR_KEYWORD:
-                taken.setdefault(key, []).append(default)
+                also = [""] if str in get_args(one.annotation) else []  # of bool | str
+                taken.setdefault(key, []).extend([default, *also])
     return taken
 
 

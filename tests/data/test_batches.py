@@ -111,12 +111,13 @@ def test_batches_hold_images_labels_and_positions(fold: Fold) -> None:
     data = datamodule(fold)
     for batch in [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]:
         count = len(batch["index"])
-        assert batch.keys() == {"image", "label", "index"}
+        assert batch.keys() == {"image", "label", "index", "specimen"}
         assert batch["image"].shape == (count, 1, 64, 64)
         assert batch["image"].dtype == torch.float32
         assert batch["label"].dtype == batch["index"].dtype == torch.int64
         assert batch["image"].min() >= 0 and 0.1 < batch["image"].max() <= 1
         assert np.array_equal(batch["label"], fold.cells.labels[batch["index"]])
+        assert np.array_equal(batch["specimen"], numbered(fold.cells.specimens)[batch["index"]])
 
 
 def test_validation_and_test_read_each_cell_once_as_it_is(fold: Fold) -> None:
