@@ -207,8 +207,8 @@ def configuration_differences(stored: Any, asked: DictConfig) -> list[str]:
     if "features" not in asked.stage.unread:
         if asked.model.name not in asked.stage.encoders.values():
             ignored.append("model")  # features that no network of that model makes
-        if is_estimator(asked.head):
-            ignored.append("tuning")  # such a head has a grid of its own
+        if is_estimator(asked.head):  # such a head has a grid of its own, and no epochs
+            ignored += ["tuning", "stage.sampling", "stage.epoch_batches"]
     pairs = ((key, old.get(key, "absent"), new.get(key, "absent")) for key in sorted(old | new))
     return [
         f"{key}: {kept} there, {wanted} asked"

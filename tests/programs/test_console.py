@@ -109,7 +109,7 @@ def test_the_shell_asks_what_may_follow(hep2: Command) -> None:
 
     assert words("hep2 s") == ["sweep", "search", "schema"]
     assert words("hep2 train stage=dcae_p") == [
-        *("stage=dcae_plus", "stage=dcae_plus_own"),
+        *("stage=dcae_plus", "stage=dcae_plus_cells", "stage=dcae_plus_own"),
         *("stage=dcae_plus_quick", "stage=dcae_plus_vicreg"),
     ]
     assert words("hep2 train stage=head head.wi") == ["head.widths."]

@@ -54,7 +54,10 @@ PLUS = ("augment=pose", "model.network.bounded=false")
 ENCODERS = {
     **dict.fromkeys(("dcae", "dcae_gradient"), ()),
     "dense_ae": DENSE,
-    **dict.fromkeys(("dcae_plus", "dcae_denoising", "dcae_plus_own", "dcae_plus_vicreg"), PLUS),
+    **dict.fromkeys(
+        ("dcae_plus", "dcae_denoising", "dcae_plus_cells", "dcae_plus_own", "dcae_plus_vicreg"),
+        PLUS,
+    ),
 }
 
 
