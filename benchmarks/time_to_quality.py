@@ -105,11 +105,12 @@ def bare_script(folder: str, epochs: int, *words: str) -> Measured:
 
 
 def _encoder(cfg: Any, fold: "Fold", epochs: int) -> "nn.Module":
-    """Stage 1: denoise two views, and let them agree."""
+    """Stage 1: denoise two views, and let those of a specimen's cells agree."""
     import torch
     from torch import nn
     from torch.nn import functional as F
 
+    from hep2.data.cells import numbered
     from hep2.data.views import standardised
     from hep2.nets.dcae import Decoder, Encoder
     from hep2.stages.autoencoder import augmented_images
@@ -123,6 +124,7 @@ def _encoder(cfg: Any, fold: "Fold", epochs: int) -> "nn.Module":
     projector = nn.Sequential(nn.Linear(channels, first), nn.BatchNorm1d(first), nn.ReLU(),
                               nn.Linear(first, second))  # fmt: skip
     images = augmented_images(cfg, fold, "standardised", raw=True)
+    specimens = torch.from_numpy(numbered(fold.cells.specimens))
 
     def loss(cells: Any, epoch: int) -> "Tensor":
         clean, where = images.gather(cells, epoch), torch.from_numpy(cells)
@@ -132,7 +134,8 @@ def _encoder(cfg: Any, fold: "Fold", epochs: int) -> "nn.Module":
         latent = encoder(torch.cat(views))
         rebuilt = F.mse_loss(decoder(latent), standardised(torch.cat(both)))
         pooled = latent.view(len(latent), channels, -1).mean(dim=2)
-        agreed = nt_xent(*projector(pooled).split(len(clean)), settings.temperature)
+        one, other = projector(pooled).split(len(clean))
+        agreed = nt_xent(one, other, specimens[where], settings.temperature)
         return rebuilt + settings.weight * agreed
 
     _learn([encoder, decoder, projector], loss, fold.split.train, epochs, cfg.stage)
@@ -148,6 +151,7 @@ def _head(cfg: Any, fold: "Fold", encoder: "nn.Module") -> tuple[Any, "Fold"]:
     from hep2.data.inputs import CellImages
     from hep2.data.views import ORIENTATIONS, oriented
     from hep2.nets.mlp import MLP
+    from hep2.stages.classifier import even_chances
 
     plain, everyone = CellImages(fold.cells, view="standardised"), np.arange(len(fold.cells))
     with torch.no_grad():
@@ -168,7 +172,9 @@ def _head(cfg: Any, fold: "Fold", encoder: "nn.Module") -> tuple[Any, "Fold"]:
         kept = F.cross_entropy(outputs, targets, **smooth)
         return own * kept + (1 - own) * F.cross_entropy(outputs, targets[mixed], **smooth)
 
-    _learn([net], loss, fold.split.train, cfg.stage.epochs, cfg.stage)
+    train = fold.split.train
+    chances = even_chances(fold.cells.labels[train], fold.cells.specimens[train])
+    _learn([net], loss, train, cfg.stage.epochs, cfg.stage, chances)
     with torch.no_grad():
         return net.eval()(latents[fold.split.test]).argmax(dim=1).numpy(), fold
 
@@ -179,8 +185,9 @@ def _learn(
     cells: Any,
     epochs: int,
     stage: Any,
+    chances: Any = None,
 ) -> None:
-    """The usual loop: shuffled batches, AdamW, one cycle of the rate."""
+    """The usual loop: shuffled batches, or cells by chance, AdamW, one cycle of the rate."""
     import numpy as np
     import torch
 
@@ -191,7 +198,9 @@ def _learn(
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
     for epoch in range(epochs):
-        order = np.random.default_rng(epoch).permutation(cells)
+        rng = np.random.default_rng(epoch)
+        drawn = chances is not None
+        order = rng.choice(cells, len(cells), p=chances) if drawn else rng.permutation(cells)
         for start in range(0, steps * size, size):
             optimizer.zero_grad()
             loss(order[start : start + size], epoch).backward()
