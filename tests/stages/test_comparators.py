@@ -243,7 +243,7 @@ def test_the_network_of_gao_fits_its_paper_s_images_and_ours() -> None:
     ("size", "change", "named"),
     [
         (12, {}, "data.image_size=12 is too small"),
-        (64, {"pooling": "sum"}, "choose one of average, max"),
+        (64, {"pooling": "sum"}, "one of average, max"),
     ],
 )
 def test_a_network_that_cannot_be_built(size: int, change: dict[str, Any], named: str) -> None:
