@@ -95,7 +95,7 @@ def batches_of_epoch(cfg: Any) -> int | float:
     The trainer's own limit goes before it. HEp2Error where it is no number of batches.
     """
     most = cfg.stage.get("epoch_batches")
-    if most is not None and (type(most) is not int or most < 1):
+    if most is not None and not whole(most, 1):
         raise HEp2Error(
             f"stage.epoch_batches={most} must be a whole number, 1 or more, or null: all of them"
         )

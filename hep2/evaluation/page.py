@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 
 from hep2.data.protocols import BY_POOLS
+from hep2.data.sources import PAPER_CLASSES
 from hep2.evaluation import provenance, published, specimen_tables, tables
 from hep2.evaluation.formats import NOTHING, Table, caption
 from hep2.evaluation.leak import LeakGap
 from hep2.evaluation.plots import answers, cells, confusion, methods, networks
 from hep2.evaluation.plots.style import Picture, plain_name
-from hep2.evaluation.published import PAPER_CLASSES
 from hep2.evaluation.results import Result, compare_with_first
 from hep2.evaluation.specimens import Answers, answers_of
 from hep2.files import progress_bar

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from hep2.data.protocols import BY_POOLS
-from hep2.data.sources import PAPER_CLASSES as PAPER_CLASSES
 from hep2.metrics import FloatArray
 
 LEAKY = ("random", "public_split")  # drawn over cells, by the protocols' names of this table
@@ -49,7 +48,7 @@ CITATION = {
 }
 PAPER_TOTAL_ACCURACY = 88.08  # its section 3: "The total accuracy reached by the network"
 # Its Fig. 1: per cent of each target class (column) that was given each output class (row), in the
-# order of PAPER_CLASSES.
+# order of `hep2.data.sources.PAPER_CLASSES`.
 PAPER_CONFUSION: FloatArray = np.array([
     [91.07, 0.53, 9.97, 0.00, 0.00],
     [0.46, 88.27, 0.00, 5.77, 6.54],

@@ -1,4 +1,4 @@
-"""Stage 1 with a joint-embedding term: two views of a cell are to agree, beside denoising both."""
+"""Stage 1 with a joint-embedding term: views of cells are to agree, beside denoising them."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,10 @@ class JointEmbedding(Denoising):
     """Denoising of two views of each cell, and agreement of their latents behind a projector.
 
     Of the two views one lies as the batch has it and one in a pose of its own, both are perturbed:
-    what they agree on is neither the microscope's nor the pose's. The projector sees the mean of
-    the latent's map; it is trained with the rest and thrown away afterwards: what agrees behind it
-    has lost more than the latent in front of it (Chen et al. 2020, section 4.2).
+    what they agree on is neither the microscope's nor the pose's; where those of a specimen's cells
+    agree, it is not a single cell's either. The projector sees the mean of the latent's map; it is
+    trained with the rest and thrown away afterwards: what agrees behind it has lost more than the
+    latent in front of it (Chen et al. 2020, section 4.2).
 
     Args:
         agreement: "nt_xent" or "vicreg".

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hep2.data.sources import PAPER_CLASSES
 from hep2.evaluation import published
 from hep2.evaluation.formats import NOTHING
 from hep2.evaluation.plots import style
@@ -30,7 +31,7 @@ class _Panel(NamedTuple):
 
 _PAPER = _Panel(
     published.PAPER_CONFUSION,
-    published.PAPER_CLASSES,
+    PAPER_CLASSES,
     "PUBLISHED: Vununu et al., Fig. 1, real cells of SNPHEp-2\n"
     "the authors' scores, not computed here\n"
     f"total accuracy in the text {published.PAPER_TOTAL_ACCURACY:.2f} %\n"
@@ -75,7 +76,7 @@ def confusion_picture(result: Result, large: bool = False) -> style.Picture:
     )
     ours = _Panel(column_per_cent(matrix), run.classes, title, "Blues")
     return _picture(
-        [ours, _PAPER] if large and run.classes == published.PAPER_CLASSES else [ours],
+        [ours, _PAPER] if large and run.classes == PAPER_CLASSES else [ours],
         style.stem_of(run, "confusion" if large else "matrix"),
         "Which patterns it mixes up",
         f"Confusion matrix of {run.method}. {_worst_confusion(ours)}",
