@@ -91,7 +91,7 @@ def test_the_order_of_authority_is_the_one_written_down(conf: Path) -> None:
 
 
 def test_a_choice_on_the_command_line_beats_an_experiments_choice() -> None:
-    assert composed("experiment=dcae_mlp").stage.name == "head"
+    assert composed("experiment=dcae_mlp").stage.name == "head_plain"
     assert composed("experiment=dcae_mlp", "stage=dcae").stage.name == "dcae"
     assert composed("experiment=dcae_mlp", "model=dcae_small").model.name == "dcae_small"
 

@@ -1,5 +1,6 @@
 """The house keeps its shape: what may import what, and what stays light."""
 
+import os
 import subprocess
 import sys
 from functools import cache
@@ -76,6 +77,19 @@ def test_what_is_read_first_is_light(code: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_no_import_asks_the_network() -> None:
+    """As albumentations does, which asks for its latest version unless told not to beforehand."""
+    hook = (
+        "lambda event, details: event.startswith(('socket.', 'urllib.')) and print(event, details)"
+    )
+    code = f"import sys; sys.addaudithook({hook})\nimport hep2.run, hep2.api"
+    asking = {name: value for name, value in os.environ.items() if "ALBUMENTATIONS" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=asking, capture_output=True, text=True
+    )
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
 
 
 def test_files_stay_small() -> None:

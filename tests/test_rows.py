@@ -15,12 +15,12 @@ def test_a_row_brings_its_stages_and_the_command_line_wins() -> None:
     words = ["fold=0,1", "name=x"]
     assert rows.jobs_of("dcae_mlp", words) == [
         ["experiment=dcae_mlp", f"stage={stage}", f"fold={fold}", "name=x"]
-        for stage in ("dcae", "head")
+        for stage in ("dcae", "head_plain")
         for fold in (0, 1)
     ]
     assert rows.jobs_of("chance", ["name=x"]) == [["experiment=chance", "name=x"]]
-    only = rows.jobs_of("dcae_mlp", ["stage=head", "fold=1"])
-    assert only == [["experiment=dcae_mlp", "stage=head", "fold=1"]]
+    only = rows.jobs_of("dcae_mlp", ["stage=head_plain", "fold=1"])
+    assert only == [["experiment=dcae_mlp", "stage=head_plain", "fold=1"]]
 
 
 def test_rows_are_one_plan_in_which_nothing_is_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_rows_are_one_plan_in_which_nothing_is_done_twice(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(rows, "run_jobs", run_jobs)
     rows.main(["dcae_mlp,dcae_linear,chance", "--jobs", "2", *TINY_DATA, "fold=0,1", "name=x"])
-    heads = ("head-dcae-mlp", "head-dcae-linear", "head-pixels-chance")
+    heads = ("head_plain-dcae-mlp", "head-dcae-linear", "head-pixels-chance")
     names = [(job.run.path.parents[1].name, job.run.path.parent.name) for job in ran]
     folds = ("fold0", "fold1")
     assert names == [(name, fold) for name in ("dcae-dcae", *heads) for fold in folds]

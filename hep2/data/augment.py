@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import albucore
 import numpy as np
 import torch
-from albumentations.augmentations.geometric import functional as geometry
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +15,8 @@ from hep2.data.opencv import cv2
 from hep2.data.views import ORIENTATIONS, oriented
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
+import albucore
+from albumentations.augmentations.geometric import functional as geometry
 
 Floats = NDArray[np.float64]
 

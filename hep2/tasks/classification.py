@@ -98,7 +98,8 @@ class Classification(L.LightningModule):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss = MeanMetric(nan_strategy="disable")  # a look would wait for the device
+        self.val_loss = MeanMetric()
         aca = MulticlassAccuracy(len(classes), average="micro")
         metrics: dict[str, Any] = {"aca": aca, "mca": MeanClassAccuracy(len(classes))}
         self.val_metrics = MetricCollection(metrics, prefix=f"val/{protocol}/")
@@ -174,8 +175,8 @@ def mixed(batch: dict[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Te
     """
     key = "features" if "features" in batch else "image"
     values = batch[key]
-    parameter = torch.tensor(alpha, device=values.device)
-    share = torch.distributions.Beta(parameter, parameter).sample()
+    parameter = torch.tensor(alpha, device=values.device)  # checked before; here it would wait
+    share = torch.distributions.Beta(parameter, parameter, validate_args=False).sample()
     others = torch.randperm(len(values), device=values.device)
     return batch | {key: share * values + (1 - share) * values[others]}, others, share
 

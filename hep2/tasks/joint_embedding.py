@@ -75,7 +75,7 @@ class JointEmbedding(Denoising):
         self.projector = _projector(self.channels, projector)
         self.agreement = partial(agree, temperature=temperature)
         self.positives = one_of("stage.objective.positives", positives, POSITIVES)
-        self.train_agreement = MeanMetric()
+        self.train_agreement = MeanMetric(nan_strategy="disable")
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """The reconstruction of both views, and their agreement."""

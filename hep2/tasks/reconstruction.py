@@ -67,7 +67,8 @@ class Reconstruction(L.LightningModule):
         self.encoder = build(ENCODERS, architecture, **network)
         self.decoder = build(DECODERS, architecture, **network)
         self.loss = reconstruction_loss(loss)
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss = MeanMetric(nan_strategy="disable")  # a look would wait for the device
+        self.val_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct images, (B, 1, H, W) -> (B, 1, H, W)."""
