@@ -3,6 +3,7 @@
 Checkpoints and configurations name networks, never code; the safe loader alone reads checkpoints.
 """
 
+import inspect
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,10 @@ def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
     """
     if name not in table:
         raise HEp2Error(f"network {name!r} is unknown: choose one of {', '.join(table)}")
+    takes = inspect.signature(table[name]).parameters
+    if unknown := sorted(set(arguments) - set(takes)):
+        known = ", ".join(takes)
+        raise HEp2Error(f"network {name!r} has no setting {', '.join(unknown)}, it has: {known}")
     try:
         network = table[name](**arguments)
     except TypeError as error:

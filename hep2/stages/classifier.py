@@ -17,7 +17,7 @@ from hep2.config import arguments, is_estimator, plain
 from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, one_of
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
 from hep2.features.kept import write_kept
@@ -257,9 +257,8 @@ def chances_of(
     Raises:
         HEp2Error: such a sampling is unknown.
     """
-    if sampling not in ("cells", "specimens"):
-        raise HEp2Error(f"stage.sampling={sampling} is unknown: choose cells or specimens")
-    return None if sampling == "cells" else even_chances(labels, specimens)
+    evenly = one_of("stage.sampling", sampling, {"cells": False, "specimens": True})
+    return even_chances(labels, specimens) if evenly else None
 
 
 def even_chances(labels: Labels, specimens: NDArray[np.str_]) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from hep2.nets.architectures import check_archive
 from hep2.prediction.exporting.model import Array, ExportedModel, Traced, model_of, unreadable
 
-_TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic")  # what is read back
+# What is read back; older files have no calibration.
+_TOLD = ("classes", "image_size", "channel", "full_scale", "synthetic", "calibration")
 
 
 def write_pt2(path: Path, traced: Traced) -> None:
@@ -44,7 +45,8 @@ def read_pt2(path: Path) -> ExportedModel:
             found = program(torch.from_numpy(images), torch.tensor(1.0))
         return [one.numpy() for one in found]
 
-    return model_of(path, {name.removesuffix(".txt"): text for name, text in told.items()}, run)
+    facts = {name.removesuffix(".txt"): text for name, text in told.items() if text}
+    return model_of(path, facts, run)
 
 
 @contextmanager
