@@ -32,7 +32,7 @@ def test_rows_are_one_plan_in_which_nothing_is_done_twice(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(rows, "run_jobs", run_jobs)
     rows.main(["dcae_mlp,dcae_linear,chance", "--jobs", "2", *TINY_DATA, "fold=0,1", "name=x"])
-    heads = ("head_plain-dcae-mlp", "head-dcae-linear", "head-pixels-chance")
+    heads = ("head_plain-dcae-mlp_plain", "head-dcae-linear", "head-pixels-chance")
     names = [(job.run.path.parents[1].name, job.run.path.parent.name) for job in ran]
     folds = ("fold0", "fold1")
     assert names == [(name, fold) for name in ("dcae-dcae", *heads) for fold in folds]
