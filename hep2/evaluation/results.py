@@ -205,8 +205,16 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def rank(results: Sequence[Result]) -> list[Result]:
-    """Sort by mean MCA over folds, best first; equal ones by name."""
-    return sorted(results, key=lambda result: (-result.measures[RANKED_BY].mean, result.method))
+    """Sort by mean MCA over folds, best first; equal ones by name.
+
+    Those with fewer folds come behind: folds differ more than methods do.
+    """
+    return sorted(
+        results,
+        key=lambda result: (
+            -len(result.group.by_fold), -result.measures[RANKED_BY].mean, result.method
+        ),
+    )  # fmt: skip
 
 
 def compare_with_first(results: Sequence[Result]) -> list[Comparison]:

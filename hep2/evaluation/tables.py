@@ -24,13 +24,14 @@ _LABELS = {True: "yes", False: "no", None: NOTHING}
 
 def over_folds(results: Sequence[Result]) -> Table:
     """The ranked table: mean and standard deviation over folds. All of one data and protocol."""
-    run = results[0].group.first
-    places = {result.method: str(place) for place, result in enumerate(results, start=1)}
+    run, most = results[0].group.first, len(results[0].group.by_fold)
+    whole = [result.method for result in results if len(result.group.by_fold) == most]
+    places = {method: str(place) for place, method in enumerate(whole, start=1)}
     return Table.of(
         caption(run, "mean ± standard deviation over folds, by MCA"),
         results,
         {
-            "rank": lambda r: places[r.method],
+            "rank": lambda r: places.get(r.method, NOTHING),  # none with fewer folds than others
             "method": lambda r: r.method,
             "labels in\nfeatures": lambda r: _LABELS[r.group.first.labels_in_features],
             **_columns(HEADLINE, run, _mean_and_deviation),

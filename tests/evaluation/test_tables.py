@@ -12,7 +12,7 @@ from hep2.data.sources import PAPER_CLASSES
 from hep2.errors import HEp2Error
 from hep2.evaluation import published, tables
 from hep2.evaluation import results as tidy
-from hep2.evaluation.formats import Table
+from hep2.evaluation.formats import NOTHING, Table
 from hep2.evaluation.report import make_report
 from hep2.evaluation.results import compare_with_first, group_runs, rank, spread, summarise_group
 from hep2.rundir.result import read_run
@@ -76,6 +76,18 @@ def test_one_fold_has_no_deviation_and_says_what_is_missing(tmp_path):
     assert table.rows[0][3] == f"{100 * mca:.2f}"
     assert table.rows[0][7] == "1 of 5"
     assert any("folds not finished: 0, 1, 2, 4" in note for note in table.notes)
+
+
+def test_who_lacks_folds_has_no_rank_however_good(tmp_path):
+    folds = {"good": (0, 1), "half": (1,), "bad": (0, 1)}
+    shares = {"good": 0.8, "half": 1.0, "bad": 0.4}
+    runs = [write_run(tmp_path, method, fold, accuracy=shares[method])
+            for method in folds for fold in folds[method]]  # fmt: skip
+    results = results_of(runs)
+    assert [(row[0], row[1]) for row in tables.over_folds(results).rows] == [
+        ("1", "good"), ("2", "bad"), (NOTHING, "half")
+    ]  # fmt: skip
+    assert {pair.first for pair in compare_with_first(results)} == {"good"}
 
 
 def test_seeds_are_averaged_within_their_fold(tmp_path):
