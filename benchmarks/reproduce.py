@@ -54,7 +54,7 @@ def _ours(folder: str) -> float:
     """The two commands of the Makefile, as a user's processes."""
     folds = ",".join(map(str, range(FOLDS)))
     places = [f"runs_dir={folder}/runs"]
-    sweep = ["stage=dcae,head", f"fold={folds}", "name=reproduce", f"cache_dir={folder}/new"]
+    sweep = ["stage=dcae,head_plain", f"fold={folds}", "name=reproduce", f"cache_dir={folder}/new"]
     sweep.append("hydra.launcher.n_jobs=2")
     commands = [
         ["train.py", "-m", *EXPERIMENT, *sweep, *places],
@@ -66,7 +66,7 @@ def _ours(folder: str) -> float:
     return time.perf_counter() - started
 
 
-def _fold(folder: str, fold: int, stage: str = "head") -> Any:
+def _fold(folder: str, fold: int, stage: str = "head_plain") -> Any:
     """Configuration and cells of a fold."""
     from hep2.data.fold import open_fold
 

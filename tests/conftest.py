@@ -4,6 +4,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["TQDM_DISABLE"] = "1"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # a test may import it before hep2.data.augment
 
 import logging
 import sys

@@ -80,7 +80,7 @@ def test_what_is_read_first_is_light(code: str) -> None:
 
 
 def test_no_import_asks_the_network() -> None:
-    """As albumentations does, which asks for its latest version unless told not to beforehand."""
+    """albumentations asks for its latest version, unless it was told not to before."""
     hook = (
         "lambda event, details: event.startswith(('socket.', 'urllib.')) and print(event, details)"
     )

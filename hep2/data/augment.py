@@ -107,6 +107,12 @@ def _uniform(seed: int, epoch: int, cells: int) -> Floats:
     return np.hstack([first, np.random.default_rng([seed, epoch, 1]).random((cells, 3))])
 
 
+@lru_cache
+def _sources(device: torch.device) -> Tensor:
+    """`SOURCES` on a device, copied there once: a GPU waits for every copy."""
+    return SOURCES.to(device)
+
+
 def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
     """Do to every image what was drawn for it, without a word to the host.
 
@@ -120,7 +126,7 @@ def augment_batch(images: Tensor, draws: Tensor) -> Tensor:
     orientation, angle, gain, shift, size, *move = draws.unbind(dim=1)
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
     back = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)  # where a pixel comes from
-    sources = SOURCES.to(images.device)[orientation.long()] @ (back / size.view(-1, 1, 1))
+    sources = _sources(images.device)[orientation.long()] @ (back / size.view(-1, 1, 1))
     side = images.shape[-1]
     moved_by = torch.stack(move, dim=1)[..., None] * (2 * side / (side - 1))  # of -1 to 1
     grid = F.affine_grid(

@@ -205,16 +205,23 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def rank(results: Sequence[Result]) -> list[Result]:
-    """Sort by mean MCA over folds, best first; equal ones by name.
+    """Sort by mean MCA over folds, best first, equal ones by name; `behind` comes last."""
+    last = behind(results)
 
-    Those with fewer folds come behind: folds differ more than methods do.
+    def key(result: Result) -> tuple[bool, float, str]:
+        return result.method in last, -result.measures[RANKED_BY].mean, result.method
+
+    return sorted(results, key=key)
+
+
+def behind(results: Sequence[Result]) -> set[str]:
+    """The methods that lack folds which others have: folds differ more than methods do.
+
+    None where a single method has them all: while a sweep runs, that is the quickest, not the best.
     """
-    return sorted(
-        results,
-        key=lambda result: (
-            -len(result.group.by_fold), -result.measures[RANKED_BY].mean, result.method
-        ),
-    )  # fmt: skip
+    most = max(len(result.group.by_fold) for result in results)
+    lacking = {result.method for result in results if len(result.group.by_fold) < most}
+    return lacking if len(results) - len(lacking) > 1 else set()
 
 
 def compare_with_first(results: Sequence[Result]) -> list[Comparison]:

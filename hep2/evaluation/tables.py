@@ -15,7 +15,7 @@ from hep2.evaluation.formats import NOTHING, Table, caption, cells_label, interv
 from hep2.evaluation.leak import HONEST, LEAKY, LeakGap
 from hep2.evaluation.plots.style import plain_name
 from hep2.evaluation.published import Published
-from hep2.evaluation.results import Comparison, Group, Result
+from hep2.evaluation.results import Comparison, Group, Result, behind
 from hep2.metrics import HEADLINE, RANKED_BY, SECONDARY, Metric
 from hep2.rundir.result import Run, protocol_label
 
@@ -24,14 +24,14 @@ _LABELS = {True: "yes", False: "no", None: NOTHING}
 
 def over_folds(results: Sequence[Result]) -> Table:
     """The ranked table: mean and standard deviation over folds. All of one data and protocol."""
-    run, most = results[0].group.first, len(results[0].group.by_fold)
-    whole = [result.method for result in results if len(result.group.by_fold) == most]
-    places = {method: str(place) for place, method in enumerate(whole, start=1)}
+    run, last = results[0].group.first, behind(results)
+    ranked = [result.method for result in results if result.method not in last]
+    places = {method: str(place) for place, method in enumerate(ranked, start=1)}
     return Table.of(
         caption(run, "mean ± standard deviation over folds, by MCA"),
         results,
         {
-            "rank": lambda r: places.get(r.method, NOTHING),  # none with fewer folds than others
+            "rank": lambda r: places.get(r.method, NOTHING),
             "method": lambda r: r.method,
             "labels in\nfeatures": lambda r: _LABELS[r.group.first.labels_in_features],
             **_columns(HEADLINE, run, _mean_and_deviation),
@@ -40,8 +40,9 @@ def over_folds(results: Sequence[Result]) -> Table:
         },
         [
             "labels in features: whether labels were read where the features were learned; "
-            f"{_LABELS[None]}: nothing was learned. Seconds: of the head and its encoders, without "
-            "features that were found in the cache; an encoder that folds share is counted once.",
+            f"{_LABELS[None]}: nothing was learned. Rank: none for a method that lacks folds which "
+            "others have. Seconds: of the head and its encoders, without features that were found "
+            "in the cache; an encoder that folds share is counted once.",
             *comparability(results),
             *(note for r in results for note in folds_and_seeds(r)),
         ],

@@ -39,8 +39,9 @@ def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
         raise HEp2Error(f"network {name!r} is unknown: choose one of {', '.join(table)}")
     takes = inspect.signature(table[name]).parameters
     if unknown := sorted(set(arguments) - set(takes)):
-        known = ", ".join(takes)
-        raise HEp2Error(f"network {name!r} has no setting {', '.join(unknown)}, it has: {known}")
+        known = [each for each in takes if each not in ("inputs", "classes")]  # we give these
+        wrong, has = ", ".join(unknown), ", ".join(known)
+        raise HEp2Error(f"network {name!r} has no setting {wrong}; it has {has}")
     try:
         network = table[name](**arguments)
     except TypeError as error:

@@ -98,7 +98,7 @@ class Classification(L.LightningModule):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
-        self.train_loss = MeanMetric(nan_strategy="disable")  # a look would wait for the device
+        self.train_loss = MeanMetric(nan_strategy="disable")  # to look for NaN is to wait for a GPU
         self.val_loss = MeanMetric()
         aca = MulticlassAccuracy(len(classes), average="micro")
         metrics: dict[str, Any] = {"aca": aca, "mca": MeanClassAccuracy(len(classes))}
@@ -138,7 +138,7 @@ class Classification(L.LightningModule):
             loss = share * own + (1 - share) * other
         else:
             loss = self._cross_entropy(self.logits(batch), labels)
-        self.train_loss.update(loss.detach(), weight=len(labels))
+        self.train_loss.update(loss.detach())  # all batches are of one size
         return loss
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def mixed(batch: dict[str, Tensor], alpha: float) -> tuple[dict[str, Tensor], Te
     """
     key = "features" if "features" in batch else "image"
     values = batch[key]
-    parameter = torch.tensor(alpha, device=values.device)  # checked before; here it would wait
+    parameter = values.new_full((), alpha)  # neither copied nor checked: a GPU would wait
     share = torch.distributions.Beta(parameter, parameter, validate_args=False).sample()
     others = torch.randperm(len(values), device=values.device)
     return batch | {key: share * values + (1 - share) * values[others]}, others, share

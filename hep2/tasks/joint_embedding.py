@@ -87,8 +87,8 @@ class JointEmbedding(Denoising):
         rebuilt = self.loss(self.decoder(latent), standardised(torch.cat(clean)))
         pooled = latent.view(2 * count, self.channels, -1).mean(dim=2)
         agreed = self.agreement(*self.projector(pooled).split(count), batch[self.positives])
-        self.train_loss.update(rebuilt.detach(), weight=count)
-        self.train_agreement.update(agreed.detach(), weight=count)
+        self.train_loss.update(rebuilt.detach())
+        self.train_agreement.update(agreed.detach())
         loss: Tensor = rebuilt + self.hparams["weight"] * agreed
         return loss
 

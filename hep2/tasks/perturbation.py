@@ -6,6 +6,8 @@ has a state, so that a cell's perturbation depends on no other cell of its batch
 draws what an undisturbed one draws.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,8 +39,8 @@ def perturbed(image: Tensor, keys: Tensor) -> Tensor:
     drawn = uniform(keys, _DRAWS + image[0].numel())  # (B, draws and pixels)
     gamma, focus, gain, offset, noise = (u.view(-1, 1, 1, 1) for u in drawn.T[:_DRAWS])
     sharp = image.clamp(min=1e-6) ** ((2 * gamma - 1) * GAMMA).exp()
-    deviations = torch.tensor(BLURS, device=image.device)
-    blurred: Tensor = blur(sharp, deviations[(focus.flatten() * len(BLURS)).long()])
+    drawn_blur = (focus.flatten() * len(BLURS)).long()
+    blurred: Tensor = blur(sharp, _blurs(image.device)[drawn_blur])
     low, high = GAIN
     normal = 2**0.5 * torch.erfinv(2 * drawn[:, _DRAWS:].view_as(image) - 1)
     seen: Tensor = blurred * (low + (high - low) * gain) + OFFSET * offset + NOISE * noise * normal
@@ -57,11 +59,17 @@ def posed(image: Tensor, keys: Tensor, rotate: float, scale: float, translate: f
     """
     drawn = uniform(keys, 5)
     orientation, either_way = (ORIENTATIONS * drawn[:, 0]).floor(), 2 * drawn[:, 1:] - 1
-    ranges = torch.tensor([rotate, scale, translate, translate], device=image.device)
-    angle, size, across, down = (either_way * ranges).T
+    ranges = (rotate, scale, translate, translate)
+    angle, size, across, down = (u * most for u, most in zip(either_way.T, ranges, strict=True))
     gain, shift = torch.ones_like(angle), torch.zeros_like(angle)
     draws = Draws(orientation, angle, gain, shift, 1 + size, across, down)
     return augment_batch(image, torch.stack(list(draws), dim=1))
+
+
+@lru_cache
+def _blurs(device: torch.device) -> Tensor:
+    """`BLURS` on a device, copied there once: a GPU waits for every copy."""
+    return torch.tensor(BLURS, device=device)
 
 
 def blur(image: Tensor, deviations: Tensor) -> Tensor:
@@ -88,7 +96,7 @@ def keys_of(cells: Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         epoch: from 0.
         view: which of several perturbations of one cell.
     """
-    key = torch.tensor(seed, dtype=torch.int64, device=cells.device)
+    key = cells.new_full((), seed, dtype=torch.int64)  # no copy, for which a GPU would wait
     for part in (epoch, view):
         key = _mixed(key + _WEYL) + part
     return _mixed(_mixed(key + _WEYL) + cells)

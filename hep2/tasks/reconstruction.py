@@ -67,7 +67,7 @@ class Reconstruction(L.LightningModule):
         self.encoder = build(ENCODERS, architecture, **network)
         self.decoder = build(DECODERS, architecture, **network)
         self.loss = reconstruction_loss(loss)
-        self.train_loss = MeanMetric(nan_strategy="disable")  # a look would wait for the device
+        self.train_loss = MeanMetric(nan_strategy="disable")  # to look for NaN is to wait for a GPU
         self.val_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Reconstruction(L.LightningModule):
         """The loss of one batch."""
         given, wanted = self.pair(batch)
         loss = self.loss(self(given), wanted)
-        self.train_loss.update(loss.detach(), weight=len(given))
+        self.train_loss.update(loss.detach())  # all batches are of one size
         return loss
 
     def on_train_epoch_end(self) -> None:

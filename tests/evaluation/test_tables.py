@@ -88,6 +88,9 @@ def test_who_lacks_folds_has_no_rank_however_good(tmp_path):
         ("1", "good"), ("2", "bad"), (NOTHING, "half")
     ]  # fmt: skip
     assert {pair.first for pair in compare_with_first(results)} == {"good"}
+    # A single one that is ahead is the quickest of a sweep: its folds put nobody behind.
+    two = results_of(runs[:3])
+    assert [row[:2] for row in tables.over_folds(two).rows] == [["1", "half"], ["2", "good"]]
 
 
 def test_seeds_are_averaged_within_their_fold(tmp_path):

@@ -94,7 +94,7 @@ def test_an_unknown_network_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("table, name", [(ENCODERS, "dcae"), (DECODERS, "dcae"), (HEADS, "mlp")])
 def test_an_unknown_argument_is_named(table: Any, name: str) -> None:
-    with pytest.raises(HEp2Error, match=f"network '{name}' has no setting depht, it has: .*widths"):
+    with pytest.raises(HEp2Error, match=f"network '{name}' has no setting depht; it has .*widths"):
         build(table, name, depht=4)
 
 

@@ -150,9 +150,12 @@ def test_no_two_experiments_share_a_run_directory() -> None:
     methods = [cfg.stage.label for cfg in cfgs]
     assert len(set(methods)) == len(methods)
     assert len({run_path(cfg) for cfg in cfgs}) == len(cfgs)
-    assert {"dcae-mlp", "handcrafted-svm", "cnn-lenet-linear", "cnn_finetuned-dcae-mlp"} < set(
-        methods
-    )
+    assert {
+        "dcae-mlp_plain",
+        "handcrafted-svm",
+        "cnn-lenet-linear",
+        "cnn_finetuned-dcae-mlp",
+    } < set(methods)
 
 
 def test_jobs_wait_for_all_their_encoders() -> None:

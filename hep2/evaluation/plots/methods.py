@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.Picture:
     """MCA of every method with its interval; published scores of the same protocol as diamonds."""
     run = results[0].group.first
-    points = [(result.method, *result.pooled["mca"]) for result in results]
+    points = [(_with_folds(result), *result.pooled["mca"]) for result in results]
     printed = [(f"{row.method} ({row.metric})", row.value / 100) for row in published]
     rows = len(points) + len(printed)
 
@@ -53,6 +53,12 @@ def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.
         f"{100 * best[1]:.1f} per cent{also}.",
         f"{style.title_of(run)}. Lines: 95 % intervals by bootstrap over specimens.{diamonds}",
     )
+
+
+def _with_folds(result: Result) -> str:
+    group = result.group
+    of = f" ({len(group.by_fold)} of {group.first.folds} folds)" if group.missing_folds else ""
+    return f"{result.method}{of}"
 
 
 def label_efficiency(results: Sequence[Result]) -> list[style.Picture]:
