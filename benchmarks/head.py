@@ -3,7 +3,7 @@
     python -m benchmarks head
 
 An autoencoder is trained for one epoch; then six processes take turns with its head
-(conf/stage/head.yaml, 40 epochs, batches of 128 as on real cells, one orientation, without dropout,
+(conf/stage/head_plain.yaml, 40 epochs, batches of 128 as on real cells, one orientation, without dropout,
 calibration and outside loggers). The last two sides say how far any program could get:
 
     ours     `hep2.run.fit`, as train.py calls it, with an empty cache: every cell is encoded once.
@@ -43,7 +43,7 @@ SETTINGS = (
     "~callbacks.progress",
 )
 HEAD = (
-    "stage=head",
+    "stage=head_plain",
     "stage.batch_size=128",
     "features.orientations=1",
     "stage.calibration.folds=0",
