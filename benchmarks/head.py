@@ -3,8 +3,8 @@
     python -m benchmarks head
 
 An autoencoder is trained for one epoch; then six processes take turns with its head
-(conf/stage/head_plain.yaml, 40 epochs, batches of 128 as on real cells, one orientation, without dropout,
-calibration and outside loggers). The last two sides say how far any program could get:
+(conf/stage/head_plain.yaml, 40 epochs, batches of 128 as on real cells, one orientation, without
+dropout, calibration and outside loggers). The last two sides say how far any program could get:
 
     ours     `hep2.run.fit`, as train.py calls it, with an empty cache: every cell is encoded once.
     in loop  the same stage and Trainer fed with images, so that the encoder runs in every epoch.
