@@ -58,6 +58,12 @@ class Group:
         return sorted(set(range(self.first.folds)) - {run.fold for run in self.runs})
 
     @property
+    def finished_folds(self) -> str:
+        """How many folds are finished, and of how many if not all: "5" or "3 of 5"."""
+        finished, folds = len(self.by_fold), self.first.folds
+        return str(folds) if finished == folds else f"{finished} of {folds}"
+
+    @property
     def seconds(self) -> Spread:
         """Wall time of a run and of the encoders that it started from, over folds."""
         return self.spread([run.seconds + run.encoder_seconds for run in self.runs])
@@ -207,11 +213,7 @@ def spread(values: Sequence[float]) -> Spread:
 def rank(results: Sequence[Result]) -> list[Result]:
     """Sort by mean MCA over folds, best first, equal ones by name; `behind` comes last."""
     last = behind(results)
-
-    def key(result: Result) -> tuple[bool, float, str]:
-        return result.method in last, -result.measures[RANKED_BY].mean, result.method
-
-    return sorted(results, key=key)
+    return sorted(results, key=lambda r: (r.method in last, -r.measures[RANKED_BY].mean, r.method))
 
 
 def behind(results: Sequence[Result]) -> set[str]:

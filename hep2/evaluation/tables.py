@@ -36,7 +36,7 @@ def over_folds(results: Sequence[Result]) -> Table:
             "labels in\nfeatures": lambda r: _LABELS[r.group.first.labels_in_features],
             **_columns(HEADLINE, run, _mean_and_deviation),
             "seconds\na fold": lambda r: f"{r.group.seconds.mean:.0f}",
-            "folds": lambda r: _folds(r.group),
+            "folds": lambda r: r.group.finished_folds,
         },
         [
             "labels in features: whether labels were read where the features were learned; "
@@ -248,11 +248,6 @@ def intervals(result: Result) -> list[str]:
     if result.specimens is None:
         why = "the specimens of the cells are not known"
     return [f"{result.method}: no intervals, {why}."]
-
-
-def _folds(group: Group) -> str:
-    finished, folds = len(group.by_fold), group.first.folds
-    return str(folds) if finished == folds else f"{finished} of {folds}"
 
 
 def _listed(folds: Sequence[int]) -> str:

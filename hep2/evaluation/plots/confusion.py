@@ -67,11 +67,10 @@ def confusion_picture(result: Result, large: bool = False) -> style.Picture:
     A large one is for a slide: it has more room for every class, and where the classes are the
     paper's, its own matrix is to the right, marked as published.
     """
-    run, matrix, done = result.group.first, result.confusion, len(result.group.by_fold)
+    run, matrix, folds = result.group.first, result.confusion, result.group.finished_folds
     cells = "SYNTHETIC cells (simulated)" if run.synthetic else f"cells of {data_label(run)}"
-    folds = f"{done} folds" if done == run.folds else f"{done} of {run.folds} folds"
     title = (
-        f"{run.method}: {cells}\nprotocol {protocol_label(run)}, {folds} pooled\n"
+        f"{run.method}: {cells}\nprotocol {protocol_label(run)}, {folds} folds pooled\n"
         f"ACA {100 * float(aca(matrix)):.2f} %, MCA {100 * float(mca(matrix)):.2f} %"
     )
     ours = _Panel(column_per_cent(matrix), run.classes, title, "Blues")

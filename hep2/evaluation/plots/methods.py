@@ -57,8 +57,7 @@ def ranking(results: Sequence[Result], published: Sequence[Published]) -> style.
 
 def _with_folds(result: Result) -> str:
     group = result.group
-    of = f" ({len(group.by_fold)} of {group.first.folds} folds)" if group.missing_folds else ""
-    return f"{result.method}{of}"
+    return result.method + (f" ({group.finished_folds} folds)" if group.missing_folds else "")
 
 
 def label_efficiency(results: Sequence[Result]) -> list[style.Picture]:
