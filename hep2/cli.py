@@ -30,9 +30,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hep2 import signals, trainer
 from hep2.config import CONF, own_conf, plain
 from hep2.errors import TERMINATED, HEp2Error, asked_to_end
+from hep2.signals import heeded
+from hep2.trainer import ONLY, WORKS, trainer_faults
 
 UNFOUNDED = (  # advice of libraries: the run directory and the loaders are ours
     ".*Checkpoint directory .* exists and is not empty",
@@ -73,7 +74,7 @@ def clear_errors() -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     ignore_unfounded()
     try:
-        with signals.heeded():
+        with heeded():
             yield
     except BaseException as error:
         if asked_to_end(error):
@@ -183,7 +184,7 @@ def _missing(key: str, addition: str, settings: str) -> str:
     default, chosen = _composed(settings)
     if parent == "trainer":
         given = OmegaConf.from_dotlist([addition.lstrip("+")])
-        if faults := trainer.trainer_faults(plain(given.trainer)):
+        if faults := trainer_faults(plain(given.trainer)):
             return faults[0]
     if _takes(OmegaConf.select(chosen, parent) if parent else None, parent, name):
         return f"{key} is not set yet: add it by {shlex.quote(addition)}"
@@ -202,7 +203,7 @@ def _missing(key: str, addition: str, settings: str) -> str:
 def _takes(node: Any, place: str, name: str) -> bool:
     """Whether what a part of the configuration constructs has an argument of this name."""
     if place == "trainer":  # at once, without importing Lightning
-        return name in trainer.WORKS or name in trainer.ONLY
+        return name in WORKS or name in ONLY
     target = node.get("_target_") if isinstance(node, DictConfig) else None
     module, _, attribute = str(target).rpartition(".")
     try:

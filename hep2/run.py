@@ -101,7 +101,7 @@ def _trained_and_scored(cfg: DictConfig, run: RunDir) -> RunDir:
     known["collapsed_encoders"] = collapsed_encoders(dict.fromkeys(folders))
     known["encoder_seconds"] = seconds_of(behind)
     with _tracked(cfg, identity, run) as loggers:
-        stage, chosen = tuned(stage)
+        stage, chosen = tuned(stage) if stage.to_be_tuned else (stage, {})
         epochs = stage.train(loggers)
         stage.hold_out()
         if epochs is not None:

@@ -78,7 +78,7 @@ def between_sources(
     return np.flatnonzero(learning & both), np.flatnonzero(test & both)
 
 
-def with_patterns(cells: Cells, mapping: Mapping[Any, Any] | None) -> Cells:
+def with_patterns(cells: Cells, mapping: Mapping[Any, Any]) -> Cells:
     """The same cells with patterns renamed, {theirs: ours}; those that get one name are one.
 
     In the order of tables a name stands where the first of its patterns stood.
@@ -86,8 +86,6 @@ def with_patterns(cells: Cells, mapping: Mapping[Any, Any] | None) -> Cells:
     Raises:
         HEp2Error: a name to be replaced is not a pattern of these cells.
     """
-    if not mapping:
-        return cells
     names = {str(theirs): str(ours) for theirs, ours in mapping.items()}
     if unknown := sorted(set(names) - set(cells.classes)):
         raise HEp2Error(

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hep2.config import plain
-from hep2.data.across import across_of, left_out, with_patterns
+from hep2.data.across import ALL, across_of, left_out, with_patterns
 from hep2.data.audit import Audit, audit_split
 from hep2.data.cells import NOBODY, Cells, Indices, joined, short_hash
 from hep2.data.images import FULL_SCALE
@@ -77,12 +77,14 @@ def open_fold(cfg: DictConfig) -> Fold:
     with _noted() as notes:
         cells, more = _open(cfg.data, Path(cfg.cache_dir))
     name, folds = protocol["name"], protocol["folds"]
-    cells = with_patterns(cells, protocol.get("patterns"))
-    across = across_of(protocol.get("train"), protocol.get("test"))
+    if names := protocol.get("patterns"):
+        cells = with_patterns(cells, names)
+    by_source = name == "source"
+    across = across_of(protocol["train"], protocol["test"]) if by_source else ALL
     settings = (cfg.fold, folds, protocol["validation"], protocol["seed"], across)
     split = make_split(cells, name, *settings)
     used = np.concatenate([split.train, split.val, split.test])
-    if name == "source" and (lone := left_out(cells, used)):
+    if by_source and (lone := left_out(cells, used)):
         log.warning(
             "fold %d: patterns without cells on both sides, left out: %s", cfg.fold, ", ".join(lone)
         )

@@ -73,6 +73,12 @@ class Stage(ABC):
         other._begin()
         return other
 
+    @property
+    def to_be_tuned(self) -> bool:
+        """Whether there is a grid, `tuning.grid`, of settings to choose before the training."""
+        cfg = self.cfg
+        return self.tunable and cfg.tuning.grid is not None and cfg.stage.get("tuned", True)
+
     def _begin(self) -> None:
         # First weights depend on the seed alone, not on what has drawn random numbers before.
         L.seed_everything(self.cfg.seed, workers=True, verbose=False)

@@ -35,15 +35,12 @@ TUNED = ("stage.optimizer", "stage.batch_size", "stage.epochs", "stage.loss", "m
 def tuned(stage: S) -> tuple[S, dict[str, Any]]:
     """The stage with the best settings of `tuning.grid`, and what result.json says of the choice.
 
-    The best has the highest mean score over the inner folds; of equal ones it is the first. A stage
-    that is not tunable, or without a grid, stays as it is.
+    The best has the highest mean score over the inner folds; of equal ones it is the first.
 
     Raises:
         HEp2Error: the grid is faulty, or the loss was not finite whatever the settings.
     """
     cfg, tuning = stage.cfg, stage.cfg.tuning
-    if tuning.grid is None or not stage.tunable or not cfg.stage.get("tuned", True):
-        return stage, {}
     asked = candidates(plain(tuning.grid))
     if not whole(tuning.folds, 2):
         raise HEp2Error(f"tuning.folds={tuning.folds} must be a whole number, 2 or more")

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
@@ -23,13 +22,6 @@ from hep2.errors import HEp2Error
 
 if TYPE_CHECKING:
     from hep2.sweep.jobs import Job
-
-
-def register() -> None:
-    """Make the launcher known to Hydra, which takes names in `hydra_plugins` only."""
-    plugins = Plugins.instance()
-    plugins.register(ProcessLauncher)
-    plugins.class_name_to_class["hydra_plugins.hep2.ProcessLauncher"] = ProcessLauncher
 
 
 class ProcessLauncher(Launcher):

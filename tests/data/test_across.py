@@ -122,7 +122,6 @@ def test_patterns_get_other_names_and_the_data_another_key() -> None:
     assert other.labels.tolist() == [{0: 0, 1: 0, 2: 1}[label] for label in cells.labels.tolist()]
     assert other.key != cells.key and len(other.key) == 16
     assert other.key == with_patterns(cells, {"golgi": "nucleolar", "speckled": "fine"}).key
-    assert with_patterns(cells, None) is cells and with_patterns(cells, {}) is cells
     with pytest.raises(
         HEp2Error, match=r"protocol\.patterns: Golgi: no such pattern; there are gol"
     ):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from conftest import Configure
 from lightning.pytorch.loggers import Logger
@@ -11,7 +12,6 @@ from lightning.pytorch.loggers import Logger
 from hep2.data.fold import Fold
 from hep2.rundir.directory import RunDir
 from hep2.stages.training import Stage
-from hep2.stages.tuning import tuned
 
 
 class Told(Stage):
@@ -51,8 +51,17 @@ def test_a_variant_keeps_the_inputs_and_has_a_task_of_its_own(
     assert (stage.cfg, stage.fold, stage.run.path) == (cfg, fold, tmp_path)
 
 
-def test_a_stage_that_is_not_tunable_stays_as_it_is(
-    configure: Configure, fold: Fold, tmp_path: Path
-) -> None:
-    stage = Told(configure("tuning.grid={stage.epochs:[1,2]}"), fold, RunDir(tmp_path))
-    assert tuned(stage) == (stage, {})
+GRID = "tuning.grid={stage.epochs:[1,2]}"
+
+
+@pytest.mark.parametrize(
+    ("words", "tunable", "tuned"),
+    [(["stage=cnn", GRID], True, True), (["stage=cnn", GRID], False, False),
+     (["stage=cnn"], True, False), (["stage=dcae", GRID], True, False)],
+)  # fmt: skip
+def test_a_stage_is_tuned_where_it_can_be_and_there_is_a_grid(
+    words: list[str], tunable: bool, tuned: bool,
+    configure: Configure, fold: Fold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Told, "tunable", tunable)
+    assert Told(configure("tuning=none", *words), fold, RunDir(tmp_path)).to_be_tuned is tuned

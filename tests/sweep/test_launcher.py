@@ -20,12 +20,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from hep2 import config
 from hep2.errors import HEp2Error
 from hep2.files import holder, locked
+from hep2.programs.train import register
 from hep2.rundir.metrics_csv import Progress, read_progress, remaining
 from hep2.rundir.state import run_states
-from hep2.sweep import launcher
 from hep2.sweep.forkserver import Forked, ForkServer, starter
 from hep2.sweep.jobs import Job, plan
 from hep2.sweep.processes import Resources, processes_of, start, stop, visible_gpus
@@ -57,8 +56,7 @@ class Sweep:
         self.seconds: dict[int, float] = {}
         self.codes: dict[int, int] = {}
         self.without_result: set[int] = set()
-        config.register()
-        launcher.register()
+        register()
         words = [(*line.split(), f"runs_dir={folder}/runs") for line in overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             self.jobs = plan(words, [compose("train", list(line)) for line in words])
