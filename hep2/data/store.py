@@ -75,7 +75,6 @@ def open_cells(
         HEp2Error: bad rows or images (all are named), a bad setting, or a cache that cannot be
             written.
     """
-    check_reading(channel, page, full_scale)
     if not isinstance(image_size, int) or image_size not in IMAGE_SIZES:
         raise HEp2Error(f"data.image_size={image_size} must be a whole number from 8 to 1024")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source.name):
@@ -87,6 +86,7 @@ def open_cells(
     folder = Path(cache_dir) / f"{source.name}-{asked}"
     with suppress(BrokenStoreError):
         return _read(folder, source)  # before the lock, which a cache that is read-only has not
+    check_reading(channel, page, full_scale)  # what the cache holds was read by good ones
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f".{folder.name}.lock")

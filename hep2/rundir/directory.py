@@ -46,6 +46,7 @@ LATER: dict[str, Any] = {
     "data.source.layout": None,
     "data.source.merge_spellings": False,
     "data.source.mixed": [],
+    "head.standardise": True,
     "model.network.bounded": True,
     "protocol.labelled": None,
     "recipe": 1,
