@@ -1,8 +1,9 @@
 """What ends a run without being a bug: an error that is the user's to mend, a request to end."""
 
+import inspect
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 TERMINATED = 128 + signal.SIGTERM  # exit code: what shells and schedulers know
@@ -36,7 +37,7 @@ def asked_to_end(error: BaseException) -> bool:
 
 def one_of(key: str, name: Any, table: Mapping[str, T]) -> T:
     """What a table has under the name that a setting gives; HEp2Error where it has none."""
-    if name not in table:
+    if name not in list(table):  # a name that cannot be hashed is unknown as well
         raise HEp2Error(f"{key}={name} is unknown: choose one of {', '.join(table)}")
     return table[name]
 
@@ -49,5 +50,23 @@ def whole(value: Any, least: int, most: float = math.inf) -> bool:
 def check_number(key: str, value: Any, below: float = math.inf) -> None:
     """Raise HEp2Error where a setting is not a number from 0 up to, but without, a bound."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
-        bound = f"below {below:g}" if below < math.inf else "0 or more"
+        bound = f"from 0, below {below:g}" if below < math.inf else "0 or more"
         raise HEp2Error(f"{key}={value} must be a number, {bound}")
+
+
+def check_types(where: str, makes: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raise HEp2Error where a setting is not of the type that its constructor's hint names.
+
+    Python would take the word "no" for true. `where` begins the message; hints other than bool,
+    int and float are left to the constructor.
+    """
+    takes = inspect.signature(makes, eval_str=True).parameters
+    for name, value in settings.items():
+        kinds: dict[Any, tuple[bool, str]] = {
+            bool: (isinstance(value, bool), "true or false"),
+            int: (type(value) is int, "a whole number"),
+            float: (type(value) in (int, float), "a number"),
+        }
+        good, words = kinds.get(takes[name].annotation, (True, ""))
+        if not good:
+            raise HEp2Error(f"{where}{name}={value} must be {words}")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from hep2.config import IN_SWEEP, plain
 from hep2.data.fold import Fold, audited, open_fold
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 from hep2.files import locked
 from hep2.metrics import HEADLINE
 from hep2.rundir.directory import RunDir
@@ -35,6 +35,7 @@ from hep2.trainer import check_trainer, precision_of
 
 log = logging.getLogger(__name__)
 
+LARGEST_SEED = 2**32 - 1  # NumPy's
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 STAGES: dict[str, Callable[[DictConfig, Fold, RunDir], Stage]] = {
@@ -56,6 +57,8 @@ def fit(cfg: DictConfig) -> RunDir:
         HEp2Error: a setting, an input or a file is wrong; the message says how to mend it.
     """
     check_trainer(plain(cfg.trainer))
+    if not whole(cfg.seed, 0, LARGEST_SEED):
+        raise HEp2Error(f"seed={cfg.seed} must be a whole number from 0 to {LARGEST_SEED}")
     run = RunDir(run_path(cfg))
     if getattr(rank_zero_only, "rank", 0):  # rank 0 speaks, and holds the directory, for all
         logging.getLogger().setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from hep2.data.opencv import cv2
 from hep2.data.views import ORIENTATIONS, oriented
+from hep2.errors import check_number, check_types
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look on the network at import
 import albucore
@@ -58,6 +59,14 @@ class Augmentation:
     cells: int  # how many the data set has
     scale: float = 0.0  # largest relative change of size
     translate: float = 0.0  # largest shift either way, as a share of the side
+
+    def __post_init__(self) -> None:
+        """Raise HEp2Error where a setting cannot be."""
+        check_types("augment.", Augmentation, vars(self))
+        for name in ("rotate", "brightness", "contrast"):
+            check_number(f"augment.{name}", getattr(self, name))
+        for name in ("scale", "translate"):
+            check_number(f"augment.{name}", getattr(self, name), below=1)
 
     def draw(self, epoch: int, cells: NDArray[np.int64]) -> Draws:
         """Decide what is done to some cells, given by their positions in the data set: (B,)."""

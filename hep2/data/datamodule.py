@@ -16,7 +16,7 @@ from hep2.data.augment import augment_batch
 from hep2.data.cells import Indices, numbered
 from hep2.data.inputs import CellImages, Inputs
 from hep2.data.protocols import Split
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 
 FOLDER = Path("/dev/shm")  # of Linux; other systems have no such folder, and no bound of its own
 AHEAD = 2  # batches that each worker prepares: torch's default
@@ -82,10 +82,11 @@ class TrainingOrder(Sampler[Key]):
         chances: NDArray[np.float64] | None = None,
         limit: int | float = 1.0,
     ) -> None:
-        if batch_size % devices or len(cells) < devices:
+        if batch_size % devices or min(batch_size, len(cells)) < 2 * devices:
             raise HEp2Error(
                 f"stage.batch_size={batch_size} is the batch over all devices and must be a "
-                f"multiple of their number, {devices}; and there must be a cell for each"
+                f"multiple of their number, {devices}; and there must be two cells for each, as "
+                "networks normalise by batches"
             )
         self.cells, self.seed, self.batches_done = cells, seed, batches_done
         self.batch_size = min(batch_size, len(cells) - len(cells) % devices)
@@ -160,6 +161,10 @@ class HEp2DataModule(L.LightningDataModule):
         chances: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
+        if not whole(batch_size, 1):
+            raise HEp2Error(f"stage.batch_size={batch_size} must be a whole number, 2 or more")
+        if not whole(workers, 0):
+            raise HEp2Error(f"data.workers={workers} must be a whole number, 0 or more")
         self.batches, self.split = CellBatches(inputs, labels), split
         self.chances = chances
         self.batch_size, self.seed, self.workers = batch_size, seed, workers

@@ -23,6 +23,9 @@ from hep2.errors import HEp2Error
 
 log = logging.getLogger(__name__)
 
+SETTINGS = ("name", "folds", "validation", "seed", "labelled")  # of every protocol
+OF_SOURCE = ("train", "test")
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -73,7 +76,7 @@ def open_fold(cfg: DictConfig) -> Fold:
         HEp2Error: the data are missing, faulty, or cannot be split this way; or the stage asks for
             other cells to learn from than there are.
     """
-    protocol = plain(cfg.protocol)
+    protocol = _settings_of(plain(cfg.protocol))
     with _noted() as notes:
         cells, more = _open(cfg.data, Path(cfg.cache_dir))
     name, folds = protocol["name"], protocol["folds"]
@@ -106,6 +109,23 @@ def open_fold(cfg: DictConfig) -> Fold:
     if learn_from not in ("training", "pool"):
         raise HEp2Error(f"stage.learn_from={learn_from} is unknown: choose training or pool")
     return fold.pooled() if learn_from == "pool" else fold
+
+
+def _settings_of(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The same; HEp2Error where a setting is missing, or would not be read."""
+    if lacking := [key for key in SETTINGS if key not in protocol]:
+        raise HEp2Error(
+            f"protocol.{lacking[0]} is missing: begin a protocol of your own with one of ours, "
+            "defaults: [specimen, _self_]"
+        )
+    by_source = protocol["name"] == "source"
+    known = (*SETTINGS, "patterns", *(OF_SOURCE if by_source else ()))
+    if unknown := [key for key in protocol if key not in known]:
+        raise HEp2Error(
+            f"protocol.{unknown[0]} is no setting of protocol={protocol['name']}; there are "
+            f"{', '.join(known)}"
+        )
+    return protocol
 
 
 def _open(data: DictConfig, cache_dir: Path) -> tuple[Cells, Cells | None]:

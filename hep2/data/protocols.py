@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hep2.data.across import ALL, Across, between_sources, tested_sources
 from hep2.data.cells import NOBODY, Grouped, Indices, short_hash
-from hep2.errors import HEp2Error, one_of, whole
+from hep2.errors import HEp2Error, check_number, one_of, whole
 
 Rng = np.random.Generator
 BY_POOLS = ("pools", "public_split")
@@ -92,8 +92,10 @@ def make_split(
         HEp2Error: unknown protocol, fold out of range, or data that cannot be split this way.
     """
     make = one_of("protocol", protocol, PROTOCOLS)
-    if not 0 <= validation < 1:
-        raise HEp2Error(f"protocol.validation={validation} must be at least 0 and below 1")
+    check_number("protocol.validation", validation, below=1)
+    for key, value in (("folds", folds), ("seed", seed)):
+        if not whole(value, 0):
+            raise HEp2Error(f"protocol.{key}={value} must be a whole number, 0 or more")
     count = fold_count(protocol, folds, cells, across)
     if protocol not in OWN_FOLDS and folds < 2:
         raise HEp2Error(f"protocol.folds={folds} makes no split: choose 2 or more")

@@ -233,6 +233,10 @@ class SyntheticSource:
     classes: tuple[str, ...] = PAPER_CLASSES
     mixed: Sequence[float] = ()  # shares of a second pattern: specimens of two, in the test pool
 
+    def __post_init__(self) -> None:
+        """Raise HEp2Error where the shares are no list of shares."""
+        mixed_specimens(self.mixed, 1)
+
     @property
     def rows(self) -> list[Row]:
         """Simulated cells, without an image."""

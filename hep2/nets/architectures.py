@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, check_types
 from hep2.nets.dcae import Decoder, Encoder
 from hep2.nets.dense import DenseDecoder, DenseEncoder
 from hep2.nets.lenet import LeNet
@@ -35,16 +35,17 @@ def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
     Raises:
         HEp2Error: the table has no such name, or the network takes no such argument.
     """
-    if name not in table:
+    if name not in list(table):  # as of `one_of`
         raise HEp2Error(f"network {name!r} is unknown: choose one of {', '.join(table)}")
     takes = inspect.signature(table[name]).parameters
     if unknown := sorted(set(arguments) - set(takes)):
         known = [each for each in takes if each not in ("inputs", "classes")]  # we give these
         wrong, has = ", ".join(unknown), ", ".join(known)
         raise HEp2Error(f"network {name!r} has no setting {wrong}; it has {has}")
+    check_types(f"network {name!r}: ", table[name], arguments)
     try:
         network = table[name](**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise HEp2Error(f"network {name!r}: {error}") from error
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -100,8 +100,10 @@ def side_after(image_size: int, levels: int) -> int:
     """Side of the feature map after `levels` halvings.
 
     Raises:
-        HEp2Error: the image cannot be halved that often.
+        HEp2Error: the image cannot be halved that often, or is not at all.
     """
+    if not levels:
+        raise HEp2Error("model.network.widths is empty: give the width of at least one level")
     side, rest = divmod(image_size, 1 << levels)
     if rest or not side:
         raise HEp2Error(

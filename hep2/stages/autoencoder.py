@@ -169,6 +169,8 @@ def augmented_images(
     """The fold's images, with the augmentation that the configuration asks for."""
     settings = arguments(cfg.augment)
     batched = settings.pop("batched", False)
+    if not isinstance(batched, bool):
+        raise HEp2Error(f"augment.batched={batched} must be true or false")
     if not any(settings.values()):
         return CellImages(fold.cells, view=view, raw=raw)
     augmentation = Augmentation(**settings, seed=cfg.seed, cells=len(fold.cells))

@@ -31,6 +31,7 @@ from hep2.heads.estimator import (
     refitted,
 )
 from hep2.metrics import confusion_counts, mca
+from hep2.nets.architectures import ENCODERS
 from hep2.rundir.directory import RunDir
 from hep2.stages.autoencoder import augmented_images
 from hep2.stages.held_out import calibration_by, held_out, settings_of
@@ -85,7 +86,8 @@ class ClassifierStage(NetworkStage):
     @property
     def monitor(self) -> str | None:
         """`val/loss`, or the MCA on validation cells where the stage asks for that."""
-        by_mca = self.cfg.stage.get("choose_by", "loss") == "mca"
+        asked = self.cfg.stage.get("choose_by", "loss")
+        by_mca = one_of("stage.choose_by", asked, {"loss": False, "mca": True})
         loss = super().monitor
         return f"val/{self.fold.protocol}/mca" if loss and by_mca else loss
 
@@ -175,6 +177,7 @@ class SupervisedStage(ClassifierStage):
 
     def fresh_encoder(self) -> tuple[str | None, dict[str, Any]]:
         """The network of the configuration."""
+        one_of("model.architecture", self.cfg.model.architecture, ENCODERS)  # null is a head alone
         return self.cfg.model.architecture, plain(self.cfg.model.network)
 
 

@@ -128,7 +128,9 @@ def test_what_is_switched_off_is_not_done() -> None:
     images = waves()
     positions = np.arange(CELLS)
     plain = CellImages(cells_of(images))
-    idle = CellImages(cells_of(images), augmentation(flips=0, rotate=0, brightness=0, contrast=0))
+    idle = CellImages(
+        cells_of(images), augmentation(flips=False, rotate=0, brightness=0, contrast=0)
+    )
     assert torch.equal(idle.gather(positions, 0), plain.gather(positions, 0))
     assert torch.equal(
         CellImages(cells_of(images), augmentation()).gather(positions, None),

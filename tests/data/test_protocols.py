@@ -4,11 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Configure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from omegaconf import open_dict
 
 from hep2.data.cells import Indices
+from hep2.data.fold import open_fold
 from hep2.data.protocols import Split, few_labels, fold_count, make_split
 from hep2.errors import HEp2Error
 
@@ -329,8 +332,16 @@ def test_folds_are_those_of_earlier_versions() -> None:
         ({"fold": -1}, "fold=-1 is out of range: protocol=specimen has 0 to 4"),
         ({"folds": 1}, "protocol.folds=1 makes no split: choose 2 or more"),
         ({"folds": 7}, "with 7 folds needs as many specimens, but there are 6: lower protocol.fo"),
-        ({"validation": 1.0}, "protocol.validation=1.0 must be at least 0 and below 1"),
+        ({"validation": 1.0}, "protocol.validation=1.0 must be a number, from 0, below 1"),
         ({"validation": -0.1}, "protocol.validation=-0.1 must be"),
+        ({"validation": "a"}, "protocol.validation=a must be a number"),
+        ({"validation": None}, "protocol.validation=None must be a number"),
+        ({"folds": "a"}, "protocol.folds=a must be a whole number, 0 or more"),
+        ({"folds": 2.5}, "protocol.folds=2.5 must be a whole number"),
+        ({"folds": None}, "protocol.folds=None must be a whole number"),
+        ({"seed": None}, "protocol.seed=None must be a whole number"),
+        ({"seed": -1}, "protocol.seed=-1 must be a whole number"),
+        ({"seed": 1.5}, "protocol.seed=1.5 must be a whole number"),
         ({"protocol": "loso", "fold": 6}, "fold=6 is out of range: protocol=loso has 0 to 5"),
         ({"protocol": "public_split", "fold": 1}, "fold=1 is out of range: protocol=public_split"),
     ],
@@ -458,3 +469,12 @@ def test_few_labels_are_whole_specimens_and_fewer_are_part_of_more() -> None:
         before = names
     with pytest.raises(HEp2Error, match=r"protocol\.labelled=0 must be null, or 1 or more"):
         few_labels(cells, split, 0, [0])
+
+
+@pytest.mark.parametrize("lacking", ["folds", "validation", "seed", "labelled"])
+def test_a_protocol_of_ones_own_says_everything(lacking: str, configure: Configure) -> None:
+    cfg = configure()
+    with open_dict(cfg):
+        del cfg.protocol[lacking]
+    with pytest.raises(HEp2Error, match=rf"protocol\.{lacking} is missing: begin a protocol"):
+        open_fold(cfg)

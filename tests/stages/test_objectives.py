@@ -84,7 +84,10 @@ def test_an_unknown_objective_names_the_known_ones(configure: Configure) -> None
         (("stage=dcae_plus", *PLUS, "stage.objective.projector=512"), "must be a list of widths"),
         (("stage=dcae_plus", *PLUS, "stage.objective.weight=x"), "weight=x must be a number"),
         (("stage=cnn", "stage.mixup=-1"), "mixup=-1 must be a number, 0 or more"),
-        (("stage=cnn", "stage.label_smoothing=2"), "label_smoothing=2 must be a number, below 1"),
+        (
+            ("stage=cnn", "stage.label_smoothing=2"),
+            "label_smoothing=2 must be a number, from 0, below 1",
+        ),
         (("stage=cnn", "stage.sampling=foo"), "choose one of cells, specimens"),
         (("stage=cnn", "+stage.epoch_batches=0"), "epoch_batches=0 must be a whole number, 1 or"),
     ],

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from hep2.data.simulator.microscope import photograph
 from hep2.data.simulator.patterns import PATTERNS, draw_cells
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 
 VERSION = 2  # part of the cache's fingerprint: raise it with every change that moves a pixel
 CLASSES = tuple(PATTERNS)
@@ -100,18 +100,18 @@ def photographs(
 def _specimens(cells: int, specimens: int, seed: int) -> list[tuple[str, int, int]]:
     """Pattern, number within the pattern, and number of cells of every specimen."""
     step = 2 * len(CLASSES)
-    if specimens < step or specimens % step:
+    if not whole(specimens, step) or specimens % step:
         raise HEp2Error(
             f"synthetic cells: specimens={specimens} cannot be shared out evenly over "
             f"{len(CLASSES)} patterns and two pools: give a multiple of {step}."
         )
-    if cells < FEWEST_CELLS * specimens:
+    if not whole(cells, FEWEST_CELLS * specimens):
         raise HEp2Error(
-            f"synthetic cells: cells={cells} are too few for specimens={specimens}: give at least "
-            f"{FEWEST_CELLS * specimens} cells or fewer specimens."
+            f"synthetic cells: cells={cells} are too few for specimens={specimens}: give a whole "
+            f"number from {FEWEST_CELLS * specimens}, or fewer specimens."
         )
-    if seed < 0:
-        raise HEp2Error(f"synthetic cells: seed={seed} is negative: give a whole number from 0.")
+    if not whole(seed, 0):
+        raise HEp2Error(f"synthetic cells: seed={seed} is no seed: give a whole number from 0.")
     each = specimens // len(CLASSES)
     number = np.tile(np.arange(1, each + 1), len(CLASSES))
     counts = _cells_per_specimen(cells, number <= each // 2, np.random.default_rng([seed, 0]))

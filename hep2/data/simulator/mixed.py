@@ -47,9 +47,11 @@ def mixed_specimens(shares: Sequence[float], cells: int) -> list[Mixed]:
     """For every share, each ordered pair of patterns once.
 
     Raises:
-        HEp2Error: a share is not above 0 and up to 0.5.
+        HEp2Error: not a list, or a share is not above 0 and up to 0.5.
     """
-    if bad := [share for share in shares if not 0 < share <= 0.5]:
+    if not isinstance(shares, list | tuple):
+        raise HEp2Error(f"synthetic cells: mixed={shares} must be a list of shares")
+    if bad := [share for share in shares if type(share) is not float or not 0 < share <= 0.5]:
         raise HEp2Error(
             f"synthetic cells: mixed={bad[0]} is not a share of a second pattern: give shares "
             "above 0, up to 0.5, for example [0.1, 0.3]."
