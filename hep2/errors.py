@@ -3,7 +3,7 @@
 import inspect
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 TERMINATED = 128 + signal.SIGTERM  # exit code: what shells and schedulers know
@@ -42,7 +42,7 @@ def one_of(key: str, name: Any, table: Mapping[str, T]) -> T:
     return table[name]
 
 
-def whole(value: Any, least: int, most: float = math.inf) -> bool:
+def whole(value: Any, least: float, most: float = math.inf) -> bool:
     """Whether a setting is a whole number in these bounds; Python takes True for one as well."""
     return type(value) is int and least <= value <= most
 
@@ -54,18 +54,35 @@ def check_number(key: str, value: Any, below: float = math.inf) -> None:
         raise HEp2Error(f"{key}={value} must be a number, {bound}")
 
 
-def check_types(where: str, makes: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+def check_types(
+    where: str, makes: Callable[..., Any], settings: Mapping[str, Any], least: float = -math.inf
+) -> None:
     """Raise HEp2Error where a setting is not of the type that its constructor's hint names.
 
-    Python would take the word "no" for true. `where` begins the message; hints other than bool,
-    int and float are left to the constructor.
+    Python would take the word "no" for true. Hints other than these are left to the constructor.
+
+    Args:
+        where: the beginning of the message, before the setting's name.
+        makes: what the settings are for.
+        settings: by their names.
+        least: whole numbers must be this or more.
     """
     takes = inspect.signature(makes, eval_str=True).parameters
+    bound = f", {least:g} or more" if least > -math.inf else ""
     for name, value in settings.items():
         kinds: dict[Any, tuple[bool, str]] = {
             bool: (isinstance(value, bool), "true or false"),
-            int: (type(value) is int, "a whole number"),
-            float: (type(value) in (int, float), "a number"),
+            int: (whole(value, least), f"a whole number{bound}"),
+            float: (
+                isinstance(value, int | float) and not isinstance(value, bool),
+                "a number",
+            ),
+            Sequence[int]: (
+                isinstance(value, list | tuple)
+                and len(value) > 0
+                and all(whole(one, least) for one in value),
+                f"a list of whole numbers{bound}",
+            ),
         }
         good, words = kinds.get(takes[name].annotation, (True, ""))
         if not good:

@@ -12,7 +12,7 @@ from scipy.fft import dctn
 from skimage.filters import gaussian, threshold_otsu
 
 from hep2.data.opencv import cv2
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, check_types
 
 Mask = NDArray[np.bool_]
 Images = NDArray[np.float32]
@@ -73,7 +73,7 @@ class Codebook:
         (B, H, W), in [0, 1] -> (B, 2 * words); each half sums to 1, or to 0 for an empty region
 
     Raises:
-        HEp2Error: unknown descriptor or codebook.
+        HEp2Error: unknown descriptor or codebook, or a size that is none.
     """
 
     version = 1
@@ -89,6 +89,7 @@ class Codebook:
     sample: int  # how many training patches the codebook is learned from
 
     def __post_init__(self) -> None:
+        check_types("features.extractor.", Codebook, vars(self), least=1)
         if self.descriptor not in ("dct", "sift") or self.codebook not in ("gmm", "kmeans"):
             raise HEp2Error(
                 f"descriptor={self.descriptor}, codebook={self.codebook} is unknown: choose dct or "

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from hep2.errors import check_types
+
 Floats = NDArray[np.float32]
 COVARIANCE = 1e-4  # added to the variances of the Gaussians; whitened descriptors have 1
 STEPS = 60  # of expectation and maximisation, at most
@@ -28,6 +30,10 @@ class FisherVectors:
     gaussians: int  # of the mixture, with diagonal covariances
     core: float  # the first region: within this share of the half side from the middle
     sample: int  # descriptors of training cells that PCA and mixture are fitted to
+
+    def __post_init__(self) -> None:
+        """Raise HEp2Error where a size is none."""
+        check_types("features.local.", FisherVectors, vars(self), least=1)
 
     def fit(self, descriptors: Floats, seed: int) -> None:
         """Learn axes and mixture from descriptors of training cells, shape (N, C)."""

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.feature import graycomatrix, graycoprops, hog, local_binary_pattern
 
+from hep2.errors import check_types
+
 Vector = NDArray[np.float64]
 
 LEVELS = 32  # grey levels of the co-occurrences
@@ -28,6 +30,10 @@ class Handcrafted:
     distances: Sequence[int]  # of the grey-level co-occurrences, in pixels
     bins: int  # of the intensity histogram
     rings: int  # of the radial power spectrum
+
+    def __post_init__(self) -> None:
+        """Raise HEp2Error where a size is none."""
+        check_types("features.extractor.", Handcrafted, vars(self), least=1)
 
     def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Describe each image by itself."""

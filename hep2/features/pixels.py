@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hep2.errors import check_types
+
 Matrix = NDArray[np.float32]
 
 
@@ -30,6 +32,10 @@ class PrincipalComponents:
     version = 1
 
     components: int
+
+    def __post_init__(self) -> None:
+        """Raise HEp2Error where it is no number of axes."""
+        check_types("features.extractor.", PrincipalComponents, vars(self), least=1)
 
     def fit(self, images: Matrix, seed: int) -> None:
         """Find the axes."""

@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from hep2.errors import HEp2Error, check_types
 from hep2.heads.estimator import Labels, Matrix, Probabilities, Searched, Settings, TrainingCells
+
+# Those of scikit-learn that bear real numbers and need no setting of their own.
+METRICS = {"braycurtis", "canberra", "chebyshev", "correlation", "cosine", "euclidean", "l1", "l2",
+           "manhattan", "minkowski", "sqeuclidean"}  # fmt: skip
 
 
 class NearestNeighbours(Searched):
@@ -15,10 +20,19 @@ class NearestNeighbours(Searched):
 
     Args:
         k: candidates for the number of neighbours; those above the number of cells are lowered.
-        metric: candidates: "euclidean", "cosine" or any other of scikit-learn's.
+        metric: candidates, of METRICS.
+
+    Raises:
+        HEp2Error: a candidate cannot be.
     """
 
     def __init__(self, k: Sequence[int], metric: Sequence[str]) -> None:
+        check_types("head.estimator.", NearestNeighbours, {"k": k}, least=1)
+        names = isinstance(metric, list | tuple) and {*map(str, metric)}
+        if not names or not names <= METRICS:
+            raise HEp2Error(
+                f"head.estimator.metric={metric} must be a list of {', '.join(sorted(METRICS))}"
+            )
         super().__init__({"k": k, "metric": metric})
 
     def fitted(self, settings: Settings, cells: TrainingCells, rows: Labels) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from hep2.errors import HEp2Error
 from hep2.heads.estimator import (
     HeldOut,
     Labels,
@@ -36,6 +37,12 @@ class SVM:
 
     def __init__(self, C: Sequence[float], gamma: Sequence[float]) -> None:
         self.grid = {"C": C, "gamma": gamma}  # of equal ones the first is taken: the smoothest
+        for key, values in self.grid.items():
+            numbers = isinstance(values, list | tuple) and {*map(type, values)} <= {int, float}
+            if not numbers or not values or min(values) <= 0:
+                raise HEp2Error(
+                    f"head.estimator.{key}={values} must be a list of numbers above 0 to try"
+                )
         self.chosen: dict[str, Any] = {}
         self.temperature = 1.0  # as it stays without inner folds
 

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -107,6 +107,8 @@ def runs_behind(cfg: DictConfig) -> list[RunDir]:
 def encoder_runs(cfg: DictConfig) -> list[RunDir]:
     """The runs whose encoders this one starts from."""
     encoders = cfg.stage.encoders if cfg.encoder is None else {}
+    if not isinstance(encoders, Mapping):
+        raise HEp2Error(f"features.encoders={encoders} must be stages and models, {{dcae: dcae}}")
     return [RunDir(_path_of(cfg, f"{stage}-{model}")) for stage, model in encoders.items()]
 
 

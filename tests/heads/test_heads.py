@@ -1,6 +1,8 @@
 """Heads that are not networks: against scikit-learn and a general solver."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from hep2.data.fold import Fold
+from hep2.errors import HEp2Error
 from hep2.heads.estimator import InnerFolds, TrainingCells, inner_folds
 from hep2.heads.nearest_convex_hull import NearestConvexHull, shares_of, squared_distances
 from hep2.heads.neighbours import MajorityClass, NearestNeighbours
@@ -256,3 +259,23 @@ def test_inner_folds_of_a_leaky_protocol_hold_out_cells(fold: Fold) -> None:
 def test_a_single_specimen_leaves_no_inner_fold(fold: Fold) -> None:
     names = np.full(len(fold.cells), "one")
     assert inner_folds(replace(fold, cells=replace(fold.cells, specimens=names)), 3) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: SVM(3, [1.0]), "estimator.C=3 must be a list of numbers above 0"),
+        (lambda: SVM([], [1.0]), r"estimator.C=\[\] must be a list of numbers"),
+        (lambda: SVM([1.0], ["scale"]), r"estimator.gamma=\['scale'\] must be a list of numbers"),
+        (lambda: SVM([1.0, 0], [1.0]), r"estimator.C=\[1.0, 0\] must be a list of numbers above 0"),
+        (lambda: SVM([True], [1.0]), r"estimator.C=\[True\] must be a list of numbers"),
+        (lambda: NearestNeighbours([0], ["l2"]), r"k=\[0\] must be a list of whole numbers, 1 or"),
+        (lambda: NearestNeighbours([1.5], ["l2"]), r"k=\[1.5\] must be a list of whole numbers"),
+        (lambda: NearestNeighbours(5, ["l2"]), "k=5 must be a list of whole numbers"),
+        (lambda: NearestNeighbours([5], "l2"), "metric=l2 must be a list of braycurtis"),
+        (lambda: NearestNeighbours([5], ["near"]), r"metric=\['near'\] must be a list of brayc"),
+    ],
+)
+def test_candidates_that_cannot_be_are_one_sentence(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(HEp2Error, match=said):
+        make()
