@@ -78,9 +78,7 @@ def check_types(
                 "a number",
             ),
             Sequence[int]: (
-                isinstance(value, list | tuple)
-                and len(value) > 0
-                and all(whole(one, least) for one in value),
+                isinstance(value, list | tuple) and all(whole(one, least) for one in value),
                 f"a list of whole numbers{bound}",
             ),
         }

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.feature import graycomatrix, graycoprops, hog, local_binary_pattern
 
-from hep2.errors import check_types
+from hep2.errors import HEp2Error, check_types
 
 Vector = NDArray[np.float64]
 
@@ -34,6 +34,8 @@ class Handcrafted:
     def __post_init__(self) -> None:
         """Raise HEp2Error where a size is none."""
         check_types("features.extractor.", Handcrafted, vars(self), least=1)
+        if not self.radii or not self.distances:
+            raise HEp2Error("features.extractor: radii and distances need one or more numbers")
 
     def transform(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Describe each image by itself."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hep2.data.fold import Fold
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, whole
 from hep2.metrics import confusion_counts, mca
 
 Matrix = NDArray[np.float32]
@@ -160,8 +160,13 @@ def grid_search(
 
     Of equal ones it is the first. Without inner folds it is the first of all, and there is no MCA.
     `held_out` gives, for each inner fold that settings can be tried on, what comes of them.
+
+    Raises:
+        HEp2Error: a setting has no value to try.
     """
     candidates = combinations(grid)
+    if lacking := [key for key, values in grid.items() if not values]:
+        raise HEp2Error(f"head.estimator.{lacking[0]} is empty: give one value or more to try")
     if not cells.folds:
         return candidates[0], None
     scores = []
@@ -177,9 +182,14 @@ def inner_folds(fold: Fold, count: int) -> InnerFolds:
 
     At most `count`, fewer where there are fewer specimens. They hold out what the outer split holds
     out: whole specimens, or single cells where the protocol is leaky.
+
+    Raises:
+        HEp2Error: the count is not a whole number.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    if not whole(count, 0):
+        raise HEp2Error(f"stage.inner_folds={count} must be a whole number, 0 or more")
     train, leaky = fold.split.train, fold.split.leaky
     labels, specimens = fold.cells.labels[train], fold.cells.specimens[train]
     count = min(count, int(np.bincount(labels).max()) if leaky else len(np.unique(specimens)))

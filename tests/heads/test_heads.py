@@ -279,3 +279,14 @@ def test_a_single_specimen_leaves_no_inner_fold(fold: Fold) -> None:
 def test_candidates_that_cannot_be_are_one_sentence(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(HEp2Error, match=said):
         make()
+
+
+def test_without_a_candidate_there_is_nothing_to_choose() -> None:
+    with pytest.raises(HEp2Error, match=r"head\.estimator\.k is empty: give one value or more"):
+        NearestNeighbours([], ["l2"]).fit(blobs(0))
+
+
+@pytest.mark.parametrize("count", ["many", None, -1, 1.5])
+def test_a_number_of_inner_folds_is_whole(count: Any, fold: Fold) -> None:
+    with pytest.raises(HEp2Error, match=f"stage.inner_folds={count} must be a whole number"):
+        inner_folds(fold, count)
