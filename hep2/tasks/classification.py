@@ -95,7 +95,7 @@ class Classification(L.LightningModule):
         self.encoder: nn.Module | None
         self.head: nn.Module
         self.encoder, self.head = encoder_and_head(architecture, network, head, len(classes))
-        weights = None if class_weights is None else torch.tensor(class_weights)
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
         self.train_loss = MeanMetric(nan_strategy="disable")  # to look for NaN is to wait for a GPU

@@ -198,7 +198,7 @@ def test_a_whole_feature_file_is_not_made_again(tmp_path: Any) -> None:
 
 
 def test_class_weights_weigh_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = [1.0, 2.0, 0.5, 0.0, 3.0]
+    weights = [1, 2, 4, 0, 3]  # whole numbers, as a command line gives them
     batch = {"features": torch.randn(10, 4096), "label": torch.arange(10) % 5}
     losses = {}
     for name, chosen in (("none", None), ("some", weights)):
