@@ -6,8 +6,8 @@
     cross_val_score(method, X, y, groups=specimens, cv=GroupKFold(5))
 
 X holds grey images: (n, H, W), or (n, H * W) of square images, row after row (where that is no
-square number, an image has one line). uint8 and uint16 run from black to white; floats from 0 to 1,
-and what `fit` saw beyond widens the range. Cross-validate by specimen (`groups`): cells of one
+square number, an image has one line). uint8 and uint16 run from black to white; all else from 0 to
+1, and what `fit` saw beyond widens the range. Cross-validate by specimen (`groups`): cells of one
 specimen resemble each other, and a random split flatters every method by tens of points.
 """
 
@@ -53,6 +53,7 @@ from hep2.tasks.classification import Classification
 from hep2.trainer import batches_of_epoch, precision_of
 
 NO_VALIDATION = "all cells are learned from"
+EXACT = (np.uint8, np.uint16)  # taken as they are, from black to white
 
 
 class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -69,7 +70,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Attributes:
         encoder_: the frozen network, (B, 1, H, W) -> (B, D).
         image_shape_: (H, W) of the images that `fit` saw.
-        range_: the values of black and white in floats.
+        range_: the values of black and white in other types than uint8 and uint16.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             HEp2Error: a setting is wrong.
         """
         X = _checked(self, X, reset=True)
-        low, high = (float(X.min()), float(X.max())) if X.dtype.kind == "f" else (0.0, 1.0)
+        low, high = (0.0, 1.0) if X.dtype in EXACT else (float(X.min()), float(X.max()))
         self.range_ = min(low, 0.0), max(high, 1.0)
         seed = _seed(self.random_state)
         cfg = self._configuration(seed)
@@ -132,7 +133,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _images(self, X: NDArray[Any]) -> NDArray[Any]:
         """Checked values as the common size has them, uint8 or uint16: (n, 1, size, size)."""
-        if X.dtype not in (np.uint8, np.uint16):
+        if X.dtype not in EXACT:
             low, high = self.range_
             shares = ((X.astype(np.float64) - low) / (high - low)).clip(0, 1)
             X = (shares * FULL_SCALE).round().astype(np.uint16)

@@ -88,6 +88,14 @@ def test_the_encoder_reads_no_label(cells) -> None:
     assert np.array_equal(with_labels, ENCODER.fit(flat, labels[::-1]).transform(flat))
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_whole_numbers_of_another_type_keep_their_grey_levels(cells, kind) -> None:
+    """As `np.array` makes them of lists: neither 8 nor 16 bits, and far above 1."""
+    images = cells[0].astype(kind)
+    levels = ENCODER.fit(images)._images(images.reshape(len(images), -1))
+    assert ENCODER.range_ == (0.0, images.max()) and len(np.unique(levels)) > 100
+
+
 def test_a_wrong_setting_is_one_sentence(cells) -> None:
     with pytest.raises(HEp2Error, match="dcae_pluss"):
         Encoder("dcae_pluss").fit(cells[0])
