@@ -120,6 +120,10 @@ def test_the_tables_are_those_that_the_command_writes(trained: Trained, tmp_path
     same_as_written(ours, out)
     assert ours.unlike_training.dtype == bool and ours.problem.tolist()[5].startswith("the file is")
     same_as_written(model.specimens(ours), tmp_path / "out-specimens.csv")
+    read_again = model.specimens(pd.read_csv(out))
+    assert read_again[["cells", "output", "said"]].equals(
+        model.specimens(ours)[["cells", "output", "said"]]
+    )
     from_arrays = model.predict(cells())
     assert "specimen" not in from_arrays
     with pytest.raises(hep2.HEp2Error, match=r"no specimen is known: .* cells\['specimen'\] = "):
@@ -157,6 +161,10 @@ def test_cells_of_whole_fields(tmp_path: Path) -> None:
     same_as_written(ours, out)
     assert ours.id[0] == "s1/a.png#3"
     same_as_written(model.specimens(ours), tmp_path / "out-specimens.csv")
+    read_again = model.specimens(pd.read_csv(out))
+    assert read_again[["cells", "output", "said"]].equals(
+        model.specimens(ours)[["cells", "output", "said"]]
+    )
     with pytest.raises(hep2.HEp2Error, match="masks belong to whole fields: give images as one pa"):
         model.predict(cells(), masks=masks)
 

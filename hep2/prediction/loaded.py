@@ -102,8 +102,8 @@ class Loaded:
         >>> model.specimens(model.predict("cells.csv"))  # doctest: +SKIP
 
         Args:
-            cells: what `predict` gave. Where it does not know specimens, e.g. of arrays, add them
-                as a column: cells["specimen"] = ...
+            cells: what `predict` gave, or the CSV of `hep2 predict`, read by pandas. Where it does
+                not know specimens, e.g. of arrays, add them as a column: cells["specimen"] = ...
             names: a YAML file with codes of your own for patterns; None: ICAP's.
             alpha: how often a set may lack the right pattern; one of those that the run has
                 learned (`stage.calibration.alpha`); None: the first of them.
@@ -125,7 +125,7 @@ class Loaded:
             raise HEp2Error(f"this is no table of predict: it lacks {', '.join(sorted(lacking))}")
         known, rows = pattern_names(names), list[Row]()
         for name, part in cells[cells["specimen"].notna()].groupby("specimen"):
-            called = part[part["problem"] == ""]
+            called = part[part["problem"].fillna("") == ""]  # NaN where it comes from a CSV
             values = called[columns].to_numpy(np.float64)
             strange = unlike_of(called["novelty"].to_numpy(np.float64))
             without = len(part) - len(called)
