@@ -101,6 +101,12 @@ def _listed(path: Path) -> list[NamedImage]:
     return cells
 
 
+def spare(images: str | None, file: Path) -> None:
+    """Raise HEp2Error where the file that is to be written is the one that names the cells."""
+    if images is not None and file.exists() and file.samefile(images):
+        raise HEp2Error(f"{file} would take the place of images={images}: choose another out=")
+
+
 def two_spellings(specimens: Sequence[str], what: str) -> list[str]:
     """A sentence for each specimen that rows write in several ways; `what` a row is."""
     counts = Counter(specimens)

@@ -15,7 +15,7 @@ from hep2.data.views import check_orientations, in_unit_range
 from hep2.errors import HEp2Error
 from hep2.features.transforms import Representation
 from hep2.files import progress_bar
-from hep2.prediction.cells import BATCH, batches, find_images, say_masks, scale_of
+from hep2.prediction.cells import BATCH, batches, find_images, say_masks, scale_of, spare
 from hep2.prediction.judge import Result
 from hep2.prediction.member import read_representation
 from hep2.prediction.models import find_runs, opened_again
@@ -75,6 +75,7 @@ def embed(
         if len(found) > 1:
             log.info("all cells by one fold of %d: %s", len(found), path)
         count, made = _foreign(path, result, images, orientations, page, full_scale)
+        spare(images, target.with_suffix(".csv") if target.suffix == ".npy" else target)
     done = Embedded()
     try:
         first = next(made)  # before a file is opened: it tells the length of a vector

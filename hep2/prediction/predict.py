@@ -13,7 +13,7 @@ from hep2.errors import HEp2Error
 from hep2.files import progress_bar, whole_csv
 from hep2.prediction.batch_page import write_page
 from hep2.prediction.calls import Opinion
-from hep2.prediction.cells import BATCH, CellBatch, find_images, scale_of
+from hep2.prediction.cells import BATCH, CellBatch, find_images, scale_of, spare
 from hep2.prediction.fields import find_fields, read_batches
 from hep2.prediction.gathered import Gathered, Specimen
 from hep2.prediction.models import Ensemble, load_ensemble, outputs_of
@@ -65,12 +65,14 @@ def predict(
     Raises:
         HEp2Error: an argument is wrong, or a file cannot be read or written.
     """
-    if out is None:
-        raise HEp2Error("where to? out=<CSV file>")
+    if out is None or Path(out).suffix == ".html":  # as the page is called
+        raise HEp2Error(f"out={out}: where to? out=<CSV file>")
     if not 0 <= nearest <= MOST_NEAREST:
         raise HEp2Error(f"nearest={nearest} must be a whole number from 0 to {MOST_NEAREST}")
     known = pattern_names(names)
     cells = find_images(images) if masks is None else find_fields(images, masks)
+    target = Path(out)
+    spare(images, target)
     ensemble = load_ensemble(run, runs_dir, orientations)
     ensemble = replace(ensemble, calibration=at_alpha(ensemble.calibration, alpha))
     what, runs = "cells" if masks is None else "fields", ensemble.runs
@@ -79,8 +81,7 @@ def predict(
     scale = scale_of(str(images), cells, ensemble.channel, page, ensemble.full_scale, full_scale)
     reading = (ensemble.image_size, ensemble.channel, page, scale)
     found = read_batches(cells, *reading, ensemble.masked, cut or Cut())
-    summary, target = Summary(), Path(out)
-    gathered = Gathered(ensemble)
+    summary, gathered = Summary(), Gathered(ensemble)
     total = -(-len(cells) // BATCH) if masks is None else len(cells)
     specimens = any(cell.specimen for cell in cells)
     _write(target, _cells(progress_bar(found, f"naming {what}", total), ensemble, specimens,

@@ -73,6 +73,18 @@ def test_other_cells_by_one_fold(folds: Any, tmp_path: Path) -> None:
     assert (done.unreadable, done.not_held_out) == (1, 0)
 
 
+def test_the_list_of_cells_is_not_written_over(folds: Any, tmp_path: Path) -> None:
+    """A table of IDs stands beside v.npy, under the very name that a list of cells may have."""
+    root, parts = folds
+    cells = write_test_cells(parts[0][0], tmp_path / "cells")
+    listed = cells / "v.csv"
+    listed.write_text("image\n" + "".join(f"{file.name}\n" for file in cells.glob("*.png")))
+    before = listed.read_text()
+    with pytest.raises(HEp2Error, match=r"v\.csv would take the place of images=.*v\.csv: choose"):
+        embed(str(root), tmp_path, str(listed), str(cells / "v.npy"))
+    assert listed.read_text() == before
+
+
 def test_parquet_holds_the_same(folds: Any, tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow.parquet", reason="pip install 'hep2[parquet]'")
     root, _ = folds

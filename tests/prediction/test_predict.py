@@ -331,6 +331,7 @@ def test_specimens_get_a_call_of_their_own(tmp_path, folder):
         ({"images": "nowhere"}, "no such file or folder"),
         ({"images": None}, "which cells"),
         ({"out": None}, "where to"),
+        ({"out": "calls.html"}, "out=calls.html: where to"),  # the page would be written over it
         ({"orientations": 9}, "from 1 to 8"),
     ],
 )
@@ -341,6 +342,16 @@ def test_wrong_arguments_are_one_sentence(tmp_path, folder, change, message):
     with pytest.raises(HEp2Error, match=message):
         predict(**{**asked, **change})
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_the_list_of_cells_is_not_written_over(tmp_path, folder):
+    write_pair(tmp_path / "runs")
+    listed = folder / "calls.csv"
+    listed.write_text(f"image\n{next(folder.glob('*.png')).name}\n")
+    before = listed.read_text()
+    with pytest.raises(HEp2Error, match=r"would take the place of images=.*: choose another out="):
+        predict("default", tmp_path / "runs", str(listed), str(listed), 1)
+    assert listed.read_text() == before
 
 
 def test_several_methods_are_named(tmp_path, folder):
