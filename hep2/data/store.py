@@ -77,7 +77,7 @@ def open_cells(
     """
     if not isinstance(image_size, int) or image_size not in IMAGE_SIZES:
         raise HEp2Error(f"data.image_size={image_size} must be a whole number from 8 to 1024")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source.name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(source.name)):
         raise HEp2Error(
             f"data.name='{source.name}' may hold letters, digits, '_', '.' and '-' only"
         )

@@ -42,7 +42,7 @@ def build(table: Mapping[str, Build], name: str, **arguments: Any) -> Any:
         known = [each for each in takes if each not in ("inputs", "classes")]  # we give these
         wrong, has = ", ".join(unknown), ", ".join(known)
         raise HEp2Error(f"network {name!r} has no setting {wrong}; it has {has}")
-    check_types(f"network {name!r}: ", table[name], arguments)
+    check_types(f"network {name!r}: ", table[name], arguments, least=1)
     try:
         network = table[name](**arguments)
     except (TypeError, ValueError) as error:

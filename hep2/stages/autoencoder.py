@@ -20,7 +20,7 @@ from hep2.data.cells import Indices, spread
 from hep2.data.fold import Fold
 from hep2.data.inputs import CellImages, in_batches
 from hep2.data.protocols import Split
-from hep2.errors import HEp2Error, one_of
+from hep2.errors import HEp2Error, one_of, whole
 from hep2.files import write_atomic
 from hep2.nets.architectures import read_checkpoint
 from hep2.rundir.artifacts import cells_csv, latent_map, reconstructions_record, typical_and_worst
@@ -96,6 +96,10 @@ class AutoencoderStage(NetworkStage):
         Layers by themselves come first, where that is asked for.
         """
         stage = self.cfg.stage
+        if not whole(stage.pretrain_epochs, 0):
+            raise HEp2Error(
+                f"stage.pretrain_epochs={stage.pretrain_epochs} must be a whole number, 0 or more"
+            )
         # No trial: the twin may have learned from the cells that the trial holds out.
         if self.kept and not self.run.last.is_file() and (twin := self._twin()):
             log.info("%s has learned from the same cells: its weights are taken", twin.path)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hep2.data.cells import spread
 from hep2.data.inputs import in_batches
-from hep2.errors import HEp2Error
+from hep2.errors import HEp2Error, check_types
 from hep2.metrics import confusion_counts, mca
 from hep2.tasks.reconstruction import Reconstruction
 from hep2.trackers.loggers import log_images
@@ -75,6 +75,8 @@ class EveryEpochs(Callback, ABC):
 
     def __init__(self, every: int, cells: int) -> None:
         self.every, self.cells = every, cells
+        settings = {"every": every, "cells": cells}
+        check_types(f"{type(self).__name__}: ", EveryEpochs, settings, least=1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look when the epoch has come; the other processes do not wait for it."""

@@ -17,7 +17,7 @@ from hep2.config import arguments, is_estimator, plain
 from hep2.data.cells import Indices
 from hep2.data.fold import Fold
 from hep2.data.inputs import CachedFeatures, CellImages
-from hep2.errors import HEp2Error, one_of
+from hep2.errors import HEp2Error, check_number, one_of
 from hep2.features.encoder import EncoderCheckpoint, own_encoders
 from hep2.features.extraction import features_of
 from hep2.features.kept import write_kept
@@ -284,7 +284,11 @@ def class_weights(cfg: DictConfig, fold: Fold) -> list[float] | None:
     asked, classes = plain(cfg.stage.class_weights), fold.cells.classes
     if asked == "balanced":
         return balanced_weights(fold.cells.labels[fold.split.train], len(classes))
-    if asked is None or (isinstance(asked, list) and len(asked) == len(classes)):
+    if asked is None:
+        return None
+    if isinstance(asked, list) and len(asked) == len(classes):
+        for weight in asked:
+            check_number("stage.class_weights", weight)
         return asked
     raise HEp2Error(
         f"stage.class_weights={asked} must be null, balanced, or a list of one weight for each "
